@@ -1,0 +1,32 @@
+# The first call of any target makes .venv; later ones reuse it until the pins change.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-all lab lint clean
+setup: .venv/ready
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; name one by PYTHON=' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: setup  ## Train the tiny teacher on the demo set; print the run and its figures
+	$(BIN)/python -m dpiqa_lab demo
+
+test: setup  ## The tests that take under 12 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: test  ## The slow tests too
+	$(BIN)/python -m pytest -m slow
+
+lab: setup  ## Open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+lint: setup  ## Style of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## Remove the environment, keep data, runs and cache
+	rm -rf .venv

@@ -1,0 +1,72 @@
+"""The command line: ``python -m dpiqa_lab <command>``."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from .core.errors import LabError
+from .core.paths import home, runs_dir
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Train the tiny teacher on the demo set through notebook 03, and say where things are."""
+    from .core.runs import Run
+    from .workbench.runner import run_notebook
+
+    run = Run(runs_dir() / "demo", {}, "")
+    output = run.path.with_name("demo.ipynb")
+    # Notebook 03's own defaults are the demo; only the run gets a name.
+    run_notebook(home() / "notebooks" / "03_train.ipynb", output, run_name="demo")
+    output.replace(run.path / "03_train.ipynb")
+    test = run.summary()["metrics"]["test"]
+    low, high = test["srcc_ci"]
+    print(
+        f"\ntest SRCC {test['srcc']:.3f} (95% interval over contents {low:.3f} to {high:.3f}), "
+        f"PLCC {test['plcc']:.3f}, {test['n']} photographs of unseen contents"
+    )
+    print(f"run: {run.path}\nfigures:")
+    for path in sorted(run.figures.iterdir()):
+        print(f"  {path}")
+    print(f"notebook: {run.path / '03_train.ipynb'}")
+
+
+def runs(arguments: argparse.Namespace) -> None:
+    """List the runs with what they were trained on and their test metrics."""
+    from .core.runs import list_runs
+
+    table = list_runs()
+    print(table.to_string(index=False) if len(table) else f"no runs in {runs_dir()} yet")
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Score photographs with the model of a run, to the terminal."""
+    from .training.load_model import load_model
+
+    model = load_model(arguments.model)
+    for path, value in zip(arguments.photographs, model.score(arguments.photographs), strict=True):
+        print(f"{value:.4f}\t{path}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; bad input ends with its message and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in (demo, runs, score):
+        sub = commands.add_parser(command.__name__, help=command.__doc__)
+        sub.set_defaults(call=command)
+    sub.add_argument("photographs", nargs="+", type=Path)
+    sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    try:
+        arguments.call(arguments)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

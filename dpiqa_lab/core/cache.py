@@ -1,0 +1,136 @@
+"""Rows computed once: latents, prompt embeddings, features, one row an item, kept on disk.
+
+An entry is a folder ``cache/<kind>/<hash of its key>/``. The key names everything that changes the
+numbers, except the item itself, which each row is stored under (for a photograph, the hash of its
+file). Rows are written in parts as they are computed, so an interruption loses one part at most.
+"""
+
+import json
+import shutil
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .files import atomic_path, json_hash, tensors_hash, write_json
+from .locks import hold
+from .paths import cache_dir
+
+Rows = dict[str, torch.Tensor]
+
+
+class RowCache:
+    """Named tensors with one row an item, under one key.
+
+    Args:
+        kind: what the rows are, such as "latents"; a sub-folder of the cache.
+        key: JSON-serialisable; everything that changes the numbers except the items.
+        root: the cache's folder; ``None`` is the lab's own.
+    """
+
+    part_seconds = 30.0
+
+    def __init__(self, kind: str, key: dict, root: Path | str | None = None):
+        self.folder = Path(root or cache_dir()) / kind / json_hash(key)[:16]
+        self.key = key
+
+    def rows(
+        self,
+        ids: Sequence[str],
+        compute: Callable[[object], Rows],
+        batch_size: int = 16,
+        prepare: Callable[[list[list[int]]], Iterable] = iter,
+    ) -> Rows:
+        """Rows for ``ids``, in their order; those not stored yet are computed and stored.
+
+        Args:
+            ids: an id an item; equal ids are the same content.
+            compute: from a batch of positions in ``ids``, as ``prepare`` gives it, to their rows.
+            prepare: from the batches still to be computed to what ``compute`` takes, one each: a
+                progress bar around them, or a loader that reads ahead.
+
+        Returns:
+            Tensors of shape (len(ids), ...).
+        """
+        stored = self._read()
+        if any(item not in stored for item in ids):
+            with hold(self.folder, wait=True, what="cache entry"):
+                stored = self._read()  # another process may have computed some meanwhile
+                first = {item: i for i, item in reversed(list(enumerate(ids)))}
+                missing = sorted(i for item, i in first.items() if item not in stored)
+                batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
+                self._compute(ids, batches, compute, prepare)
+                stored = self._read()
+        picked = [stored[item] for item in ids]
+        return {name: torch.stack([rows[name][i] for rows, i in picked]) for name in picked[0][0]}
+
+    def _compute(self, ids, batches, compute, prepare) -> None:
+        for leftover in self.folder.glob(".*.part"):  # of a writer that was killed
+            leftover.unlink()
+        write_json(self.folder / "key.json", self.key)
+        pending, positions, since = [], [], time.monotonic()
+        try:
+            for batch, item in zip(batches, prepare(batches), strict=True):
+                rows = {name: value.detach().cpu() for name, value in compute(item).items()}
+                pending.append(rows)
+                positions += batch
+                if time.monotonic() - since > self.part_seconds:
+                    self._write([ids[i] for i in positions], pending)
+                    pending, positions, since = [], [], time.monotonic()
+        finally:  # an interruption keeps what is done
+            if positions:
+                self._write([ids[i] for i in positions], pending)
+
+    def _write(self, ids: list[str], pending: list[Rows]) -> None:
+        rows = {name: torch.cat([part[name] for part in pending]) for name in pending[0]}
+        rows = {name: value.contiguous() for name, value in rows.items()}
+        metadata = {"ids": json.dumps(ids), "sha256": tensors_hash(rows)}
+        with atomic_path(self.folder / f"{uuid.uuid4().hex[:12]}.safetensors") as temporary:
+            save_file(rows, temporary, metadata)
+
+    def _read(self) -> dict[str, tuple[Rows, int]]:
+        found = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, "pt") as file:
+                    metadata = file.metadata()
+                    rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if tensors_hash(rows) != metadata["sha256"]:
+                    raise SafetensorError("checksum differs")
+            except (SafetensorError, OSError, KeyError, TypeError) as error:
+                warnings.warn(
+                    f"damaged cache file {path} ({error}): dropped, its rows are computed again.",
+                    stacklevel=3,
+                )
+                path.unlink(missing_ok=True)
+                continue
+            found.update({item: (rows, i) for i, item in enumerate(json.loads(metadata["ids"]))})
+        return found
+
+
+def cache_table(root: Path | str | None = None) -> list[dict]:
+    """What the cache holds: one dict an entry with kind, entry, bytes, key, folder."""
+    folders = sorted(Path(root or cache_dir()).glob("*/*/key.json"))
+    return [
+        {
+            "kind": path.parent.parent.name,
+            "entry": path.parent.name,
+            "bytes": sum(file.stat().st_size for file in path.parent.glob("*.safetensors")),
+            "key": json.loads(path.read_text(encoding="utf-8")),
+            "folder": str(path.parent),
+        }
+        for path in folders
+    ]
+
+
+def clear_cache(kind: str | None = None, root: Path | str | None = None) -> int:
+    """Delete every entry, or those of one ``kind``; the number deleted."""
+    entries = [entry for entry in cache_table(root) if kind in (None, entry["kind"])]
+    for entry in entries:
+        shutil.rmtree(entry["folder"])
+    return len(entries)

@@ -1,0 +1,121 @@
+"""Parameters from a notebook or a command line, checked against a dataclass by name and type.
+
+A configuration is a frozen dataclass. Its annotations (``int``, ``float``, ``bool``, ``str``,
+``tuple[int, ...]`` and the like, each with ``| None``) are the types; ``option(...)`` adds
+choices and limits.
+"""
+
+import ast
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+
+from .errors import LabError, unknown
+
+NOTEBOOK_MARK = "# Parameters:"
+_PAPERMILL_MARK = "# Parameters\n"
+
+
+def option(default, help: str, choices=None, low=None, high=None):
+    """A dataclass field with a line of ``help``, allowed ``choices`` and inclusive limits."""
+    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build(cls, values: Mapping[str, object]):
+    """An instance of the dataclass ``cls`` from ``values``.
+
+    Raises:
+        LabError: a name that is no field (with the nearest one), a value of another type, outside
+            its limits or not among its choices. All problems are told at once.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    problems, checked = [], {}
+    for name, value in values.items():
+        try:
+            if name not in fields:
+                raise unknown("parameter", name, fields)
+            checked[name] = _check(fields[name], hints[name], value)
+        except LabError as error:
+            problems.append(str(error))
+    if problems:
+        raise LabError("\n".join(problems))
+    return cls(**checked)
+
+
+def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
+    """Names and values set in a notebook's parameters cell and in papermill's injected one.
+
+    ``namespace`` is the notebook's ``globals()``. Papermill injects any name it is given, with a
+    warning only; so the names are read from the cells' source, and ``build`` can refuse the
+    unknown ones. Variables of other cells do not count.
+    """
+    cells = [source for source in namespace["In"] if source.startswith("# Parameters")]
+    own = [i for i, source in enumerate(cells) if source.startswith(NOTEBOOK_MARK)]
+    names: dict[str, None] = {}
+    for source in cells[own[-1] if own else 0 :]:
+        if source.startswith((NOTEBOOK_MARK, _PAPERMILL_MARK)):
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    names[node.id] = None
+    return {name: namespace[name] for name in names}
+
+
+def describe(cls) -> str:
+    """One line a field: name, default and help."""
+    rows = dataclasses.fields(cls)
+    return "\n".join(f"{f.name} = {f.default!r}: {f.metadata.get('help', '')}" for f in rows)
+
+
+def _check(field: dataclasses.Field, hint, value):
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None:
+        if type(None) in options:
+            return None
+        raise LabError(f"{field.name} must not be None; its default is {field.default!r}.")
+    (kind,) = [item for item in options if item is not type(None)]
+    if typing.get_origin(kind) is tuple:
+        kind = typing.get_args(kind)[0]
+        return tuple(_scalar(field, kind, item) for item in _items(kind, value))
+    return _scalar(field, kind, value)
+
+
+def _items(kind: type, value) -> list:
+    """The items of a list, or of comma-separated text, as papermill's ``-p`` knows no lists."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
+        return [value]
+    items = [item.strip() for item in value.split(",") if item.strip()]
+    try:
+        return [kind(item) for item in items]
+    except ValueError:
+        return items
+
+
+def _scalar(field: dataclasses.Field, kind: type, value):
+    converted = _convert(kind, value)
+    if converted is None:
+        raise LabError(
+            f"{field.name} must be {kind.__name__}, got {value!r} ({type(value).__name__}); "
+            f"its default is {field.default!r}."
+        )
+    limits = field.metadata
+    if limits.get("choices") and converted not in limits["choices"]:
+        raise unknown(field.name, converted, map(str, limits["choices"]))
+    low, high = limits.get("low"), limits.get("high")
+    if (low is not None and not converted >= low) or (high is not None and not converted <= high):
+        span = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise LabError(f"{field.name} must be {span}, got {converted!r}.")
+    return converted
+
+
+def _convert(kind: type, value):
+    """``value`` as ``kind``, or None where it is of another type."""
+    if isinstance(value, kind) and not (kind is not bool and isinstance(value, bool)):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return None

@@ -1,0 +1,35 @@
+"""Where the lab keeps things: ``data/``, ``runs/`` and ``cache/``, wherever a command is typed."""
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def home() -> Path:
+    """``DPIQA_HOME`` if set, else the repository this package runs from, else the current folder."""
+    if os.environ.get("DPIQA_HOME"):
+        return Path(os.environ["DPIQA_HOME"]).expanduser().resolve()
+    repository = _PACKAGE.parent
+    return repository if (repository / "pyproject.toml").is_file() else Path.cwd()
+
+
+def data_dir() -> Path:
+    """Folder with one sub-folder a dataset."""
+    return home() / "data"
+
+
+def runs_dir() -> Path:
+    """Folder with one sub-folder a run."""
+    return home() / "runs"
+
+
+def cache_dir() -> Path:
+    """Folder for what can be computed again: latents, prompt embeddings, pooled features."""
+    return home() / "cache"
+
+
+def embedded(name: str) -> Path:
+    """A folder shipped with the package, such as ``tiny_prior``: in the wheel, else in ``data/``."""
+    inside = _PACKAGE / "data" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / "data" / name

@@ -1,0 +1,211 @@
+"""Run folders: everything a run was told, did and found, in one place, written whole or not at all.
+
+``config.json`` (parameters), ``environment.json`` (versions, device, git state), ``metrics.jsonl``
+(a line a log), ``predictions.csv``, ``summary.json`` (``status`` running / completed / failed),
+``checkpoints/``, ``figures/``.
+"""
+
+import contextlib
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+
+from .device import Compute
+from .errors import LabError, listing, unknown
+from .files import atomic_path, read_json, write_json, write_text
+from .locks import hold
+from .paths import home, runs_dir
+
+_RECORDED = (
+    "dpiqa-lab", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "pandas",
+    "scipy", "scikit-learn", "safetensors",
+)  # fmt: skip
+
+
+class Run:
+    """A run folder.
+
+    Attributes:
+        path: the folder. config: its parameters. state: "new", "interrupted" or "completed".
+    """
+
+    def __init__(self, path: Path, config: dict, state: str):
+        self.path = path
+        self.config = config
+        self.state = state
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of weights."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures."""
+        return self.path / "figures"
+
+    def summary(self) -> dict:
+        """``summary.json``; empty before the run started."""
+        path = self.path / "summary.json"
+        return read_json(path) if path.is_file() else {}
+
+    def write_summary(self, status: str, **values) -> None:
+        """Write ``summary.json``."""
+        write_json(self.path / "summary.json", {"name": self.name, "status": status, **values})
+
+    def history(self) -> pd.DataFrame:
+        """``metrics.jsonl`` as a table, a row a line."""
+        return pd.DataFrame(self._lines())
+
+    def log(self, line: dict) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines logged after ``step``: a resumed run writes them again."""
+        kept = [json.dumps(line) + "\n" for line in self._lines() if line["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+
+    def write_predictions(self, table: pd.DataFrame) -> None:
+        """Write ``predictions.csv``: name, mos, score, split, and what else the table has."""
+        with atomic_path(self.path / "predictions.csv") as temporary:
+            table.to_csv(temporary, index=False)
+
+    def predictions(self) -> pd.DataFrame:
+        """``predictions.csv``."""
+        return pd.read_csv(self.path / "predictions.csv")
+
+    def _lines(self) -> list[dict]:
+        path = self.path / "metrics.jsonl"
+        lines = []
+        if path.is_file():
+            for text in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):  # a line cut by a crash
+                    lines.append(json.loads(text))
+        return lines
+
+
+@contextlib.contextmanager
+def open_run(name: str, config: dict, compute: Compute, root: Path | None = None) -> Iterator[Run]:
+    """The run folder called ``name``, held against other processes for the length of the block.
+
+    A run with the same parameters is continued, or reused where it is completed.
+
+    Raises:
+        LabError: the folder holds a run with other parameters (which ones is said), or another
+            process is working in it.
+    """
+    path = (root or runs_dir()) / name
+    with hold(path, wait=False, what="run"):
+        state = _state(path, config)
+        run = Run(path, config, state)
+        if state != "completed":
+            write_json(path / "config.json", config)
+            write_json(path / "environment.json", _environment(compute))
+            run.write_summary("running", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        try:
+            yield run
+        except BaseException as error:
+            if run.state != "completed":
+                stopped = isinstance(error, KeyboardInterrupt)
+                status = "running" if stopped else "failed"
+                text = "interrupted" if stopped else str(error)[:2000]
+                run.write_summary(status, error=f"{type(error).__name__}: {text}")
+            raise
+
+
+def find_run(name: str | Path, root: Path | None = None) -> Run:
+    """A run by the name of its folder, or by its path.
+
+    Raises:
+        LabError: there is none; the message gives the nearest name.
+    """
+    root = root or runs_dir()
+    for path in (Path(name).expanduser(), root / name, home() / name):
+        if (path / "config.json").is_file():
+            config = read_json(path / "config.json")
+            return Run(path, config, _state(path, config))
+    known = sorted(p.parent.name for p in root.glob("*/config.json"))
+    if not known:
+        raise LabError(f"no run {str(name)!r}: {root} holds none yet. Train one by notebook 03.")
+    raise unknown("run", str(name), known)
+
+
+def list_runs(root: Path | None = None) -> pd.DataFrame:
+    """One row a run: name, status, what it was trained on, and its test metrics."""
+    rows = []
+    for path in sorted((root or runs_dir()).glob("*/config.json")):
+        run = find_run(path.parent)
+        summary = run.summary()
+        test = summary.get("metrics", {}).get("test", {})
+        rows.append(
+            {
+                "name": run.name,
+                "status": summary.get("status", "unknown"),
+                **{key: run.config.get(key) for key in ("dataset", "backbone", "timestep")},
+                **{f"test_{key}": test.get(key) for key in ("n", "srcc", "plcc")},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _state(path: Path, config: dict) -> str:
+    if not (path / "config.json").is_file():
+        return "new"
+    stored = read_json(path / "config.json")
+    wanted = json.loads(json.dumps(config))
+    names = sorted(stored.keys() | wanted.keys())
+    other = [
+        f"{key}: {stored.get(key)!r} there, {wanted.get(key)!r} asked for"
+        for key in names
+        if stored.get(key) != wanted.get(key)
+    ]
+    if other:
+        raise LabError(
+            f"run {path} was made with other parameters; give another run_name, or delete the "
+            f"folder:\n{listing(other)}"
+        )
+    summary = path / "summary.json"
+    completed = summary.is_file() and read_json(summary).get("status") == "completed"
+    return "completed" if completed else "interrupted"
+
+
+def _environment(compute: Compute) -> dict:
+    versions = {}
+    for package in _RECORDED:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(compute.device),
+        "precision": compute.precision,
+        "why": compute.why,
+        "versions": versions,
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

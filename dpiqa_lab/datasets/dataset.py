@@ -1,0 +1,82 @@
+"""Photographs and scores by position, as ``load_dataset`` gives them."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from ..core.errors import unknown
+from .images import read_image, to_tensor
+from .manifests import Manifest, load_manifest
+from .splits import PARTS
+
+
+class QualityDataset:
+    """``ds[i]`` is a dict: image (3, H, W) float32 in [0,1], mos float in [0,1], name str.
+
+    Attributes:
+        manifest: where the photographs and scores come from.
+        table: this part's rows of the manifest.
+        image_size: side of the square every photograph is squashed to; ``None`` is its own size.
+    """
+
+    def __init__(self, manifest: Manifest, part: str = "all", image_size: int | None = None):
+        if part not in (*PARTS, "all"):
+            raise unknown("part", part, [*PARTS, "all"])
+        table = manifest.table
+        self.manifest = manifest
+        self.part = part
+        self.table = (table if part == "all" else table[table.split == part]).reset_index(drop=True)
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, i: int) -> dict:
+        row = self.table.iloc[i]
+        image = to_tensor(read_image(row["path"], self.image_size))
+        return {"image": image, "mos": float(row["mos"]), "name": row["name"]}
+
+    def __repr__(self) -> str:
+        spec = self.manifest.spec
+        low, high = self.manifest.mos_range
+        size = self.image_size or "own"
+        return (
+            f"{spec.title} ({self.part}): {len(self)} photographs, size {size}, scores {low:g} to "
+            f"{high:g} ({'lower' if self.manifest.lower_better else 'higher'} is better) as "
+            f"mos in [0,1]; {self.manifest.split}"
+        )
+
+    def part_of(self, part: str) -> "QualityDataset":
+        """Another part of the same dataset."""
+        return QualityDataset(self.manifest, part, self.image_size)
+
+    def with_split(self, parts: pd.Series, said: str) -> "QualityDataset":
+        """The same photographs parted otherwise, for instance by ``splits.folds``."""
+        table = self.manifest.table.assign(split=parts)
+        manifest = dataclasses.replace(self.manifest, table=table, split=said)
+        return QualityDataset(manifest, self.part, self.image_size)
+
+
+def load_dataset(
+    name: str,
+    root: Path | str | None = None,
+    split: str = "all",
+    image_size: int | None = None,
+    **options,
+) -> QualityDataset:
+    """A dataset by name.
+
+    Args:
+        name: "demo", "biq2021", "koniq" or "folder".
+        root: the dataset's folder; ``None`` is ``data/<name>``.
+        split: "train", "val", "test" or "all".
+        image_size: side in pixels of the square that every photograph is squashed to; ``None``
+            keeps each one's own size.
+        options: see ``manifests.load_manifest``; how the parts are decided is ``parts=``.
+
+    Raises:
+        LabError: see ``load_manifest``.
+    """
+    parts = options.pop("parts", "auto")
+    return QualityDataset(load_manifest(name, root, parts, **options), split, image_size)

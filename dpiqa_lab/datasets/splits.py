@@ -1,0 +1,94 @@
+"""Who is in train, val and test: decided once, seeded, by content where content repeats."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import LabError, listing
+from .labels import pick, read_table
+
+PARTS = ("train", "val", "test")
+
+
+def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tuple[pd.Series, str]:
+    """The part of every row, and a sentence that says how it was decided.
+
+    Args:
+        table: ``name``, and where known ``split`` and ``group``.
+        split: "official" is the release's own; "random" is 70/10/20 by ``seed``, whole groups
+            together; "auto" the first where there is one, else the second; anything else is a CSV
+            file with the columns name and split. Where a split has no val part, a tenth of its
+            train part is taken, by ``seed``.
+
+    Raises:
+        LabError: no official split, a part that is empty or unknown, or a file that does not fit.
+    """
+    if split == "auto":
+        split = "official" if "split" in table else "random"
+    if split == "random":
+        parts = _by_share(table, seed, {"test": 0.2, "val": 0.1})
+        said = f"random split 70/10/20, seed {seed}"
+    else:
+        if split == "official":
+            if "split" not in table:
+                raise LabError("this dataset has no official split; use split='random'.")
+            parts, said = table["split"].copy(), "official split"
+        else:
+            parts, said = _from_file(table, Path(split)), f"split of {Path(split).name}"
+        wrong = sorted(set(parts.astype(str)) - set(PARTS))
+        if wrong:
+            raise LabError(f"unknown parts {wrong} in the {said}; expected {', '.join(PARTS)}.")
+        if "val" not in set(parts):
+            train = table[parts == "train"]
+            parts[train.index] = _by_share(train, seed, {"val": 0.1})
+            said += f", val = a tenth of its train part, seed {seed}"
+    empty = [part for part in PARTS if not (parts == part).any()]
+    if empty:
+        raise LabError(f"the {said} leaves {', '.join(empty)} without photographs.")
+    return parts, said
+
+
+def folds(table: pd.DataFrame, k: int, seed: int = 0) -> list[pd.Series]:
+    """``k`` splits in which every group is in test once; each fold's val part is a tenth."""
+    groups = _groups(table)
+    names = np.random.default_rng(seed).permutation(groups.unique())
+    result = []
+    for chosen in np.array_split(names, k):
+        parts = pd.Series("test", index=table.index)
+        rest = table[~groups.isin(chosen)]
+        parts[rest.index] = _by_share(rest, seed, {"val": 0.1})
+        result.append(parts)
+    return result
+
+
+def _by_share(table: pd.DataFrame, seed: int, shares: dict[str, float]) -> pd.Series:
+    """Shuffled whole groups, cut at the shares; what is left is train."""
+    groups = _groups(table)
+    names = np.random.default_rng(seed).permutation(np.sort(groups.unique()))
+    sizes = groups.value_counts()[names].to_numpy()
+    middle = (np.cumsum(sizes) - sizes / 2) / len(table)
+    parts = np.full(len(names), "train", dtype=object)
+    start = edge = 0
+    for part, share in shares.items():
+        edge += share
+        # At least one group a part, even where one group is larger than the share.
+        stop = max(start + 1, int((middle < edge).sum()))
+        parts[start:stop] = part
+        start = stop
+    return groups.map(dict(zip(names, parts, strict=True)))
+
+
+def _groups(table: pd.DataFrame) -> pd.Series:
+    return table["group"] if "group" in table else table["name"]
+
+
+def _from_file(table: pd.DataFrame, path: Path) -> pd.Series:
+    rows = pick(read_table(path), path, name="name", split="split")
+    repeated = rows["name"][rows["name"].duplicated()]
+    if len(repeated):
+        raise LabError(f"{path}: names given twice:\n" + listing(repeated))
+    parts = table["name"].map(rows.set_index("name")["split"])
+    if parts.isna().any():
+        raise LabError(f"{path}: no part for these photographs:\n" + listing(table.name[parts.isna()]))
+    return parts

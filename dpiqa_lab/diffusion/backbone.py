@@ -1,0 +1,148 @@
+"""The frozen knowledge: VAE, U-Net and pooled prompt embeddings of one latent diffusion model."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..core.errors import LabError
+from ..core.files import tensors_hash
+from .attention import share_prompts
+
+
+class Backbone(nn.Module):
+    """A latent diffusion model, whatever its width.
+
+    Attributes:
+        unet, vae: diffusers modules. The VAE is frozen and always evaluates in float32.
+        record: what it is: name, source, revision, whether its weights are random, and the seed.
+        default_prompts: prompt set of ``denoise(prompts=None)``.
+    """
+
+    def __init__(self, unet: nn.Module, vae: nn.Module, embed, record: dict, default_prompts: str):
+        super().__init__()
+        self.unet = unet
+        self.vae = vae.requires_grad_(False)
+        self.record = record
+        self.default_prompts = default_prompts
+        self._embed = embed
+        self._embedded: dict[tuple[str, ...] | str, torch.Tensor] = {}
+        share_prompts(unet)
+        self.eval()
+
+    @property
+    def name(self) -> str:
+        """Its preset, hub id or folder."""
+        return self.record["name"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def downscale(self) -> int:
+        """Pixels a latent, 8 for Stable Diffusion."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple(self) -> int:
+        """Image sides must be multiples of this many pixels, 64 for Stable Diffusion."""
+        return self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise LabError where an image of this size in pixels does not fit the U-Net."""
+        if min(height, width) < self.multiple or height % self.multiple or width % self.multiple:
+            raise LabError(
+                f"images of {height}x{width} do not fit {self.name}: sides must be multiples of "
+                f"{self.multiple}, at least {self.multiple} (set image_size)."
+            )
+
+    @torch.no_grad()
+    def encode(
+        self,
+        images: torch.Tensor,
+        vae_input: str = "[-1,1]",
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Latents of images.
+
+        Args:
+            images: (b, 3, h, w) in [0,1].
+            vae_input: "[-1,1]" is what VAEs are trained on; "[0,1]" is what the authors' code feeds.
+            noise: standard normal, (b, 4, h/8, w/8): draws from the posterior by it, mean +
+                deviation * noise, instead of taking the mean.
+
+        Returns:
+            (b, 4, h/8, w/8) float32, multiplied by the VAE's scaling factor.
+        """
+        self.check_size(*images.shape[-2:])
+        x = images.to(self.device, torch.float32)
+        x = x * 2 - 1 if vae_input == "[-1,1]" else x
+        with torch.autocast(self.device.type, enabled=False):
+            encoded = self.vae.encode(x)
+            if hasattr(encoded, "latent_dist"):
+                posterior = encoded.latent_dist
+                latents = posterior.mean
+                if noise is not None:
+                    latents = latents + posterior.std * noise.to(latents)
+            elif noise is not None:
+                raise LabError(f"the VAE of {self.name} has no posterior to sample from.")
+            else:
+                latents = encoded.latents
+        return latents * self.vae.config.scaling_factor
+
+    def embed_prompts(self, prompts: str | Sequence[str] | None = None) -> torch.Tensor:
+        """Pooled embeddings of a prompt set, one sequence for every image: (1, K, d) float32.
+
+        Computed once a backbone and cached on disk. ``None`` is the backbone's default set.
+        """
+        prompts = prompts or self.default_prompts
+        key = prompts if isinstance(prompts, str) else tuple(prompts)
+        if key not in self._embedded:
+            self._embedded[key] = self._embed(prompts)[None]
+        return self._embedded[key].to(self.device)
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        timestep: int = 1,
+        prompts: str | Sequence[str] | torch.Tensor | None = None,
+        residuals: Sequence[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """One pass of the U-Net; features are read from it by ``FeatureTaps(bb.unet, ...)``.
+
+        Args:
+            latents: (b, 4, h, w), scaled.
+            timestep: 0 to 999; the paper uses 1, with no noise added.
+            prompts: a prompt set, or embeddings (1 or b, K, d).
+            residuals: one feature map a down block, from the image adapter.
+
+        Returns:
+            The predicted noise, (b, 4, h, w).
+        """
+        embeddings = prompts if torch.is_tensor(prompts) else self.embed_prompts(prompts)
+        return self.unet(
+            latents,
+            timestep,
+            encoder_hidden_states=embeddings,
+            # diffusers pops from the list: give it one of its own.
+            down_intrablock_additional_residuals=None if residuals is None else list(residuals),
+            return_dict=False,
+        )[0]
+
+    def vae_hash(self) -> str:
+        """Hash of the VAE's encoder and scale: what latents depend on."""
+        encoder = {k: v for k, v in self.vae.state_dict().items() if not k.startswith("decoder")}
+        return tensors_hash({**encoder, "scale": torch.tensor(self.vae.config.scaling_factor)})
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.unet.parameters()) / 1e6
+        return f"{describe_record(self.record)}: U-Net of {count:.2f} M parameters"
+
+
+def describe_record(record: dict) -> str:
+    """A backbone in words, with its randomness said aloud."""
+    weights = f" with RANDOM weights (seed {record['seed']})" if record["random_weights"] else ""
+    revision = f" at {record['revision'][:12]}" if record["revision"] else ""
+    return f"{record['name']}{revision}{weights}"

@@ -1,0 +1,107 @@
+"""Pooled prompt embeddings, computed once for a text encoder and kept on disk."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..core.cache import RowCache
+from ..core.errors import LabError
+from ..core.files import tensors_hash
+from ..core.progress import progress_bar
+from .presets import Preset
+from .prompts import prompt_texts
+
+
+class PromptEmbedder:
+    """From prompts to a (K, d) tensor: one pooled vector a prompt, as the paper's code has it.
+
+    With ``preset.text_encoder`` the projected CLIP text features (``text_embeds``); else the
+    EOS-pooled hidden state of the text encoder beside the U-Net. A random-weight preset of full
+    size gets seeded normal vectors, as running a random encoder over the prompts tells nothing more.
+
+    Raises:
+        LabError: the encoder cannot be loaded or its width is not the U-Net's.
+    """
+
+    def __init__(self, preset: Preset, revision: str | None, width: int, record: dict):
+        self.preset = preset
+        self.revision = revision
+        self.width = width
+        self.random = record["random_weights"]
+        self.seed = record["seed"]
+
+    def __call__(self, prompts: str | Sequence[str]) -> torch.Tensor:
+        texts = prompt_texts(prompts)
+        if self.random and self.preset.text_encoder:
+            return torch.from_numpy(np.stack([self._drawn(text) for text in texts]))
+        encoder, tokenizer, identity = self._load()
+        key = {"text_encoder": identity, "width": self.width}
+        ids = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+
+        @torch.no_grad()
+        def embed(positions: list[int]) -> dict[str, torch.Tensor]:
+            chosen = [texts[i] for i in positions]
+            _warn_cut(chosen, tokenizer)
+            batch = tokenizer(
+                chosen,
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            )
+            output = encoder(batch.input_ids)
+            pooled = output.text_embeds if self.preset.text_encoder else output.pooler_output
+            return {"embedding": pooled.float()}
+
+        def bar(batches):
+            return progress_bar(batches, "embedding prompts")
+
+        rows = RowCache("prompts", key).rows(ids, embed, 64, bar)["embedding"]
+        if rows.shape[1] != self.width:
+            raise LabError(
+                f"the text encoder gives {rows.shape[1]} numbers a prompt, the U-Net of "
+                f"{self.preset.source} takes {self.width}: name the encoder that belongs to it."
+            )
+        return rows
+
+    def _load(self):
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+        from transformers import CLIPTokenizer
+
+        if self.preset.text_encoder:
+            source, options = self.preset.text_encoder, {"revision": self.preset.text_revision}
+            model_class, parts = CLIPTextModelWithProjection, ("", "")
+        else:
+            source, options = self.preset.source, {"revision": self.revision}
+            model_class, parts = CLIPTextModel, ("text_encoder", "tokenizer")
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(source, subfolder=parts[1], **options)
+            if self.random:
+                config = CLIPTextConfig.from_pretrained(source, subfolder=parts[0], **options)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(self.seed)
+                    encoder = model_class(config)
+            else:
+                encoder = model_class.from_pretrained(
+                    source, subfolder=parts[0], dtype=torch.float32, **options
+                )
+        except (OSError, ValueError) as error:
+            raise LabError(
+                f"cannot load the text encoder {source}: {str(error).splitlines()[0][:200]}"
+            ) from error
+        return encoder.eval(), tokenizer, tensors_hash(encoder.state_dict())
+
+    def _drawn(self, text: str) -> np.ndarray:
+        digest = hashlib.sha256(f"{self.seed} {text}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8]))
+        return rng.standard_normal(self.width, dtype=np.float32)
+
+
+def _warn_cut(texts: list[str], tokenizer) -> None:
+    limit = tokenizer.model_max_length
+    for text, tokens in zip(texts, tokenizer(texts).input_ids, strict=True):
+        if len(tokens) > limit:
+            warnings.warn(f"prompt cut to {limit} tokens: {text[:80]!r}", stacklevel=3)

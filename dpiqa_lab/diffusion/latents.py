@@ -1,0 +1,69 @@
+"""Latents of the frozen VAE for a whole dataset: encoded once, kept, reused."""
+
+import hashlib
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..core.cache import RowCache
+from ..core.device import Compute
+from ..core.progress import progress_bar
+from ..datasets.dataset import QualityDataset
+from ..datasets.pixels import Pixels
+from .backbone import Backbone
+
+
+def dataset_latents(
+    backbone: Backbone,
+    dataset: QualityDataset,
+    compute: Compute,
+    vae_input: str = "[-1,1]",
+    sample_seed: int | None = None,
+    workers: int = 0,
+    batch_size: int = 8,
+) -> torch.Tensor:
+    """Latents of every photograph, in the dataset's order, from the cache where they are known.
+
+    Args:
+        dataset: with an ``image_size``.
+        sample_seed: draw from the posterior by this seed and each photograph's content, so that
+            neither order nor batch size matters; ``None`` takes its mean.
+
+    Returns:
+        (n, 4, image_size/8, image_size/8) float32 on the CPU.
+    """
+    size = dataset.image_size
+    backbone.check_size(size, size)
+    backbone.vae.to(compute.device)
+    key = {
+        "vae": backbone.vae_hash(),
+        "vae_input": vae_input,
+        "resize": f"antialiased bilinear to {size}x{size}",
+        "sample_seed": sample_seed,
+        "dtype": "float32",
+    }
+    hashes = list(dataset.table["hash"])
+    side = size // backbone.downscale
+    shape = (backbone.vae.config.latent_channels, side, side)
+
+    def encode_missing(batches: list[list[int]]):
+        """Read ahead what the list of missing positions asks for."""
+        loader = DataLoader(Pixels(dataset), batch_sampler=batches, num_workers=workers)
+        return progress_bar(zip(batches, loader, strict=True), "encoding latents", len(batches))
+
+    def encode(item) -> dict[str, torch.Tensor]:
+        positions, (pixels, _, _) = item
+        images = pixels.to(compute.device).float().div(255)
+        noise = None
+        if sample_seed is not None:
+            noise = torch.stack([_noise(hashes[i], sample_seed, shape) for i in positions])
+        return {"latents": backbone.encode(images, vae_input, noise)}
+
+    rows = RowCache("latents", key).rows(hashes, encode, batch_size, encode_missing)
+    return rows["latents"]
+
+
+def _noise(file_hash: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    digest = hashlib.sha256(f"{seed} {file_hash}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return torch.randn(shape, generator=generator)

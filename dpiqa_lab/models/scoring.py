@@ -1,0 +1,70 @@
+"""Scoring photographs with a model, whatever they come as."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..core.device import choose_compute
+from ..core.errors import LabError
+from ..core.progress import progress_bar
+from ..datasets.images import read_image, to_tensor
+
+Photograph = Path | str | Image.Image | torch.Tensor
+
+
+class Scorer:
+    """Mixin for modules with ``image_size`` whose ``forward`` gives an object with ``score``."""
+
+    image_size: int
+
+    @torch.no_grad()
+    def score(
+        self,
+        photographs: Sequence[Photograph],
+        batch_size: int = 8,
+        device: str = "auto",
+        precision: str = "float32",
+    ) -> np.ndarray:
+        """Scores on the normalised MOS scale, higher is better, not clipped; deterministic.
+
+        Args:
+            photographs: files, PIL images or tensors (3, h, w) in [0,1], in any mixture.
+            precision: float32 gives the same scores on any batch size, to float tolerance.
+
+        Returns:
+            (n,) float32.
+
+        Raises:
+            LabError: a photograph is unreadable; its name is in the message.
+        """
+        if isinstance(photographs, str | Path | Image.Image):
+            raise LabError("score takes a list of photographs; wrap a single one in [ ].")
+        compute = choose_compute(device, precision)
+        self.eval().to(compute.device)
+        scores = []
+        starts = range(0, len(photographs), batch_size)
+        for start in progress_bar(starts, "scoring"):
+            images = [self._prepare(p) for p in photographs[start : start + batch_size]]
+            with compute.autocast():
+                output = self(torch.stack(images).to(compute.device))
+            scores.append(output.score.float().cpu().numpy())
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def _prepare(self, photograph: Photograph) -> torch.Tensor:
+        if not torch.is_tensor(photograph):
+            return to_tensor(read_image(photograph, self.image_size))
+        if photograph.ndim != 3 or photograph.shape[0] != 3 or not photograph.is_floating_point():
+            raise LabError(
+                f"a photograph as tensor must be (3, height, width) float in [0,1], got "
+                f"{tuple(photograph.shape)} {photograph.dtype}."
+            )
+        size = (self.image_size, self.image_size)
+        if photograph.shape[-2:] == size:
+            return photograph.float()
+        return F.interpolate(
+            photograph[None].float(), size, mode="bilinear", antialias=True, align_corners=False
+        )[0]

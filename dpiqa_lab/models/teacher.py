@@ -1,0 +1,146 @@
+"""The teacher: one U-Net pass guided by quality prompts, decoded into a score (paper figure 2)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..core.errors import LabError, unknown
+from ..diffusion.backbone import Backbone
+from ..diffusion.taps import FeatureTaps
+from .image_adapter import ImageAdapter
+from .quality_feature_decoder import QualityFeatureDecoder
+from .scoring import Scorer
+from .text_adapter import TextAdapter
+
+TRAINABLE = ("all", "adapters", "decoder")
+
+
+class TeacherOutput(NamedTuple):
+    """score (b,) on the normalised MOS scale; feature_map (b, 8, 64, 64)."""
+
+    score: torch.Tensor
+    feature_map: torch.Tensor
+
+
+class Teacher(Scorer, nn.Module):
+    """DP-IQA's teacher around any backbone.
+
+    Args:
+        backbone: its U-Net is trained with the rest, its VAE is not.
+        prompts: prompt set; ``None`` is the backbone's default.
+        timestep: of the one U-Net pass, 0 to 999.
+        decoder_width: of the quality feature decoder; 512 as published.
+        text_adapter, image_adapter: whether to have them.
+        vae_input: range the VAE sees, "[-1,1]" or the authors' "[0,1]".
+        image_size: side that ``score`` squashes photographs to, in pixels.
+
+    Raises:
+        LabError: an impossible timestep or VAE input.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: str | Sequence[str] | None = None,
+        timestep: int = 1,
+        decoder_width: int = 512,
+        text_adapter: bool = True,
+        image_adapter: bool = True,
+        vae_input: str = "[-1,1]",
+        image_size: int = 512,
+    ):
+        super().__init__()
+        if not 0 <= timestep < 1000:
+            raise LabError(f"timestep must be between 0 and 999, got {timestep!r}.")
+        if vae_input not in ("[-1,1]", "[0,1]"):
+            raise unknown("vae_input", vae_input, ["[-1,1]", "[0,1]"])
+        backbone.check_size(image_size, image_size)
+        widths = backbone.unet.config.block_out_channels
+        self.backbone = backbone
+        self.timestep = timestep
+        self.vae_input = vae_input
+        self.image_size = image_size
+        # Finest level first, the order of the published decoder: 320, 640, 1280, 1280 channels.
+        self.taps = [f"up_blocks.{i}" for i in reversed(range(len(widths)))]
+        self.register_buffer("prompt_embeddings", backbone.embed_prompts(prompts).detach().clone())
+        width = self.prompt_embeddings.shape[-1]
+        self.text_adapter = TextAdapter(width) if text_adapter else None
+        self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
+        self.quality_feature_decoder = QualityFeatureDecoder(widths, decoder_width)
+        self.set_trainable("all")
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents (b, 4, h/8, w/8) of images (b, 3, h, w) in [0,1]: the frozen part of a pass."""
+        return self.backbone.encode(images, self.vae_input)
+
+    def forward(self, images: torch.Tensor, latents: torch.Tensor | None = None) -> TeacherOutput:
+        """Score and feature map of images (b, 3, h, w) in [0,1].
+
+        ``latents`` are those of ``encode`` where they are already known.
+        """
+        latents = self.encode(images) if latents is None else latents
+        prompts = self.prompt_embeddings
+        prompts = self.text_adapter(prompts) if self.text_adapter else prompts
+        residuals = self.image_adapter(images) if self.image_adapter else None
+        with FeatureTaps(self.backbone.unet, self.taps, stop=True, copy=False) as taps:
+            self.backbone.denoise(latents, self.timestep, prompts, residuals)
+        score, feature_map = self.quality_feature_decoder([taps[name] for name in self.taps])
+        return TeacherOutput(score, feature_map)
+
+    def set_trainable(self, which: str) -> None:
+        """Freeze what is not to be trained.
+
+        Args:
+            which: "all" (U-Net, adapters, decoder: the paper), "adapters" (adapters and decoder)
+                or "decoder".
+        """
+        if which not in TRAINABLE:
+            raise unknown("trainable", which, TRAINABLE)
+        self.requires_grad_(False)
+        self.quality_feature_decoder.requires_grad_(True)
+        if which in ("all", "adapters"):
+            for adapter in (self.text_adapter, self.image_adapter):
+                if adapter is not None:
+                    adapter.requires_grad_(True)
+        if which == "all":
+            unet = self.backbone.unet.requires_grad_(True)
+            # The pass ends at the last up block: what follows it never gets a gradient.
+            for last in (unet.conv_norm_out, unet.conv_out):
+                last.requires_grad_(False)
+
+    def trainable_state(self) -> dict[str, torch.Tensor]:
+        """Names and values of everything that is trained: what a checkpoint keeps."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def load_trainable_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Put ``trainable_state`` back.
+
+        Raises:
+            LabError: names or shapes differ; the message lists them.
+        """
+        own = self.trainable_state()
+        problems = [f"missing {name}" for name in own if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in own]
+        problems += [
+            f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ]
+        if problems:
+            raise LabError("weights do not fit the teacher: " + "; ".join(problems[:8]))
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of each part."""
+        parts = {
+            "vae": self.backbone.vae,
+            "unet": self.backbone.unet,
+            "image_adapter": self.image_adapter,
+            "text_adapter": self.text_adapter,
+            "quality_feature_decoder": self.quality_feature_decoder,
+        }
+        return {k: sum(p.numel() for p in m.parameters()) for k, m in parts.items() if m}

@@ -1,0 +1,135 @@
+"""Everything a teacher training is told, with defaults that follow from recipe, data and backbone."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import DEVICES, PRECISIONS
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..core.parameters import build, option
+from ..datasets.specs import get_spec
+from ..diffusion.loading import resolve_auto
+from ..diffusion.presets import PRESETS, Preset
+from ..models.teacher import TRAINABLE
+
+# What the paper describes against what the authors' code does. Each is a field that can be set
+# alone; a field left at None takes its recipe's value.
+RECIPES = {
+    "default": {"vae_input": "[-1,1]", "select_on": "val"},
+    "official": {"vae_input": "[0,1]", "select_on": "test"},
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Parameters of a teacher training; ``None`` means: decided by ``resolve``, and recorded."""
+
+    dataset: str = option("demo", "demo, biq2021, koniq or folder")
+    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
+    split: str = option("auto", "auto, official, random, or a CSV file with name and split")
+    split_seed: int = option(0, "seed of a random split", low=0)
+    on_bad_image: str = option(
+        "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
+    )
+    labels: str | None = option(None, "dataset=folder: the CSV with the scores")
+    name_column: str = option("name", "dataset=folder: column of file names")
+    mos_column: str = option("mos", "dataset=folder: column of scores")
+    group_column: str | None = option(None, "dataset=folder: column of what belongs together")
+    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
+    lower_better: bool | None = option(None, "whether a lower score is better")
+
+    backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
+    revision: str | None = option(None, "hub revision of the backbone")
+    random_weights: bool = option(False, "the backbone's architecture with random weights")
+    prompts: str | None = option(None, "official, merged, none, or a text file")
+    timestep: int = option(1, "of the one U-Net pass", low=0, high=999)
+    image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
+    latents: str = option("mean", "posterior mean, or a seeded sample", ("mean", "sample"))
+    text_adapter: bool = option(True, "whether the teacher has one")
+    image_adapter: bool = option(True, "whether the teacher has one")
+    decoder_width: int | None = option(None, "512 as published", low=8)
+
+    recipe: str = option("default", "default, or official: as the authors' code", tuple(RECIPES))
+    vae_input: str | None = option(None, "[-1,1] or [0,1]", ("[-1,1]", "[0,1]"))
+    select_on: str | None = option(None, "part that chooses the checkpoint", ("val", "test"))
+
+    trainable: str = option("all", "what is trained", TRAINABLE)
+    epochs: int = option(30, "passes over the train part", low=1)
+    max_steps: int | None = option(None, "stop after this many optimiser steps", low=1)
+    batch_size: int = option(16, "photographs a step and device", low=1)
+    accumulation_steps: int = option(1, "batches an optimiser step", low=1)
+    learning_rate: float | None = option(None, "of Adam", low=0.0)
+    lr_milestones: tuple[int, ...] = option((5,), "epochs after which the rate falls")
+    lr_decay: float = option(0.2, "what it falls by", low=0.0, high=1.0)
+    ranking_weight: float = option(0.0, "weight of the margin ranking loss", low=0.0)
+    validate_every: int = option(250, "steps between validations and checkpoints", low=1)
+    patience: int | None = option(None, "validations without a better SRCC before stopping", low=1)
+    gradient_checkpointing: bool = option(False, "less memory, about a third more time")
+
+    seed: int = option(0, "of initialisation, order and sampling", low=0)
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    workers: int = option(0, "processes that read photographs beside the training; 0: none", low=0)
+    run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "TrainConfig":
+        """A resolved config from a notebook's parameters.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        return build(cls, values).resolve()
+
+    def resolve(self) -> "TrainConfig":
+        """The same with every ``None`` that has a default replaced by it.
+
+        Raises:
+            LabError: an unknown dataset, or an impossible value.
+        """
+        spec = get_spec(self.dataset)
+        backbone = resolve_auto(self.device)[0] if self.backbone == "auto" else self.backbone
+        preset = PRESETS.get(backbone) or Preset(source=backbone)
+        root = self.data_root and str(Path(self.data_root).expanduser().resolve())
+        defaults = {
+            "mos_range": tuple(map(float, spec.mos_range)),
+            "lower_better": spec.lower_better,
+            "prompts": preset.prompts,
+            "image_size": spec.image_size,
+            "decoder_width": preset.decoder_width,
+            "learning_rate": preset.learning_rate,
+            **RECIPES[self.recipe],
+        }
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        config = dataclasses.replace(self, backbone=backbone, data_root=root, **missing)
+        if config.latents == "sample" and backbone == "tiny":
+            raise LabError("latents='sample': the VAE of 'tiny' has no posterior; use 'mean'.")
+        if config.run_name is None:
+            named = json_hash(config.numbers())[:8]
+            stem = Path(backbone).name.replace("/", "-")
+            config = dataclasses.replace(config, run_name=f"{config.dataset}-{stem}-{named}")
+        if Path(config.run_name).name != config.run_name or config.run_name.startswith("."):
+            raise LabError(f"run_name must be a plain folder name, got {config.run_name!r}.")
+        return config
+
+    def numbers(self) -> dict:
+        """The parameters that a run's results depend on, as stored in ``config.json``."""
+        left_out = ("run_name", "workers")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+
+    def dataset_options(self) -> dict:
+        """Arguments of ``load_dataset``."""
+        options = {
+            "root": self.data_root,
+            "parts": self.split,
+            "split_seed": self.split_seed,
+            "on_bad_image": self.on_bad_image,
+            "mos_range": self.mos_range,
+            "lower_better": self.lower_better,
+            "image_size": self.image_size,
+        }
+        if self.dataset == "folder":
+            columns = ("labels", "name_column", "mos_column", "group_column")
+            options |= {name: getattr(self, name) for name in columns}
+        return options

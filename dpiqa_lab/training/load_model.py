@@ -1,0 +1,21 @@
+"""``load_model``: a model ready to score, from the run that trained it."""
+
+from pathlib import Path
+
+from torch import nn
+
+from ..core.runs import find_run
+from .teacher_run import load_teacher
+
+
+def load_model(run: str | Path, weights: str = "best") -> nn.Module:
+    """The model that a run trained, with ``.score(photographs)``.
+
+    Args:
+        run: name or folder of the run, such as "runs/demo-tiny-1a2b3c4d".
+        weights: "best" by validation, or "last".
+
+    Raises:
+        LabError: no such run, or it has no such weights yet.
+    """
+    return load_teacher(find_run(run), weights)

@@ -1,0 +1,259 @@
+"""The one fit loop: any model, any loss; resumed, it ends as if it had never stopped."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from ..core.device import Compute
+from ..core.errors import LabError
+from ..core.progress import interactive
+from ..core.runs import Run
+from .checkpoints import load_checkpoint, save_checkpoint, save_weights
+
+
+class Task(Protocol):
+    """What is trained. ``network`` has ``trainable_state`` and ``load_trainable_state``."""
+
+    network: nn.Module
+
+    def batches(self, epoch: int, start: int) -> Iterable[list]:
+        """Steps of an epoch from the ``start``-th on; a step is a list of batches."""
+
+    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+        """Mean loss over a batch and the batch's size."""
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics; "srcc" chooses the best weights."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast; see ``TrainConfig`` for the fields."""
+
+    steps_per_epoch: int
+    epochs: int
+    learning_rate: float
+    lr_milestones: tuple[int, ...] = ()
+    lr_decay: float = 0.2
+    max_steps: int | None = None
+    validate_every: int = 250
+    patience: int | None = None
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps in all."""
+        return min(self.epochs * self.steps_per_epoch, self.max_steps or math.inf)
+
+    def due(self, step: int) -> bool:
+        """Whether to validate after ``step`` steps."""
+        return step == self.total_steps or step % self.validate_every == 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the step after ``step``."""
+        epoch = step // self.steps_per_epoch
+        return self.learning_rate * self.lr_decay ** sum(epoch >= m for m in self.lr_milestones)
+
+
+class Progress(NamedTuple):
+    """Where a run stands: what a checkpoint keeps beside the tensors.
+
+    ``losses`` are those of the steps since the last validation.
+    """
+
+    step: int = 0
+    best_step: int = 0
+    best: float = -math.inf
+    seconds: float = 0.0
+    losses: tuple[float, ...] = ()
+    metrics: dict[str, float] | None = None
+
+    def record(self) -> dict:
+        """As JSON; no best yet is null."""
+        best = self.best if math.isfinite(self.best) else None
+        return {**self._asdict(), "best": best, "metrics": None}
+
+    @classmethod
+    def read(cls, record: dict) -> "Progress":
+        """From ``record``."""
+        best = -math.inf if record["best"] is None else record["best"]
+        fields = {name: record[name] for name in cls._fields}
+        return cls(**{**fields, "best": best, "losses": tuple(record["losses"])})
+
+
+def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
+    """Train until the schedule ends or patience does.
+
+    After every ``validate_every`` steps: metrics to ``metrics.jsonl``, the best weights by
+    validation SRCC to ``checkpoints/best.safetensors``, the whole state to a checkpoint. Ctrl-C
+    ends the step, writes a checkpoint and raises KeyboardInterrupt.
+
+    Raises:
+        LabError: the loss is not finite; the step and the last good checkpoint are named.
+    """
+    accelerator = _accelerator(compute)
+    network = task.network.to(compute.device)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(
+        trained, lr=schedule.learning_rate, fused=compute.device.type != "mps"
+    )
+    progress = _resume(run, network, optimizer)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    bar = _bar(schedule.total_steps, progress.step)
+    try:
+        with _interrupts() as interrupted:
+            while not _over(progress, schedule):
+                epoch, start = divmod(progress.step, schedule.steps_per_epoch)
+                for batches in task.batches(epoch, start):
+                    began = time.monotonic()
+                    rate = schedule.rate(progress.step)
+                    loss = _step(accelerator, model, optimizer, task, batches, rate)
+                    _check(loss, progress, run)
+                    progress = progress._replace(
+                        step=progress.step + 1, losses=(*progress.losses, loss)
+                    )
+                    due = schedule.due(progress.step)
+                    if due:
+                        progress = _validate(run, task, model, progress)
+                    spent = time.monotonic() - began
+                    progress = progress._replace(seconds=progress.seconds + spent)
+                    if due:
+                        _log(run, progress, rate)
+                        progress = progress._replace(losses=())
+                    if due or interrupted():
+                        _save(run, network, optimizer, progress)
+                    bar.update()
+                    bar.set_postfix(loss=f"{loss:.4f}", best_srcc=f"{progress.best:.4f}")
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    if _over(progress, schedule):
+                        break
+    finally:
+        bar.close()
+        # Takes accelerate's mixed-precision wrapper off again.
+        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return progress
+
+
+def _step(accelerator, model, optimizer, task: Task, batches: list, rate: float) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    model.train()
+    optimizer.zero_grad()
+    total = sum(len(batch[0]) for batch in batches)
+    value = 0.0
+    for batch in batches:
+        loss, size = task.loss(model, batch)
+        # Weighted by size, so that accumulated batches equal one large batch.
+        accelerator.backward(loss * (size / total))
+        value += loss.item() * size / total
+    optimizer.step()
+    return value
+
+
+def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
+    model.eval()
+    with torch.no_grad():
+        metrics = task.validate(model)
+    # A constant prediction has no SRCC: worse than any, but better than no weights at all.
+    score = metrics["srcc"] if math.isfinite(metrics["srcc"]) else -2.0
+    if score > progress.best:
+        progress = progress._replace(best=score, best_step=progress.step)
+        save_weights(run.checkpoints / "best.safetensors", task.network.trainable_state())
+    return progress._replace(metrics=metrics)
+
+
+def _log(run: Run, progress: Progress, rate: float) -> None:
+    mean = sum(progress.losses) / len(progress.losses)
+    metrics = {k: v if math.isfinite(v) else None for k, v in progress.metrics.items()}
+    run.log(
+        {
+            "step": progress.step,
+            "loss": mean,
+            **{f"val_{name}": value for name, value in metrics.items()},
+            "learning_rate": rate,
+            "seconds": round(progress.seconds, 3),
+            "losses": progress.losses,
+        }
+    )
+    if not interactive():
+        print(
+            f"step {progress.step}: loss {mean:.4f}, SRCC {progress.metrics['srcc']:.4f}, "
+            f"best {progress.best:.4f} at step {progress.best_step}, {progress.seconds:.0f} s",
+            flush=True,
+        )
+
+
+def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    found = load_checkpoint(run.checkpoints, optimizer)
+    if found is None:
+        run.rewind(0)
+        return Progress()
+    weights, state = found
+    network.load_trainable_state(weights)
+    progress = Progress.read(state)
+    run.rewind(progress.step)
+    print(f"resumed {run.name} at step {progress.step}")
+    return progress
+
+
+def _save(run: Run, network: nn.Module, optimizer, progress: Progress) -> None:
+    save_checkpoint(
+        run.checkpoints, progress.step, network.trainable_state(), optimizer, progress.record()
+    )
+
+
+def _check(loss: float, progress: Progress, run: Run) -> None:
+    if not math.isfinite(loss):
+        raise LabError(
+            f"the loss became {loss} at step {progress.step + 1} of {run.name}. The best weights so "
+            f"far are kept (step {progress.best_step}). Try a lower learning_rate or "
+            "precision='float32'."
+        )
+
+
+def _over(progress: Progress, schedule: Schedule) -> bool:
+    if progress.step >= schedule.total_steps:
+        return True
+    waited = (progress.step - progress.best_step) // schedule.validate_every
+    return schedule.patience is not None and waited >= schedule.patience
+
+
+def _accelerator(compute: Compute):
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps one precision and device a process; a notebook trains with several in turn.
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not distributed)
+    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[compute.precision]
+    return Accelerator(mixed_precision=mixed, cpu=compute.device.type == "cpu")
+
+
+def _bar(total: int, done: int):
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        desc="training", total=total, initial=done, disable=not interactive(), unit="step"
+    )
+
+
+@contextmanager
+def _interrupts():
+    """Within the block Ctrl-C waits for the end of a step; the function given tells of it."""
+    seen = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield seen.is_set
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: seen.set())
+    try:
+        yield seen.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,29 @@
+"""Losses on scores, vectorised over pairs."""
+
+import torch
+import torch.nn.functional as F
+
+
+def margin_ranking(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
+    """Hinge on every pair of a batch whose order the scores get wrong or hardly right.
+
+    For a pair with mos_i > mos_j: max(0, margin - (score_i - score_j)), margin a quarter of the
+    standard deviation of ``mos`` in the batch; the mean over all pairs of different mos. The
+    authors' code has it with weight 1, switched off.
+
+    Args:
+        score, mos: (b,). Fewer than two different mos give 0.
+    """
+    sign = torch.sign(mos[:, None] - mos[None, :])
+    gap = sign * (score[:, None] - score[None, :])
+    margin = 0.25 * mos.std(correction=0)
+    pairs = sign != 0
+    return (F.relu(margin - gap) * pairs).sum() / pairs.sum().clamp(min=1)
+
+
+def score_loss(
+    score: torch.Tensor, mos: torch.Tensor, ranking_weight: float = 0.0
+) -> torch.Tensor:
+    """Mean squared error, plus the ranking loss where it has a weight. Scores and mos (b,)."""
+    loss = F.mse_loss(score, mos)
+    return loss + ranking_weight * margin_ranking(score, mos) if ranking_weight else loss

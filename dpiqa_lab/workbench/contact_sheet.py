@@ -1,0 +1,94 @@
+"""Which photographs to look at, and a sheet of them."""
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from PIL import Image
+
+from .. import metrics
+from ..core.errors import LabError, unknown
+from ..datasets.images import read_image
+from .style import TEMPLATE, escaped, require
+
+KINDS = ("best", "worst", "most wrong")
+
+_GAP, _BELOW, _TITLE = 16, 50, 60  # pixels between photographs, for a caption and for the title
+
+
+def pick(predictions: pd.DataFrame, kind: str, n: int = 8, logistic: bool = True) -> pd.DataFrame:
+    """The ``n`` rows of ``predictions`` with the ``kind`` of photographs asked for, foremost first.
+
+    ``kind``: "best" and "worst" are by score; "most wrong" by the distance of MOS from the fitted
+    logistic, or from the score itself without ``logistic`` or where none could be fitted (which
+    warns). Raises LabError for another kind and for missing columns (mos, score).
+    """
+    require(predictions, "mos", "score")
+    if kind not in KINDS:
+        raise unknown("kind of photographs", kind, KINDS)
+    score, mos = predictions["score"].to_numpy(float), predictions["mos"].to_numpy(float)
+    key = {"best": -score, "worst": score}.get(kind)
+    if key is None:
+        curve = metrics.fit_logistic(score, mos) if logistic else None
+        key = -np.abs(mos - (curve(score) if curve and curve.fitted else score))
+    return predictions.iloc[np.argsort(key, kind="stable")[:n]]
+
+
+def photographs(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 192) -> go.Figure:
+    """A sheet of photographs, ``columns`` abreast, each over its name, MOS and score.
+
+    ``rows``: columns name, path, mos and score; shown in their order, at most ``thumb`` pixels
+    high and wide, as JPEG inside the figure. Raises LabError for no rows, missing columns and
+    files that cannot be read.
+    """
+    require(rows, "name", "path", "mos", "score")
+    if not len(rows):
+        raise LabError("no photographs to show: the table is empty.")
+    across, down = thumb + _GAP, thumb + _BELOW
+    columns = min(columns, len(rows))
+    # One unit of the axes is one pixel, y from the top; a narrow sheet leaves room for its title.
+    width, height = max(columns * across, 480), -(-len(rows) // columns) * down
+    figure, centres, hover = go.Figure(), [], []
+    for place, row in enumerate(rows.itertuples()):
+        x, y = (place % columns + 0.5) * across, place // columns * down
+        size = {"sizex": thumb, "sizey": thumb, "xanchor": "center", "yanchor": "bottom"}
+        source = _thumbnail(row.path, thumb)
+        figure.add_layout_image(source=source, x=x, y=y + thumb, xref="x", yref="y", **size)
+        numbers = f"MOS {row.mos:.3g}, score {row.score:.3g}"
+        text = f"{escaped(_shortened(str(row.name), thumb // 9))}<br>{numbers}"
+        figure.add_annotation(text=text, x=x, y=y + thumb, yanchor="top", showarrow=False)
+        centres.append((x, y + thumb / 2))
+        hover.append(f"{escaped(row.name)}<br>{numbers}")
+    # Invisible markers over the pictures, which themselves cannot show a text on hovering.
+    x, y = zip(*centres, strict=True)
+    marker = {"symbol": "square", "size": thumb, "opacity": 0}
+    figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=marker, hovertext=hover))
+    figure.update_traces(hoverinfo="text")
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(visible=False, range=[0, width], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[height, 0], fixedrange=True)
+    return figure.update_layout(
+        template=TEMPLATE,
+        title=title,
+        width=width + 2 * _GAP,
+        height=height + _TITLE,
+        margin={"l": _GAP, "r": _GAP, "t": _TITLE, "b": 0},
+    )
+
+
+def _thumbnail(path: str, size: int) -> str:
+    """The photograph as a data URI of JPEG, at most ``size`` pixels a side."""
+    picture = Image.fromarray(read_image(path))
+    picture.thumbnail((size, size))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _shortened(name: str, length: int) -> str:
+    """``name`` cut in its middle, as names differ in their ends."""
+    if len(name) <= length:
+        return name
+    return f"{name[: length // 2 - 1]}…{name[len(name) - (length - length // 2) :]}"

@@ -1,0 +1,61 @@
+"""What the lab's figures share: one look, and how they are kept."""
+
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..core.errors import LabError
+from ..core.files import atomic_path
+
+# Okabe & Ito's (2008) colours, which the colour-blind can tell apart.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+GREY, INK = "#767676", "#222222"
+
+_AXIS = {
+    "showline": True,
+    "linecolor": "#444444",
+    "gridcolor": "#E5E5E5",
+    "zeroline": False,
+    "ticks": "outside",
+}
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "Helvetica, Arial, sans-serif", "size": 14, "color": INK},
+        "title": {"font": {"size": 17}, "x": 0.02, "xanchor": "left"},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "colorway": [BLUE, ORANGE, GREEN, PURPLE, GREY],
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "hoverlabel": {"font": {"size": 13}, "align": "left"},
+    }
+)
+
+
+def save(figure: go.Figure, folder: Path | str, name: str) -> Path:
+    """Write ``folder/name.html``, interactive and with plotly.js inside, so that it opens offline.
+
+    Raises LabError for a name with a path separator in it.
+    """
+    if not name or Path(name).name != name:
+        raise LabError(f"figure name {name!r} is not a file name; the folder is given on its own.")
+    path = Path(folder) / f"{name}.html"
+    with atomic_path(path) as temporary:
+        figure.write_html(temporary, include_plotlyjs=True, config={"displaylogo": False})
+    return path
+
+
+def require(table: pd.DataFrame, *columns: str) -> None:
+    """Raise LabError naming those of ``columns`` that ``table`` lacks."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise LabError(
+            f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, table))}."
+        )
+
+
+def escaped(name: object) -> str:
+    """A name as plain text for plotly, which reads some HTML, and for files, which are UTF-8."""
+    return escape(str(name).encode("utf-8", "replace").decode("utf-8"), quote=False)

@@ -1,0 +1,197 @@
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpiqa_lab import metrics
+from dpiqa_lab.core.errors import LabError
+from dpiqa_lab.metrics import (
+    bootstrap,
+    bootstrap_difference,
+    fit_logistic,
+    krcc,
+    plcc,
+    rmse,
+    srcc,
+    summary,
+)
+
+
+def noisy(n: int, noise: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    mos = rng.uniform(1, 5, n)
+    return mos + noise * rng.normal(size=n), mos
+
+
+# Known answers
+
+
+def test_srcc_with_ties_by_hand():
+    # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: covariance 4.5, variances 4.5 and 5.
+    assert srcc([1, 2, 2, 3], [10, 20, 30, 40]) == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+
+
+def test_krcc_of_four_points_by_hand():
+    # Of the six pairs only (2, 3) is in the other order: (5 - 1) / 6.
+    assert krcc([1, 3, 2, 4], [1, 2, 3, 4]) == pytest.approx(4 / 6)
+
+
+def test_plcc_and_rmse_by_hand():
+    assert plcc([0, 1, 2], [0, 1, 5]) == pytest.approx(5 / np.sqrt(2 * 14))
+    assert rmse([1, 2, 3], [1, 4, 3]) == pytest.approx(np.sqrt(4 / 3))
+    assert rmse([2.0], [1.0]) == 1
+
+
+@pytest.mark.parametrize("decimals", [0, 6])
+def test_agreement_with_scipy(decimals):
+    x, y = (values.round(decimals) for values in noisy(200))
+    assert srcc(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+    assert krcc(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
+    assert plcc(x, y) == pytest.approx(scipy.stats.pearsonr(x, y).statistic)
+
+
+distinct = st.lists(st.integers(-50, 50), min_size=3, max_size=30, unique=True)
+
+
+@settings(deadline=None)
+@given(distinct, st.randoms(use_true_random=False))
+def test_rank_correlations_ignore_a_monotone_change(x, random):
+    y = x[:]
+    random.shuffle(y)
+    stretched = np.exp(np.array(x) / 25.0)
+    assert srcc(stretched, y) == pytest.approx(srcc(x, y))
+    assert krcc(stretched, y) == pytest.approx(krcc(x, y))
+    assert srcc(-stretched, y) == pytest.approx(-srcc(x, y))
+
+
+def test_tensors_lists_and_arrays_alike():
+    x, y = noisy(20)
+    tensor = torch.tensor(x, requires_grad=True)
+    assert srcc(tensor, list(y)) == srcc(x, torch.tensor(y))
+    assert srcc(torch.tensor([1, 2, 3], dtype=torch.bfloat16), [1, 2, 3]) == 1
+
+
+# Undefined and refused
+
+
+@pytest.mark.parametrize("metric", [srcc, krcc, plcc, metrics._POINT["plcc_logistic"]])
+@pytest.mark.parametrize(
+    ("pred", "mos"),
+    [([1] * 9, range(9)), (range(9), [2.5] * 9), ([0.1 + 0.2, 0.3, 0.3], [1, 2, 3]), ([1, 2],) * 2],
+)
+def test_undefined_is_nan_without_a_warning(metric, pred, mos):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(metric(pred, mos))
+
+
+@pytest.mark.parametrize(
+    ("pred", "mos", "message"),
+    [
+        ([1, np.nan, 3], [1, 2, 3], "pred is nan at row 1"),
+        ([1, 2, 3], [1, 2, np.inf], "mos is inf at row 2"),
+        ([1, 2, 3], [1, 2], "3 in pred but 2 in mos"),
+        ([[1], [2], [3]], [1, 2, 3], r"pred has shape \(3, 1\)"),
+        (["good", "bad"], [1, 2], "pred is not a sequence of numbers"),
+    ],
+)
+def test_bad_input_is_named(pred, mos, message):
+    for function in (srcc, krcc, plcc, rmse, fit_logistic, bootstrap, summary):
+        with pytest.raises(LabError, match=message):
+            function(pred, mos)
+
+
+def test_unknown_metric_and_wrong_groups():
+    with pytest.raises(LabError, match="Did you mean 'srcc'"):
+        bootstrap(*noisy(5), metrics=("srocc",))
+    with pytest.raises(LabError, match="4 labels"):
+        bootstrap(*noisy(5), groups=[1, 2, 3, 4])
+    with pytest.raises(LabError, match="missing"):
+        bootstrap(*noisy(3), groups=["a", None, "b"])
+
+
+# Intervals
+
+
+@pytest.mark.parametrize("metric", ["srcc", "plcc", "rmse"])
+def test_resamples_are_what_the_metric_gives_for_repeated_rows(metric):
+    x, y = (values.round(1) for values in noisy(40))
+    counts = next(metrics._resamples(40, None, 25, seed=3))
+    assert counts.sum(axis=1).tolist() == [40] * 25
+    rows = [np.repeat(np.arange(40), count.astype(int)) for count in counts]
+    expected = [metrics._POINT[metric](x[row], y[row]) for row in rows]
+    assert metrics._many(metric, x, y)(counts) == pytest.approx(np.array(expected))
+
+
+def test_bootstrap_is_settled_by_its_seed_whatever_the_chunks(monkeypatch):
+    names = ("srcc", "plcc", "rmse", "krcc", "plcc_logistic", "rmse_logistic")
+    whole = bootstrap(*noisy(30), names, n=50, seed=7)
+    monkeypatch.setattr(metrics, "_CHUNK", 30 * 7)
+    chunked = bootstrap(*noisy(30), names, n=50, seed=7)
+    assert {name: pytest.approx(whole[name]) for name in names} == chunked
+    assert bootstrap(*noisy(30), names, n=50, seed=8) != chunked
+
+
+def test_bootstrap_covers_the_true_correlation():
+    true = 0.6
+    hits = 0
+    for seed in range(200):
+        x, z = np.random.default_rng(seed).normal(size=(2, 150))
+        interval = bootstrap(x, true * x + np.sqrt(1 - true**2) * z, ("plcc",), 200, seed)["plcc"]
+        hits += interval[0] <= true <= interval[1]
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_one_logistic_for_all_resamples_is_as_good_as_refitting():
+    x, mos = noisy(300, noise=1)
+    y = np.tanh(mos - 2)
+    rows = np.random.default_rng(0).integers(300, size=(100, 300))
+    refitted = [plcc(x[row], y[row], logistic=True) for row in rows]
+    low, high = bootstrap(x, y, ("plcc_logistic",))["plcc_logistic"]
+    assert np.quantile(refitted, (0.025, 0.975)) == pytest.approx([low, high], abs=0.01)
+
+
+def test_groups_widen_the_interval_of_clustered_data():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), rng.integers(5, 40, 20))
+    x, y = (rng.normal(size=(20, 2))[groups] + 0.1 * rng.normal(size=(len(groups), 2))).T
+    rows, contents = (
+        bootstrap(x, y),
+        bootstrap(x, y, groups=torch.tensor([hash(g) for g in groups])),
+    )
+    for name in rows:
+        assert np.ptp(contents[name]) > 2 * np.ptp(rows[name])
+
+
+def test_each_row_its_own_group_is_no_group():
+    assert bootstrap(*noisy(30), groups=range(30)) == bootstrap(*noisy(30))
+
+
+def test_no_interval_where_nothing_can_be_resampled():
+    for interval in (bootstrap([1, 2], [1, 2]), bootstrap(*noisy(9), groups=["one"] * 9)):
+        assert np.isnan(interval["srcc"]).all()
+    assert np.isnan(bootstrap([1] * 9, range(9))["plcc"]).all()
+
+
+def test_paired_difference():
+    good, mos = noisy(200, noise=0.3)
+    bad, _ = noisy(200, noise=2, seed=1)
+    assert bootstrap_difference(good, good, mos) == (0, 0, 0)
+    difference, low, high = bootstrap_difference(good, good + bad, mos, "plcc")
+    assert difference == plcc(good, mos) - plcc(good + bad, mos)
+    assert 0 < low < difference < high
+
+
+def test_summary():
+    x, y = noisy(100)
+    result = summary(x, y, groups=np.arange(100) // 4)
+    assert result["n"] == 100
+    for name in ("srcc", "plcc", "plcc_logistic", "rmse"):
+        low, high = result[f"{name}_ci"]
+        assert low < result[name] < high
+    assert result["krcc"] == krcc(x, y)
+    assert result == summary(x, y, groups=np.arange(100) // 4)
