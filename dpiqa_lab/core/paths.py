@@ -7,7 +7,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def home() -> Path:
-    """``DPIQA_HOME`` if set, else the repository this package runs from, else the current folder."""
+    """``DPIQA_HOME`` if set, else the repository the package runs from, else the current folder."""
     if os.environ.get("DPIQA_HOME"):
         return Path(os.environ["DPIQA_HOME"]).expanduser().resolve()
     repository = _PACKAGE.parent
@@ -30,6 +30,6 @@ def cache_dir() -> Path:
 
 
 def embedded(name: str) -> Path:
-    """A folder shipped with the package, such as ``tiny_prior``: in the wheel, else in ``data/``."""
+    """A folder shipped with the package, as ``tiny_prior``: in the wheel, else in ``data/``."""
     inside = _PACKAGE / "data" / name
     return inside if inside.is_dir() else _PACKAGE.parent / "data" / name

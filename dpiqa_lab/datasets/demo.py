@@ -1,7 +1,7 @@
 """A small labelled picture set made on the spot from pictures that ship inside two libraries.
 
-Fourteen scenes from the wheels of scikit-image and scikit-learn, four views of each, every view
-once undamaged and eleven times damaged as a camera might. Nothing is downloaded. The labels are not
+Fourteen scenes from the wheels of scikit-image and scikit-learn, sixty views of each, every view
+undamaged or damaged as a camera might. Nothing is downloaded. The labels are not
 human opinions but the measure that ``PSEUDO_MOS`` states: good for trying the lab and for tests,
 no ground for a claim about how people see.
 """
@@ -20,8 +20,8 @@ from scipy.signal import fftconvolve
 from skimage.color import rgb2lab
 from skimage.transform import downscale_local_mean
 
-from dpiqa_lab.core.errors import LabError, unknown
-from dpiqa_lab.core.files import write_text
+from ..core.errors import LabError, unknown
+from ..core.files import write_text
 
 PSEUDO_MOS = (
     "Pseudo-MOS in [0, 1], computed and not a human opinion: the squared similarity of edges to the"
@@ -30,11 +30,9 @@ PSEUDO_MOS = (
 
 SEED, SIZE, GAMMA = 0, 256, 2.2
 
-# How many damages each version of a view has at once.
+# Images a scene, each a view of its own, and how many damages they have at once, in turn.
+VIEWS = 60
 MIXES = (0, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3)
-
-# Where the crops lie, as parts of the free width and height; the view before them is the whole.
-CROPS = ((0.0, 0.25), (0.5, 0.5), (0.25, 1.0))
 
 # Picture: split. A picture's place here seeds its damage: append, never insert.
 PICTURES = {
@@ -53,9 +51,8 @@ _FOLDERS = [
 def make_demo(root: Path) -> None:
     """Make ``root/images/<name>.png`` (256x256 RGB) and ``root/labels.csv``, whole or not at all.
 
-    The columns are ``name, mos, reference, scene, damage, split``: ``mos`` in [0, 1] as
-    ``PSEUDO_MOS`` says, ``reference`` the view (``coffee-2``), ``scene`` the content, which is
-    never in two splits, ``damage`` as in ``defocus:0.42+jpeg:0.80`` or ``none``. The same library
+    The columns are ``name, mos, scene, damage, split``: ``mos`` in [0, 1] as ``PSEUDO_MOS`` says,
+    against the same view undamaged, ``scene`` the content, which is never in two splits, ``damage`` as in ``defocus:0.42+jpeg:0.80`` or ``none``. The same library
     versions give the same files. Does nothing where the set is already complete. Raises LabError
     if ``root`` holds anything else, or if an installed library lacks one of the pictures.
     """
@@ -70,12 +67,12 @@ def make_demo(root: Path) -> None:
         build = Path(temporary) / "demo"
         (build / "images").mkdir(parents=True)
         for picture in PICTURES:
-            for view, reference in enumerate(_views(picture)):
-                for version in range(len(MIXES)):
-                    row, image = _version(picture, view, reference, version)
-                    file = build / "images" / f"{row['name']}.png"
-                    _pillow(image).save(file, compress_level=3)
-                    rows.append(row)
+            whole = _open(picture)
+            for view in range(VIEWS):
+                row, image = _make(picture, whole, view)
+                file = build / "images" / f"{row['name']}.png"
+                _pillow(image).save(file, compress_level=3)
+                rows.append(row)
         write_text(build / "labels.csv", pd.DataFrame(rows).to_csv(index=False))
         try:
             build.replace(root)
@@ -187,10 +184,11 @@ DAMAGES = {
 }
 
 
-def _version(picture, view, reference, version):
-    """The row and the image of one version of a view, whatever was made before it."""
-    rng = np.random.default_rng([SEED, list(PICTURES).index(picture), view, version])
-    scene, count = Path(picture).stem, MIXES[version]
+def _make(picture, whole, view):
+    """The row and the image of one view, whatever was made before it."""
+    rng = np.random.default_rng([SEED, list(PICTURES).index(picture), view])
+    reference = _view(whole, rng)
+    scene, count = Path(picture).stem, MIXES[view % len(MIXES)]
     kinds = opposites = {"under_exposure", "over_exposure"}
     while opposites <= kinds:  # they would undo each other
         kinds = set(rng.choice(list(DAMAGES), count, replace=False))
@@ -201,9 +199,8 @@ def _version(picture, view, reference, version):
         parts.append(f"{kind}:{strength:.2f}")
     image = _floats(_pillow(image))  # the label is that of the file, in 8 bits
     row = {
-        "name": f"{scene}-{view}-{version:02d}",
+        "name": f"{scene}-{view:02d}",
         "mos": round(pseudo_mos(reference, image), 4),
-        "reference": f"{scene}-{view}",
         "scene": scene,
         "damage": "+".join(parts) or "none",
         "split": PICTURES[picture],
@@ -211,17 +208,19 @@ def _version(picture, view, reference, version):
     return row, image
 
 
-def _views(picture):
-    """The undamaged views, float32 (256, 256, 3): the whole cut square and shrunk, then crops."""
+def _view(whole, rng):
+    """A square part of any place and size from 256 pixels on, mirrored or not, as 256x256."""
+    side = int(rng.integers(SIZE, min(whole.size) + 1))
+    x, y = (int(rng.integers(free - side + 1)) for free in whole.size)
+    part = whole.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    return _floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
+
+
+def _open(picture):
     file = next((folder / picture for folder in _FOLDERS if (folder / picture).is_file()), None)
     if file is None:
         raise LabError(f"picture {picture} is missing: reinstall scikit-image and scikit-learn.")
-    whole = Image.open(file).convert("RGB")
-    views = [ImageOps.fit(whole, (SIZE, SIZE), Image.Resampling.LANCZOS)]
-    for across, down in CROPS:
-        x, y = round((whole.width - SIZE) * across), round((whole.height - SIZE) * down)
-        views.append(whole.crop((x, y, x + SIZE, y + SIZE)))
-    return [_floats(view) for view in views]
+    return Image.open(file).convert("RGB")
 
 
 def _complete(root):

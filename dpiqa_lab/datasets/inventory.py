@@ -34,9 +34,7 @@ def take_inventory(paths: Sequence[Path], root: Path) -> pd.DataFrame:
         known = {}
     stamps = [_stamp(path) for path in paths]
     keys = [str(path) for path in paths]
-    new = [
-        i for i, key in enumerate(keys) if key not in known or known[key]["stamp"] != stamps[i]
-    ]
+    new = [i for i, key in enumerate(keys) if key not in known or known[key]["stamp"] != stamps[i]]
     with ThreadPoolExecutor() as pool:
         looks = pool.map(_look, [paths[i] for i in new])
         for i, look in zip(new, progress_bar(looks, "reading photographs", len(new)), strict=True):

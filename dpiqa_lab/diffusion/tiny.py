@@ -20,8 +20,10 @@ _UNET = {
     "in_channels": 4,
     "out_channels": 4,
     "block_out_channels": WIDTHS,
-    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+    # No attention at the highest resolution: there it takes as long as all the rest.
+    "transformer_layers_per_block": [0, 1, 1, 1],
     "layers_per_block": 2,
     "cross_attention_dim": TEXT_WIDTH,
     # In this class the field is the number of heads.
@@ -98,7 +100,9 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", min_frequency=1)
-    words = " ".join([TEMPLATE, *QUALITIES, *SCENES, *DISTORTIONS, *MERGED, *prompt_texts("merged")])
+    words = " ".join(
+        [TEMPLATE, *QUALITIES, *SCENES, *DISTORTIONS, *MERGED, *prompt_texts("merged")]
+    )
     bpe.train_from_iterator([words.replace("{", " ").replace("}", " ")], trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

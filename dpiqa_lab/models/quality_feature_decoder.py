@@ -1,6 +1,7 @@
 """Quality feature decoder: from the U-Net's levels to a feature map and a score (section 3.4)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class QualityFeatureDecoder(nn.Module):
         channels: channels of the levels, in the order given to ``forward`` (320, 640, 1280, 1280
             at SD 1.5: 42.93 M parameters).
         width: channels a level after its convolution, 512 as published; the 1x1 convolutions
-            narrow it to a quarter, a sixteenth and 8, and the regressor's hidden layers are as wide.
+            narrow it to a quarter, a sixteenth and 8; the regressor's hidden layers are as wide.
     """
 
     def __init__(self, channels: Sequence[int], width: int = 512):
@@ -82,6 +83,21 @@ class QualityFeatureDecoder(nn.Module):
 
 
 def _resize(x: torch.Tensor) -> torch.Tensor:
-    if x.shape[-2:] == (MAP_SIZE, MAP_SIZE):
-        return x
-    return F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="bicubic", align_corners=False)
+    """Bicubic resize to 64x64 as two matrix products.
+
+    Equal to ``F.interpolate`` but for rounding; several times faster on a CPU, and deterministic in
+    the backward pass on a GPU, which torch's own kernel is not.
+    """
+    height, width = x.shape[-2:]
+    if (height, width) != (MAP_SIZE, MAP_SIZE):
+        rows, columns = (_bicubic(n, x.device, x.dtype) for n in (height, width))
+        x = rows @ x @ columns.T
+    return x
+
+
+@lru_cache
+def _bicubic(n: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The (64, n) matrix of a bicubic resize along one axis."""
+    points = torch.eye(n)[None, None]
+    matrix = F.interpolate(points, (MAP_SIZE, n), mode="bicubic", align_corners=False)
+    return matrix[0, 0].to(device, dtype)

@@ -80,14 +80,20 @@ class Teacher(Scorer, nn.Module):
 
         ``latents`` are those of ``encode`` where they are already known.
         """
+        score, feature_map = self.quality_feature_decoder(self.levels(images, latents))
+        return TeacherOutput(score, feature_map)
+
+    def levels(
+        self, images: torch.Tensor, latents: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """What the decoder sees: the outputs of the up blocks, finest first."""
         latents = self.encode(images) if latents is None else latents
         prompts = self.prompt_embeddings
         prompts = self.text_adapter(prompts) if self.text_adapter else prompts
         residuals = self.image_adapter(images) if self.image_adapter else None
         with FeatureTaps(self.backbone.unet, self.taps, stop=True, copy=False) as taps:
             self.backbone.denoise(latents, self.timestep, prompts, residuals)
-        score, feature_map = self.quality_feature_decoder([taps[name] for name in self.taps])
-        return TeacherOutput(score, feature_map)
+        return [taps[name] for name in self.taps]
 
     def set_trainable(self, which: str) -> None:
         """Freeze what is not to be trained.

@@ -1,4 +1,4 @@
-"""The order of photographs: a function of seed, epoch and position, so that a resume continues it."""
+"""The order of photographs: a function of seed, epoch and position, so a resume continues it."""
 
 from collections.abc import Iterator
 

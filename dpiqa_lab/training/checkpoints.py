@@ -65,7 +65,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, optimizer: torch.optim.Optimizer, say=print):
-    """The newest whole checkpoint: (weights, state), the optimiser's state put back; or ``None``."""
+    """The newest whole checkpoint as (weights, state), the optimiser's put back; or ``None``."""
     for path in reversed(_all(folder)):
         try:
             state = read_json(path / "state.json")

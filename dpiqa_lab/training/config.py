@@ -1,4 +1,4 @@
-"""Everything a teacher training is told, with defaults that follow from recipe, data and backbone."""
+"""Everything a teacher training is told; defaults follow from recipe, data and backbone."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from ..datasets.specs import get_spec
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import PRESETS, Preset
 from ..models.teacher import TRAINABLE
+from .rates import SCALINGS
 
 # What the paper describes against what the authors' code does. Each is a field that can be set
 # alone; a field left at None takes its recipe's value.
@@ -49,6 +50,9 @@ class TrainConfig:
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
     decoder_width: int | None = option(None, "512 as published", low=8)
+    decoder_init: str | None = option(
+        None, "torch: as published; calibrated: fitted to features", ("torch", "calibrated")
+    )
 
     recipe: str = option("default", "default, or official: as the authors' code", tuple(RECIPES))
     vae_input: str | None = option(None, "[-1,1] or [0,1]", ("[-1,1]", "[0,1]"))
@@ -60,6 +64,11 @@ class TrainConfig:
     batch_size: int = option(16, "photographs a step and device", low=1)
     accumulation_steps: int = option(1, "batches an optimiser step", low=1)
     learning_rate: float | None = option(None, "of Adam", low=0.0)
+    rate_scaling: str | None = option(None, "of the rate by layer, see training.rates", SCALINGS)
+    warmup_steps: int = option(0, "over which the rate rises from 0", low=0)
+    clip_norm: float | None = option(
+        None, "limit of the gradient's norm; None as published", low=0.0
+    )
     lr_milestones: tuple[int, ...] = option((5,), "epochs after which the rate falls")
     lr_decay: float = option(0.2, "what it falls by", low=0.0, high=1.0)
     ranking_weight: float = option(0.0, "weight of the margin ranking loss", low=0.0)
@@ -98,7 +107,9 @@ class TrainConfig:
             "prompts": preset.prompts,
             "image_size": spec.image_size,
             "decoder_width": preset.decoder_width,
+            "decoder_init": preset.decoder_init,
             "learning_rate": preset.learning_rate,
+            "rate_scaling": preset.rate_scaling,
             **RECIPES[self.recipe],
         }
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}

@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -23,6 +23,9 @@ class Task(Protocol):
     """What is trained. ``network`` has ``trainable_state`` and ``load_trainable_state``."""
 
     network: nn.Module
+
+    def parameter_groups(self) -> list[dict]:
+        """``params`` that are trained, and ``scale``: their rate in multiples of the schedule's."""
 
     def batches(self, epoch: int, start: int) -> Iterable[list]:
         """Steps of an epoch from the ``start``-th on; a step is a list of batches."""
@@ -46,6 +49,8 @@ class Schedule:
     max_steps: int | None = None
     validate_every: int = 250
     patience: int | None = None
+    clip_norm: float | None = None
+    warmup_steps: int = 0
 
     @property
     def total_steps(self) -> int:
@@ -59,7 +64,8 @@ class Schedule:
     def rate(self, step: int) -> float:
         """Learning rate of the step after ``step``."""
         epoch = step // self.steps_per_epoch
-        return self.learning_rate * self.lr_decay ** sum(epoch >= m for m in self.lr_milestones)
+        decay = self.lr_decay ** sum(epoch >= m for m in self.lr_milestones)
+        return self.learning_rate * decay * min(1.0, (step + 1) / (self.warmup_steps + 1))
 
 
 class Progress(NamedTuple):
@@ -100,9 +106,9 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     """
     accelerator = _accelerator(compute)
     network = task.network.to(compute.device)
-    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = task.parameter_groups()
     optimizer = torch.optim.Adam(
-        trained, lr=schedule.learning_rate, fused=compute.device.type != "mps"
+        groups, lr=schedule.learning_rate, fused=compute.device.type != "mps"
     )
     progress = _resume(run, network, optimizer)
     model, optimizer = accelerator.prepare(network, optimizer)
@@ -114,7 +120,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                 for batches in task.batches(epoch, start):
                     began = time.monotonic()
                     rate = schedule.rate(progress.step)
-                    loss = _step(accelerator, model, optimizer, task, batches, rate)
+                    loss = _step(accelerator, model, optimizer, task, batches, rate, schedule)
                     _check(loss, progress, run)
                     progress = progress._replace(
                         step=progress.step + 1, losses=(*progress.losses, loss)
@@ -142,9 +148,9 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     return progress
 
 
-def _step(accelerator, model, optimizer, task: Task, batches: list, rate: float) -> float:
+def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
     model.train()
     optimizer.zero_grad()
     total = sum(len(batch[0]) for batch in batches)
@@ -154,6 +160,8 @@ def _step(accelerator, model, optimizer, task: Task, batches: list, rate: float)
         # Weighted by size, so that accumulated batches equal one large batch.
         accelerator.backward(loss * (size / total))
         value += loss.item() * size / total
+    if schedule.clip_norm:
+        accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
     optimizer.step()
     return value
 
@@ -213,8 +221,8 @@ def _save(run: Run, network: nn.Module, optimizer, progress: Progress) -> None:
 def _check(loss: float, progress: Progress, run: Run) -> None:
     if not math.isfinite(loss):
         raise LabError(
-            f"the loss became {loss} at step {progress.step + 1} of {run.name}. The best weights so "
-            f"far are kept (step {progress.best_step}). Try a lower learning_rate or "
+            f"the loss became {loss} at step {progress.step + 1} of {run.name}. The best weights "
+            f"so far are kept (step {progress.best_step}). Try a lower learning_rate or "
             "precision='float32'."
         )
 
@@ -240,9 +248,7 @@ def _accelerator(compute: Compute):
 def _bar(total: int, done: int):
     from tqdm.auto import tqdm
 
-    return tqdm(
-        desc="training", total=total, initial=done, disable=not interactive(), unit="step"
-    )
+    return tqdm(desc="training", total=total, initial=done, disable=not interactive(), unit="step")
 
 
 @contextmanager

@@ -21,9 +21,7 @@ def margin_ranking(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
     return (F.relu(margin - gap) * pairs).sum() / pairs.sum().clamp(min=1)
 
 
-def score_loss(
-    score: torch.Tensor, mos: torch.Tensor, ranking_weight: float = 0.0
-) -> torch.Tensor:
+def score_loss(score: torch.Tensor, mos: torch.Tensor, ranking_weight: float = 0.0) -> torch.Tensor:
     """Mean squared error, plus the ranking loss where it has a weight. Scores and mos (b,)."""
     loss = F.mse_loss(score, mos)
     return loss + ranking_weight * margin_ranking(score, mos) if ranking_weight else loss

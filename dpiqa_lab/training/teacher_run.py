@@ -15,12 +15,14 @@ from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
+from ..models.calibrate import calibrate_decoder
 from ..models.teacher import Teacher
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
 from .config import TrainConfig
 from .loop import Schedule, fit
 from .losses import score_loss
+from .rates import rate_groups
 
 EVALUATION_BATCH = 16
 
@@ -114,6 +116,29 @@ class TeacherTask:
             config.workers,
         )
 
+    @torch.no_grad()
+    def calibrate(self, n: int = 64) -> None:
+        """Fit the untrained parts' start to ``n`` train photographs, drawn by the seed."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        pixels = Pixels(self.parts["train"])
+        chosen = torch.randperm(len(pixels), generator=generator)[:n]
+        images = torch.stack([pixels[int(i)][0] for i in chosen])
+        with self.compute.autocast():
+            levels = [
+                self.network.levels(self._images(part), self._pick("train", index))
+                for part, index in zip(
+                    images.split(EVALUATION_BATCH), chosen.split(EVALUATION_BATCH), strict=True
+                )
+            ]
+        levels = [torch.cat(level).float() for level in zip(*levels, strict=True)]
+        mos = pixels.mos[chosen].to(self.compute.device)
+        calibrate_decoder(self.network.quality_feature_decoder, levels, mos)
+
+    def parameter_groups(self) -> list[dict]:
+        """See ``loop.Task``."""
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return rate_groups(trained, self.config.rate_scaling)
+
     def batches(self, epoch: int, start: int):
         """See ``loop.Task``."""
         return self.steps.epoch(epoch, start)
@@ -189,7 +214,12 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
         max_steps=config.max_steps,
         validate_every=config.validate_every,
         patience=config.patience,
+        clip_norm=config.clip_norm,
+        warmup_steps=config.warmup_steps,
     )
+    if config.decoder_init == "calibrated":
+        teacher.to(compute.device)
+        task.calibrate()
     progress = fit(run, task, schedule, compute)
     save_weights(run.checkpoints / "last.safetensors", teacher.trainable_state())
     teacher.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
@@ -223,8 +253,7 @@ def _metrics(predictions: pd.DataFrame) -> dict:
 
 
 def _summary(table: pd.DataFrame) -> dict:
-    groups = table["group"] if "group" in table else None
-    return metrics.summary(table["score"], table["mos"], groups=groups)
+    return metrics.summary(table["score"], table["mos"], groups=table.get("group"))
 
 
 def _notes(config: TrainConfig, dataset: QualityDataset, teacher: Teacher) -> list[str]:

@@ -1,0 +1,135 @@
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+
+from dpiqa_lab.core.cache import RowCache, cache_table, clear_cache
+from dpiqa_lab.core.errors import LabError
+from dpiqa_lab.core.files import atomic_path, read_json, tensors_hash, write_json
+from dpiqa_lab.core.locks import hold
+
+
+def test_atomic_path_keeps_the_old_file_when_the_writer_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_writes_nan_as_null(tmp_path):
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": [np.float64(1.5), np.int64(2)]})
+    assert read_json(tmp_path / "a.json") == {"x": None, "y": [1.5, 2]}
+
+
+def test_tensors_hash_sees_name_type_shape_and_value():
+    base = {"a": torch.arange(4.0)}
+    others = [
+        {"b": torch.arange(4.0)},
+        {"a": torch.arange(4.0).double()},
+        {"a": torch.arange(4.0).view(2, 2)},
+        {"a": torch.tensor([0.0, 1, 2, 4])},
+    ]
+    hashes = {tensors_hash(x) for x in [base, *others]}
+    assert len(hashes) == 5
+    assert tensors_hash({"a": torch.arange(4.0)}) in hashes
+
+
+class Counter:
+    """Rows 10 * position, and which positions were asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, positions):
+        self.asked += positions
+        return {"row": torch.tensor([[10.0 * p] for p in positions])}
+
+
+def test_rows_are_computed_once_and_come_in_order(tmp_path):
+    first, second = Counter(), Counter()
+    cache = RowCache("test", {"k": 1}, tmp_path)
+    rows = cache.rows(["a", "b", "a", "c"], first, batch_size=2)["row"]
+    assert rows.flatten().tolist() == [0, 10, 0, 30]
+    assert first.asked == [0, 1, 3]
+    rows = RowCache("test", {"k": 1}, tmp_path).rows(["c", "d", "b"], second)["row"]
+    assert rows.flatten().tolist() == [30, 10, 10]
+    assert second.asked == [1]
+
+
+def test_another_key_is_another_entry(tmp_path):
+    counter = Counter()
+    for key in ({"k": 1}, {"k": 2}, {"k": 1, "extra": None}):
+        RowCache("test", key, tmp_path).rows(["a"], counter)
+    assert counter.asked == [0, 0, 0]
+    assert len(cache_table(tmp_path)) == 3
+    assert clear_cache("test", tmp_path) == 3
+    assert cache_table(tmp_path) == []
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 40, -1])
+def test_a_damaged_part_is_found_and_computed_again(tmp_path, keep):
+    cache = RowCache("test", {}, tmp_path)
+    cache.rows(["a", "b"], Counter())
+    (part,) = cache.folder.glob("*.safetensors")
+    part.write_bytes(part.read_bytes()[:keep])
+    again = Counter()
+    with pytest.warns(UserWarning, match=r"damaged cache file .*computed again"):
+        assert cache.rows(["a", "b"], again)["row"].flatten().tolist() == [0, 10]
+    assert again.asked == [0, 1]
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    cache = RowCache("test", {}, tmp_path)
+    cache.rows(["a"], Counter())
+    (part,) = cache.folder.glob("*.safetensors")
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content)
+    with pytest.warns(UserWarning, match="checksum"):
+        assert cache.rows(["a"], Counter())["row"].item() == 0
+
+
+def test_an_interruption_keeps_what_is_done(tmp_path):
+    def stops(positions):
+        if 4 in positions:
+            raise KeyboardInterrupt
+        return {"row": torch.zeros(len(positions), 1)}
+
+    ids = list("abcdef")
+    cache = RowCache("test", {}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        cache.rows(ids, stops, batch_size=2)
+    rest = Counter()
+    cache.rows(ids, rest, batch_size=2)
+    assert rest.asked == [4, 5]
+    assert json.loads((cache.folder / "key.json").read_text()) == {}
+
+
+def _hold_briefly(folder, started, end):
+    with hold(folder, wait=False, what="run"):
+        started.set()
+        end.wait(20)
+
+
+def test_a_held_folder_is_refused_and_says_who_holds_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started, end = context.Event(), context.Event()
+    process = context.Process(target=_hold_briefly, args=(tmp_path, started, end))
+    process.start()
+    try:
+        assert started.wait(60)
+        with (
+            pytest.raises(LabError, match=f"in use by process {process.pid}"),
+            hold(tmp_path, False, "run"),
+        ):
+            pass
+    finally:
+        process.kill()
+        process.join()
+    with hold(tmp_path, wait=False, what="run"):  # a dead holder's lock is free
+        pass
