@@ -26,21 +26,21 @@ _HOME = {
     "train_teacher": "training.teacher_run",
     "load_model": "training.load_model",
     "ridge_on_statistics": "evaluation.baselines",
-    "metrics": "metrics",
-    "figures": "workbench.figures",
     "run_notebook": "workbench.runner",
 }
-__all__ = sorted(_HOME)
+_MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
+__all__ = sorted([*_HOME, *_MODULES])
 __version__ = version("dpiqa-lab")
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
+    if name in _MODULES:
+        value = import_module(f".{_MODULES[name]}", __name__)
+    elif name in _HOME:
+        module, _, attribute = _HOME[name].partition(":")
+        value = getattr(import_module(f".{module}", __name__), attribute or name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module_name, _, attribute = _HOME[name].partition(":")
-    module = import_module(f".{module_name}", __name__)
-    is_module = module_name.rsplit(".", 1)[-1] == name and not hasattr(module, name)
-    value = module if is_module else getattr(module, attribute or name)
     globals()[name] = value
     return value
 

@@ -52,9 +52,10 @@ def make_demo(root: Path) -> None:
     """Make ``root/images/<name>.png`` (256x256 RGB) and ``root/labels.csv``, whole or not at all.
 
     The columns are ``name, mos, scene, damage, split``: ``mos`` in [0, 1] as ``PSEUDO_MOS`` says,
-    against the same view undamaged, ``scene`` the content, which is never in two splits, ``damage`` as in ``defocus:0.42+jpeg:0.80`` or ``none``. The same library
-    versions give the same files. Does nothing where the set is already complete. Raises LabError
-    if ``root`` holds anything else, or if an installed library lacks one of the pictures.
+    against the same view undamaged, ``scene`` the content, which is never in two splits, ``damage``
+    as in ``defocus:0.42+jpeg:0.80`` or ``none``. The same library versions give the same files.
+    Does nothing where the set is already complete. Raises LabError if ``root`` holds anything else,
+    or if an installed library lacks one of the pictures.
     """
     root = Path(root).resolve()
     if _complete(root):

@@ -1,8 +1,9 @@
 """Label files as their authors released them, read into one table.
 
 Every reader takes the dataset's folder and gives a DataFrame with ``name`` (the photograph,
-relative to the folder) and ``mos_raw`` (the released score), and where the release has them ``split``
-(train / val / test), ``group`` (what must not be in two parts) and ``subset`` (reported apart).
+relative to the folder) and ``mos_raw`` (the released score), and where the release has them
+``split`` (train / val / test), ``group`` (what must not be in two parts) and ``subset`` (reported
+apart).
 """
 
 from pathlib import Path
@@ -92,7 +93,11 @@ def koniq(root: Path) -> pd.DataFrame:
 
 
 def folder(
-    root: Path, labels: str | None, name_column: str, mos_column: str, group_column: str | None
+    root: Path,
+    labels: str | None = None,
+    name_column: str = "name",
+    mos_column: str = "mos",
+    group_column: str | None = None,
 ) -> pd.DataFrame:
     """Any folder of photographs with a CSV; its optional ``split`` column is taken as official."""
     if labels is None:

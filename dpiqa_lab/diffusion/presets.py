@@ -18,7 +18,7 @@ class Preset:
         decoder_width: default width of the quality feature decoder.
         learning_rate: default for Adam.
         rate_scaling: default, see ``training.rates``.
-        decoder_init: default start of the decoder, see ``models.calibrate``.
+        start: default of the adapter's and the decoder's weights, see ``models.calibrate``.
         architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
             ``None`` reads them from the source.
         download: bytes fetched on first use, about, for the message before it.
@@ -32,7 +32,7 @@ class Preset:
     decoder_width: int = 512
     learning_rate: float = 1e-5
     rate_scaling: str = "uniform"
-    decoder_init: str = "torch"
+    start: str = "torch"
     architecture: dict[str, dict] | None = None
     download: int = 0
 
@@ -67,9 +67,9 @@ PRESETS = {
         source=str(embedded("tiny_prior")),
         prompts="merged",
         decoder_width=64,
-        learning_rate=1e-3,
+        learning_rate=1e-4,
         rate_scaling="fan_in",
-        decoder_init="calibrated",
+        start="calibrated",
     ),
     # The mirror of the repository the authors used, which is gone (paper section 4.1 names v1.5).
     "sd15": Preset(

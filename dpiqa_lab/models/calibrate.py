@@ -1,43 +1,42 @@
-"""A start from which little training suffices: the decoder's layers fitted to real features.
+"""A start from which little training suffices: untrained layers fitted to real photographs.
 
-With torch's usual initialisation each layer of the decoder shrinks what differs between photographs
-and keeps what they share: around an untrained backbone the score's deviation over photographs is
-below a thousandth of its mean, half of the feature map's channels are dead, and hundreds of steps
-go by before anything is learnt. Here each layer's weights are rescaled and shifted, once, so that
+With torch's usual initialisation each layer of the adapter and the decoder shrinks what differs
+between photographs and keeps what they share. Around an untrained backbone the score's deviation
+over photographs was below a thousandth of its mean, half of the feature map's channels were dead,
+and 160 steps learnt nothing. Here the weights of each layer are rescaled and shifted, once, so that
 its output has zero mean and unit deviation in every channel over a batch of train photographs
 (layer-sequential unit variance, Mishkin and Matas 2016). The architecture stays as published.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from .quality_feature_decoder import QualityFeatureDecoder
-
 
 @torch.no_grad()
-def calibrate_decoder(
-    decoder: QualityFeatureDecoder, levels: Sequence[torch.Tensor], mos: torch.Tensor
-) -> None:
-    """Rescale the layers of ``decoder`` in place, and let the score start near the mean of ``mos``.
+def standardise_layers(module: nn.Module, run: Callable[[], object]) -> None:
+    """Rescale every convolution and linear layer with a bias in ``module``, in place.
 
     Args:
-        levels: what ``decoder`` takes, from 16 or more photographs, (b, c, h, w) each.
-        mos: (b,) in [0,1].
+        run: passes 16 or more photographs through the module, once.
     """
     layers = [
         layer
-        for layer in decoder.modules()
+        for layer in module.modules()
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None
     ]
     handles = [layer.register_forward_hook(_standardise) for layer in layers]
     try:
-        decoder(levels)
+        run()
     finally:
         for handle in handles:
             handle.remove()
-    last = decoder.regressor.fc3
+
+
+@torch.no_grad()
+def start_at_mean(last: nn.Linear, mos: torch.Tensor) -> None:
+    """Let the last layer of a standardised decoder start near the mean of ``mos`` (b,)."""
     last.weight.mul_(0.1 * mos.std())
     last.bias.copy_(mos.mean())
 

@@ -50,8 +50,8 @@ class TrainConfig:
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
     decoder_width: int | None = option(None, "512 as published", low=8)
-    decoder_init: str | None = option(
-        None, "torch: as published; calibrated: fitted to features", ("torch", "calibrated")
+    start: str | None = option(
+        None, "of adapter and decoder: torch (as published) or calibrated", ("torch", "calibrated")
     )
 
     recipe: str = option("default", "default, or official: as the authors' code", tuple(RECIPES))
@@ -107,7 +107,7 @@ class TrainConfig:
             "prompts": preset.prompts,
             "image_size": spec.image_size,
             "decoder_width": preset.decoder_width,
-            "decoder_init": preset.decoder_init,
+            "start": preset.start,
             "learning_rate": preset.learning_rate,
             "rate_scaling": preset.rate_scaling,
             **RECIPES[self.recipe],

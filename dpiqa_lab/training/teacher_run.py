@@ -15,7 +15,7 @@ from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
-from ..models.calibrate import calibrate_decoder
+from ..models.calibrate import standardise_layers, start_at_mean
 from ..models.teacher import Teacher
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
@@ -122,17 +122,22 @@ class TeacherTask:
         generator = torch.Generator().manual_seed(self.config.seed)
         pixels = Pixels(self.parts["train"])
         chosen = torch.randperm(len(pixels), generator=generator)[:n]
-        images = torch.stack([pixels[int(i)][0] for i in chosen])
-        with self.compute.autocast():
-            levels = [
-                self.network.levels(self._images(part), self._pick("train", index))
-                for part, index in zip(
-                    images.split(EVALUATION_BATCH), chosen.split(EVALUATION_BATCH), strict=True
-                )
-            ]
-        levels = [torch.cat(level).float() for level in zip(*levels, strict=True)]
-        mos = pixels.mos[chosen].to(self.compute.device)
-        calibrate_decoder(self.network.quality_feature_decoder, levels, mos)
+        batches = [
+            (
+                self._images(torch.stack([pixels[int(i)][0] for i in part])),
+                self._pick("train", part),
+            )
+            for part in chosen.split(EVALUATION_BATCH)
+        ]
+        teacher = self.network
+        if teacher.image_adapter is not None:
+            images = torch.cat([images for images, _ in batches])
+            standardise_layers(teacher.image_adapter, lambda: teacher.image_adapter(images))
+        levels = [teacher.levels(*batch) for batch in batches]
+        levels = [torch.cat(level) for level in zip(*levels, strict=True)]
+        decoder = teacher.quality_feature_decoder
+        standardise_layers(decoder, lambda: decoder(levels))
+        start_at_mean(decoder.regressor.fc3, pixels.mos[chosen].to(self.compute.device))
 
     def parameter_groups(self) -> list[dict]:
         """See ``loop.Task``."""
@@ -217,7 +222,7 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
         clip_norm=config.clip_norm,
         warmup_steps=config.warmup_steps,
     )
-    if config.decoder_init == "calibrated":
+    if config.start == "calibrated":
         teacher.to(compute.device)
         task.calibrate()
     progress = fit(run, task, schedule, compute)

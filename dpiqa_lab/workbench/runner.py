@@ -1,5 +1,6 @@
 """Notebooks run by papermill, from Python and from the command line."""
 
+import sys
 from pathlib import Path
 
 from ..core.errors import LabError
@@ -18,7 +19,12 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            notebook, output, parameters, kernel_name="python3", progress_bar=False, log_output=True
+            notebook,
+            output,
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
         )
     except papermill.PapermillExecutionError as error:
         if error.ename == "LabError":

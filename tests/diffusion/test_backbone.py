@@ -1,0 +1,201 @@
+import filecmp
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
+
+import dpiqa_lab as lab
+from dpiqa_lab.diffusion.prompts import prompt_texts
+from dpiqa_lab.diffusion.tiny import write_layout
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return lab.load_backbone("tiny")
+
+
+@pytest.fixture(scope="module")
+def kl_folder(tmp_path_factory):
+    """A folder in diffusers layout with the other kind of VAE, and no text encoder."""
+    folder = tmp_path_factory.mktemp("kl")
+    torch.manual_seed(0)
+    UNet2DConditionModel(
+        block_out_channels=(8, 8, 16, 16), cross_attention_dim=12, attention_head_dim=2,
+        norm_num_groups=4,
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    return folder
+
+
+def test_official_prompts_are_all_combinations():
+    prompts = prompt_texts("official")
+    assert len(prompts) == len(set(prompts)) == 5 * 9 * 33 == 1485
+    assert len(prompt_texts("merged")) == 495
+    assert "a photo of a night with motion artifacts, which is of perfect quality" in prompts
+    assert prompt_texts("none") == [""]
+
+
+def test_prompts_from_a_list_or_a_file(tmp_path):
+    (tmp_path / "p.txt").write_text("a sharp photo\n\n a blurred photo \n")
+    assert prompt_texts(str(tmp_path / "p.txt")) == ["a sharp photo", "a blurred photo"]
+    assert prompt_texts(["x"]) == ["x"]
+    with pytest.raises(lab.LabError, match=r"unknown prompt set 'oficial'.*'official'"):
+        prompt_texts("oficial")
+    with pytest.raises(lab.LabError, match="no prompts"):
+        prompt_texts([])
+
+
+def test_tiny_layout_is_what_the_code_writes(tmp_path):
+    committed = Path(__file__).parents[2] / "data" / "tiny_prior"
+    write_layout(tmp_path)
+    files = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
+    _, different, missing = filecmp.cmpfiles(tmp_path, committed, files, shallow=False)
+    assert (different, missing) == ([], [])
+
+
+def test_tiny_embeds_prompts_apart_and_once(tiny):
+    embeddings = tiny.embed_prompts()
+    assert embeddings.shape == (1, 495, 128)
+    assert torch.pdist(embeddings[0]).min() > 1e-3
+    again = lab.load_backbone("tiny").embed_prompts("merged")
+    assert torch.equal(embeddings, again)
+    assert tiny.embed_prompts("none").shape == (1, 1, 128)
+
+
+def test_random_weights_are_the_same_for_a_seed_and_leave_the_generator_alone(tiny):
+    state = torch.random.get_rng_state()
+    again = lab.load_backbone("tiny")
+    other = lab.load_backbone("tiny", seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    name = "mid_block.resnets.0.conv1.weight"
+    weight = tiny.unet.state_dict()[name]
+    assert torch.equal(weight, again.unet.state_dict()[name])
+    assert not torch.equal(weight, other.unet.state_dict()[name])
+    assert "RANDOM weights (seed 0)" in repr(tiny)
+
+
+def test_one_sequence_for_all_images_equals_one_each(tiny):
+    latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    prompts = tiny.embed_prompts()
+    with torch.no_grad():
+        shared = tiny.denoise(latents, 7, prompts)
+        plain = lab.load_backbone("tiny")
+        plain.unet.set_attn_processor(AttnProcessor2_0())
+        each = plain.unet(latents, 7, prompts.expand(3, -1, -1)).sample
+    assert torch.allclose(shared, each, atol=1e-5)
+
+
+def test_latents_do_not_depend_on_the_batch(tiny):
+    images = torch.rand(3, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    together = tiny.encode(images)
+    assert together.shape == (3, 4, 8, 16)
+    apart = torch.cat([tiny.encode(image[None]) for image in images])
+    assert torch.allclose(together, apart, atol=1e-5)
+    assert not torch.allclose(together, tiny.encode(images, vae_input="[0,1]"), atol=1e-2)
+
+
+def test_kl_vae_mean_sample_and_scale(kl_folder):
+    backbone = lab.load_backbone(str(kl_folder))
+    images = torch.rand(2, 3, 64, 64)
+    posterior = backbone.vae.encode(images * 2 - 1).latent_dist
+    assert torch.allclose(backbone.encode(images), posterior.mean * 0.18215)
+    noise = torch.randn(2, 4, 8, 8)
+    expected = (posterior.mean + posterior.std * noise) * 0.18215
+    assert torch.allclose(backbone.encode(images, noise=noise), expected, atol=1e-6)
+
+
+def test_tiny_has_no_posterior_to_sample(tiny):
+    with pytest.raises(lab.LabError, match="no posterior"):
+        tiny.encode(torch.rand(1, 3, 64, 64), noise=torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("size", [(32, 64), (100, 128), (64, 72)])
+def test_sizes_that_do_not_fit_are_refused(tiny, size):
+    with pytest.raises(lab.LabError, match=r"multiples of 64"):
+        tiny.encode(torch.rand(1, 3, *size))
+
+
+def test_names_that_lead_nowhere():
+    with pytest.raises(lab.LabError, match=r"no backbone 'sd14'.*tiny, sd15, sd21"):
+        lab.load_backbone("sd14")
+    with pytest.raises(lab.LabError, match=r"cannot load nobody/nothing(.|\n)*tiny"):
+        lab.load_backbone("nobody/nothing")
+    with pytest.raises(lab.LabError, match=r"no backbone './nowhere'"):
+        lab.load_backbone("./nowhere")
+
+
+def test_a_folder_that_is_no_diffusers_layout(tmp_path):
+    with pytest.raises(lab.LabError, match=r"not in diffusers layout: vae/config\.json"):
+        lab.load_backbone(str(tmp_path))
+
+
+def test_taps_see_what_a_plain_hook_sees(tiny):
+    latents, prompts = torch.randn(2, 4, 16, 16), tiny.embed_prompts("none")
+    seen = {}
+    names = ["down_blocks.1.resnets.0", "mid_block", "up_blocks.2"]
+    handles = [
+        tiny.unet.get_submodule(n).register_forward_hook(
+            lambda m, i, o, n=n: seen.__setitem__(n, o.clone())
+        )
+        for n in names
+    ]
+    with torch.no_grad(), lab.FeatureTaps(tiny.unet, names) as taps:
+        tiny.denoise(latents, 1, prompts)
+    for handle in handles:
+        handle.remove()
+    for name in names:
+        assert torch.equal(taps[name], seen[name])
+
+
+def test_taps_stop_early_and_leave_no_hooks(tiny):
+    latents, prompts = torch.randn(1, 4, 8, 8), tiny.embed_prompts("none")
+    ran = []
+    handle = tiny.unet.conv_out.register_forward_hook(lambda *_: ran.append(1))
+    with torch.no_grad():
+        with lab.FeatureTaps(tiny.unet, ["mid_block"], stop=True) as taps:
+            tiny.denoise(latents, 1, prompts)
+        assert taps["mid_block"].shape == (1, 128, 1, 1)
+        assert not ran
+        with pytest.raises(ZeroDivisionError), lab.FeatureTaps(tiny.unet, ["mid_block"]):
+            _ = 1 / 0
+        tiny.denoise(latents, 1, prompts)
+    assert ran == [1]
+    handle.remove()
+    assert not any(m._forward_hooks for m in tiny.unet.modules())
+
+
+def test_taps_copy_what_the_image_adapter_changes_in_place(tiny):
+    latents, prompts = torch.randn(1, 4, 16, 16), tiny.embed_prompts("none")
+    sides = zip(tiny.unet.config.block_out_channels, (16, 8, 4, 2), strict=True)
+    residuals = [torch.full((1, c, s, s), 5.0) for c, s in sides]
+    with torch.no_grad(), lab.FeatureTaps(tiny.unet, ["down_blocks.3"]) as taps:
+        tiny.denoise(latents, 1, prompts, residuals)
+        with lab.FeatureTaps(tiny.unet, ["down_blocks.3"], copy=False) as raw:
+            tiny.denoise(latents, 1, prompts, residuals)
+    assert torch.allclose(raw["down_blocks.3"], taps["down_blocks.3"] + 5, atol=1e-5)
+    assert len(residuals) == 4
+
+
+def test_unknown_taps_are_named(tiny):
+    with pytest.raises(lab.LabError, match=r"unknown tap 'up_block\.1'.*'up_blocks\.1'"):
+        lab.FeatureTaps(tiny.unet, ["up_block.1"])
+
+
+def test_describe_taps(tiny):
+    table = lab.describe_taps(tiny, image_size=256).set_index("tap")
+    assert table.loc["up_blocks.3", ["channels", "height", "stride"]].tolist() == [48, 32, 8]
+    assert table.loc["mid_block", "bytes per image"] == 4 * 128 * 4 * 4
+
+
+def test_bicubic_by_matrices_is_torch_s_own():
+    from dpiqa_lab.models.quality_feature_decoder import _resize
+
+    x = torch.randn(2, 3, 16, 40)
+    expected = F.interpolate(x, (64, 64), mode="bicubic", align_corners=False)
+    assert torch.allclose(_resize(x), expected, atol=1e-5)

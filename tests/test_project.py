@@ -1,0 +1,109 @@
+"""The repository itself: pins, notebooks, documentation and imports hold together."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import nbformat
+import pytest
+import yaml
+
+import dpiqa_lab as lab
+from dpiqa_lab.datasets.specs import SPECS
+from dpiqa_lab.training.config import TrainConfig
+from tests.conftest import REPOSITORY
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def _name(requirement):
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=\[ ]", requirement)[0]).lower()
+
+
+def _pins():
+    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    rows = [line for line in lines if line and not line.startswith("#")]
+    assert all("==" in row for row in rows)
+    return dict(row.lower().replace("_", "-").split("==") for row in rows)
+
+
+def test_every_dependency_is_pinned_at_or_above_its_bound():
+    from packaging.version import Version
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    pins = {_name(name): version for name, version in _pins().items()}
+    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        bound = requirement.split(">=")[1]
+        assert Version(pins[_name(requirement)]) >= Version(bound), requirement
+    assert pins["torch"] == "2.13.0"
+
+
+def test_conda_users_get_the_same_pins():
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip == {"pip": ["-r requirements.txt", "-e ."]}
+    assert conda == ["python=3.11", "pip"]
+
+
+def test_installed_versions_are_the_pinned_ones():
+    from importlib.metadata import version
+
+    for name in ("torch", "diffusers", "transformers", "numpy", "pandas", "plotly"):
+        assert version(name).split("+")[0] == _pins()[name]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_clean_and_thin(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        assert not re.search(r"^\s*(class |!|%pip)|sys\.path|/home/|/root/", cell.source, re.M)
+
+
+def test_notebook_03_offers_every_parameter_and_no_other():
+    notebook = nbformat.read(REPOSITORY / "notebooks" / "03_train.ipynb", as_version=4)
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    namespace = {}
+    exec(cell.source, namespace)  # literals only
+    names = {name for name in namespace if not name.startswith("__")}
+    assert names == set(TrainConfig.__dataclass_fields__)
+    offered = lab.TrainConfig.from_parameters({name: namespace[name] for name in names})
+    assert offered == TrainConfig().resolve()
+    assert all("#" in line for line in cell.source.splitlines() if "=" in line)
+
+
+def test_data_readme_names_every_dataset_and_its_count():
+    text = (REPOSITORY / "data" / "README.md").read_text()
+    for name, spec in SPECS.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}`")]
+        assert spec.count is None or f"{spec.count:,}" in row
+
+
+def test_import_loads_nothing_heavy():
+    heavy = "torch diffusers transformers plotly sklearn skimage pandas"
+    code = f"import sys, dpiqa_lab; print(*(m for m in '{heavy}'.split() if m in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == ""
+
+
+def test_every_public_name_resolves():
+    for name in lab.__all__:
+        assert getattr(lab, name) is not None
+    with pytest.raises(AttributeError):
+        _ = lab.nothing
+
+
+def test_rooms_import_downwards_only():
+    order = ["core", "metrics", "logistic", "datasets", "diffusion", "models", "training"]
+    order += ["probing", "evaluation", "workbench"]
+    above = {"core": 0, "metrics": 0, "logistic": 0}
+    rank = {name: above.get(name, i) for i, name in enumerate(order)}
+    for path in (REPOSITORY / "dpiqa_lab").rglob("*.py"):
+        room = path.relative_to(REPOSITORY / "dpiqa_lab").parts[0].removesuffix(".py")
+        if room in rank:
+            for target in re.findall(r"from \.\.(\w+)", path.read_text()):
+                assert rank[target] <= rank[room], f"{path}: imports {target}"
