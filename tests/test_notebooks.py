@@ -35,9 +35,8 @@ def test_03_trains_from_any_folder_and_shows_its_figures(small_folder, tmp_path)
         "most_wrong.html",
     }  # fmt: skip
     notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    kinds = [
-        kind for c in notebook.cells for o in c.get("outputs", []) for kind in o.get("data", {})
-    ]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("application/vnd.plotly.v1+json") == 5
     text = str(notebook)
     assert "ridge on simple statistics" in text
