@@ -17,7 +17,7 @@ NOTEBOOK = REPOSITORY / "notebooks" / "03_train.ipynb"
 def _papermill(folder, **parameters):
     pairs = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
     return subprocess.run(
-        [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", *pairs, "--no-progress-bar"],
+        [sys.executable, "-m", "papermill", NOTEBOOK, "out.ipynb", *pairs, "--no-progress-bar"],
         cwd=folder, capture_output=True, text=True, timeout=300, env=os.environ,
     )  # fmt: skip
 
