@@ -10,8 +10,8 @@ from .core.paths import home, runs_dir
 # What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
 DEMO = {
     "run_name": "demo",
-    "max_steps": 130,
-    "lr_milestones": "2,3",
+    "max_steps": 150,
+    "lr_milestones": "4",
     "validate_every": 25,
     "warmup_steps": 10,
 }

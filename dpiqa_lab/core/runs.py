@@ -101,7 +101,8 @@ class Run:
 def open_run(name: str, config: dict, compute: Compute, root: Path | None = None) -> Iterator[Run]:
     """The run folder called ``name``, held against other processes for the length of the block.
 
-    A run with the same parameters is continued, or reused where it is completed.
+    A run with the same parameters is continued, or reused where it is completed; one that failed
+    before its first checkpoint gives way to another.
 
     Raises:
         LabError: the folder holds a run with other parameters (which ones is said), or another
@@ -172,6 +173,8 @@ def _state(path: Path, config: dict) -> str:
         for key in names
         if stored.get(key) != wanted.get(key)
     ]
+    if other and not any((path / "checkpoints").glob("*")):
+        return "new"  # it failed before anything was computed
     if other:
         raise LabError(
             f"run {path} was made with other parameters; give another run_name, or delete the "

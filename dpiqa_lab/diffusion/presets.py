@@ -19,6 +19,7 @@ class Preset:
         learning_rate: default for Adam.
         rate_scaling: default, see ``training.rates``.
         start: default of the adapter's and the decoder's weights, see ``models.calibrate``.
+        correlation_weight: default, see ``training.losses``.
         architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
             ``None`` reads them from the source.
         download: bytes fetched on first use, about, for the message before it.
@@ -33,6 +34,7 @@ class Preset:
     learning_rate: float = 1e-5
     rate_scaling: str = "uniform"
     start: str = "torch"
+    correlation_weight: float = 0.0
     architecture: dict[str, dict] | None = None
     download: int = 0
 
@@ -70,6 +72,7 @@ PRESETS = {
         learning_rate=1e-4,
         rate_scaling="fan_in",
         start="calibrated",
+        correlation_weight=10.0,
     ),
     # The mirror of the repository the authors used, which is gone (paper section 4.1 names v1.5).
     "sd15": Preset(

@@ -72,6 +72,9 @@ class TrainConfig:
     lr_milestones: tuple[int, ...] = option((5,), "epochs after which the rate falls")
     lr_decay: float = option(0.2, "what it falls by", low=0.0, high=1.0)
     ranking_weight: float = option(0.0, "weight of the margin ranking loss", low=0.0)
+    correlation_weight: float | None = option(
+        None, "weight of 1 - PLCC over a batch, halved; 0 as published", low=0.0
+    )
     validate_every: int = option(250, "steps between validations and checkpoints", low=1)
     patience: int | None = option(None, "validations without a better SRCC before stopping", low=1)
     gradient_checkpointing: bool = option(False, "less memory, about a third more time")
@@ -98,7 +101,10 @@ class TrainConfig:
             LabError: an unknown dataset, or an impossible value.
         """
         spec = get_spec(self.dataset)
-        backbone = resolve_auto(self.device)[0] if self.backbone == "auto" else self.backbone
+        backbone = self.backbone
+        if backbone == "auto":
+            backbone, why = resolve_auto(self.device)
+            print(f"backbone auto: {backbone} ({why})")
         preset = PRESETS.get(backbone) or Preset(source=backbone)
         root = self.data_root and str(Path(self.data_root).expanduser().resolve())
         defaults = {
@@ -108,6 +114,7 @@ class TrainConfig:
             "image_size": spec.image_size,
             "decoder_width": preset.decoder_width,
             "start": preset.start,
+            "correlation_weight": preset.correlation_weight,
             "learning_rate": preset.learning_rate,
             "rate_scaling": preset.rate_scaling,
             **RECIPES[self.recipe],

@@ -21,7 +21,29 @@ def margin_ranking(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
     return (F.relu(margin - gap) * pairs).sum() / pairs.sum().clamp(min=1)
 
 
-def score_loss(score: torch.Tensor, mos: torch.Tensor, ranking_weight: float = 0.0) -> torch.Tensor:
-    """Mean squared error, plus the ranking loss where it has a weight. Scores and mos (b,)."""
+def correlation(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
+    """(1 - PLCC) / 2 over a batch: 0 where scores rise with ``mos`` in a line, 1 where they fall.
+
+    Unlike the squared error it does not see a shift or scale common to all scores, so that an
+    untrained network's small differences between photographs are what it learns from first.
+
+    Args:
+        score, mos: (b,). Constant ones give 0.5.
+    """
+    a, b = score - score.mean(), mos - mos.mean()
+    return 0.5 - 0.5 * (a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-8)
+
+
+def score_loss(
+    score: torch.Tensor,
+    mos: torch.Tensor,
+    ranking_weight: float = 0.0,
+    correlation_weight: float = 0.0,
+) -> torch.Tensor:
+    """Mean squared error, plus the other losses where they have a weight. Scores and mos (b,)."""
     loss = F.mse_loss(score, mos)
-    return loss + ranking_weight * margin_ranking(score, mos) if ranking_weight else loss
+    if ranking_weight:
+        loss = loss + ranking_weight * margin_ranking(score, mos)
+    if correlation_weight:
+        loss = loss + correlation_weight * correlation(score, mos)
+    return loss

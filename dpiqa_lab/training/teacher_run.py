@@ -153,7 +153,8 @@ class TeacherTask:
         pixels, mos, positions = batch
         output = model(self._images(pixels), self._pick("train", positions))
         mos = mos.to(self.compute.device)
-        return score_loss(output.score, mos, self.config.ranking_weight), len(mos)
+        weights = self.config.ranking_weight, self.config.correlation_weight
+        return score_loss(output.score, mos, *weights), len(mos)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``; on the part that chooses the checkpoint."""

@@ -16,7 +16,7 @@ from dpiqa_lab.core.runs import find_run
 from dpiqa_lab.training.batches import StepBatches
 from dpiqa_lab.training.checkpoints import load_checkpoint, save_checkpoint
 from dpiqa_lab.training.loop import Schedule
-from dpiqa_lab.training.losses import margin_ranking, score_loss
+from dpiqa_lab.training.losses import correlation, margin_ranking, score_loss
 from dpiqa_lab.training.rates import rate_groups
 
 QUICK = {
@@ -53,6 +53,18 @@ def test_margin_ranking_equals_its_plain_loop():
     assert margin_ranking(score, mos).item() == pytest.approx(np.mean(terms), rel=1e-5)
     expected = ((score - mos) ** 2).mean() + 0.5 * margin_ranking(score, mos)
     assert score_loss(score, mos, 0.5) == pytest.approx(expected.item())
+
+
+def test_correlation_loss_is_half_of_one_minus_plcc():
+    generator = torch.Generator().manual_seed(0)
+    score, mos = torch.rand(9, generator=generator), torch.rand(9, generator=generator)
+    assert correlation(score, mos).item() == pytest.approx(
+        (1 - lab.metrics.plcc(score, mos)) / 2, abs=1e-6
+    )
+    assert correlation(3 * mos + 7, mos).item() == pytest.approx(0, abs=1e-5)
+    assert correlation(torch.zeros(3), torch.arange(3.0)).item() == 0.5
+    expected = ((score - mos) ** 2).mean() + 2 * correlation(score, mos)
+    assert score_loss(score, mos, 0.0, 2.0) == pytest.approx(expected.item())
 
 
 def test_schedule_of_the_paper():
@@ -175,6 +187,15 @@ def test_a_completed_run_is_reused_and_other_parameters_refused(trained, capsys)
     assert (run.path / "summary.json").read_bytes() == before
 
 
+def test_a_run_that_failed_before_its_first_step_gives_way(trained):
+    root, _ = trained
+    options = {"max_steps": 2, "run_name": "mended"}
+    with pytest.raises(lab.LabError, match="no folder"):
+        lab.train_teacher(_config(root / "nowhere", **options))
+    assert find_run("mended").summary()["status"] == "failed"
+    assert lab.train_teacher(_config(root, **options)).summary()["status"] == "completed"
+
+
 def test_missing_runs_are_named(trained):
     with pytest.raises(lab.LabError, match=r"unknown run 'traind'\. Did you mean 'trained'"):
         lab.load_model("traind")
@@ -183,7 +204,8 @@ def test_missing_runs_are_named(trained):
 
 def test_accumulated_batches_equal_one_large_batch(trained):
     root, _ = trained
-    options = {"max_steps": 2, "precision": "float32", "start": "torch"}
+    # The correlation is over a batch, not over a step: it has no such equality.
+    options = {"max_steps": 2, "precision": "float32", "start": "torch", "correlation_weight": 0.0}
     large = lab.train_teacher(_config(root, batch_size=4, **options))
     small = lab.train_teacher(_config(root, batch_size=2, accumulation_steps=2, **options))
     a, b = (load_file(r.checkpoints / "last.safetensors") for r in (large, small))
@@ -239,8 +261,9 @@ def test_impossible_configs(values, message):
         lab.TrainConfig.from_parameters({"backbone": "tiny", **values})
 
 
-def test_auto_is_tiny_without_a_gpu():
+def test_auto_is_tiny_without_a_gpu(capsys):
     config = lab.TrainConfig.from_parameters({"device": "cpu"})
+    assert "backbone auto: tiny (no GPU here" in capsys.readouterr().out
     assert config.backbone == "tiny"
     assert config.prompts == "merged"
     assert str(choose_compute("cpu", "float32")) == "cpu in float32 (as asked)"
