@@ -63,12 +63,6 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     return {name: namespace[name] for name in names}
 
 
-def describe(cls) -> str:
-    """One line a field: name, default and help."""
-    rows = dataclasses.fields(cls)
-    return "\n".join(f"{f.name} = {f.default!r}: {f.metadata.get('help', '')}" for f in rows)
-
-
 def _check(field: dataclasses.Field, hint, value):
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None:
