@@ -78,9 +78,9 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self._lines() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
 
-    def write_predictions(self, table: pd.DataFrame) -> None:
-        """Write ``predictions.csv``: name, mos, score, split, and what else the table has."""
-        with atomic_path(self.path / "predictions.csv") as temporary:
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write ``<name>.csv``, without the table's index."""
+        with atomic_path(self.path / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
 
     def predictions(self) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """``train_teacher``: from a config to a run folder with weights, predictions and metrics."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 from torch import nn
@@ -209,8 +207,8 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
         teacher.backbone.unet.enable_gradient_checkpointing()
     task = TeacherTask(teacher, dataset, config, compute)
     if len(dataset.manifest.skipped):
-        dataset.manifest.skipped.to_csv(run.path / "skipped.csv", index=False)
-    _write_split(run.path / "split.csv", dataset)
+        run.write_table("skipped", dataset.manifest.skipped)
+    run.write_table("split", dataset.manifest.table[["name", "split"]])
     schedule = Schedule(
         steps_per_epoch=len(task.steps),
         epochs=config.epochs,
@@ -230,7 +228,7 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
     save_weights(run.checkpoints / "last.safetensors", teacher.trainable_state())
     teacher.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
     predictions = pd.concat([task.predict(teacher, part) for part in ("val", "test")])
-    run.write_predictions(predictions)
+    run.write_table("predictions", predictions)
     run.write_summary(
         "completed",
         metrics=_metrics(predictions),
@@ -271,7 +269,3 @@ def _notes(config: TrainConfig, dataset: QualityDataset, teacher: Teacher) -> li
     if config.vae_input == "[0,1]":
         notes.append("the VAE sees [0,1], as the authors' code feeds it, not the [-1,1] it knows")
     return notes
-
-
-def _write_split(path: Path, dataset: QualityDataset) -> None:
-    dataset.manifest.table[["name", "split"]].to_csv(path, index=False)
