@@ -6,7 +6,6 @@ human opinions but the measure that ``PSEUDO_MOS`` states: good for trying the l
 no ground for a claim about how people see.
 """
 
-import io
 import tempfile
 from pathlib import Path
 
@@ -16,19 +15,19 @@ import skimage
 import sklearn
 from PIL import Image, ImageOps
 from scipy.ndimage import sobel
-from scipy.signal import fftconvolve
 from skimage.color import rgb2lab
 from skimage.transform import downscale_local_mean
 
-from ..core.errors import LabError, unknown
+from ..core.errors import LabError
 from ..core.files import write_text
+from .damages import draw_damages, to_floats, to_pillow
 
 PSEUDO_MOS = (
     "Pseudo-MOS in [0, 1], computed and not a human opinion: the squared similarity of edges to the"
     " undamaged view, over three scales, times exp(-mean CIELAB difference / 40)."
 )
 
-SEED, SIZE, GAMMA = 0, 256, 2.2
+SEED, SIZE = 0, 256
 
 # Images a scene, each a view of its own, and how many damages they have at once, in turn.
 VIEWS = 60
@@ -72,7 +71,7 @@ def make_demo(root: Path) -> None:
             for view in range(VIEWS):
                 row, image = _make(picture, whole, view)
                 file = build / "images" / f"{row['name']}.png"
-                _pillow(image).save(file, compress_level=3)
+                to_pillow(image).save(file, compress_level=3)
                 rows.append(row)
         write_text(build / "labels.csv", pd.DataFrame(rows).to_csv(index=False))
         try:
@@ -80,28 +79,6 @@ def make_demo(root: Path) -> None:
         except OSError:
             if not _complete(root):  # another process may have made the same set meanwhile
                 raise
-
-
-def damage(
-    image: np.ndarray, kind: str, strength: float, seed: int | np.random.Generator = 0
-) -> np.ndarray:
-    """``image``, float (H, W, 3) in [0, 1], with one of ``DAMAGES``: a new float32 array alike.
-
-    ``strength`` runs from 0 (nothing) to 1 (heavy). ``seed`` fixes what is random: the grain of
-    noise, the direction of motion, the tint of a cast. Raises LabError for an unknown ``kind``, a
-    ``strength`` outside [0, 1] or an image of another shape or type.
-    """
-    if kind not in DAMAGES:
-        raise unknown("damage", kind, DAMAGES)
-    if not 0 <= strength <= 1:
-        raise LabError(f"strength {strength} of {kind!r} is not in [0, 1].")
-    if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3:
-        raise LabError(f"want a float image (H, W, 3), not {image.dtype} {image.shape}.")
-    image = image.astype(np.float32)
-    if strength == 0:  # even the best JPEG would change the picture
-        return image
-    damaged = DAMAGES[kind](image, strength, np.random.default_rng(seed))
-    return np.clip(damaged, 0, 1).astype(np.float32)
 
 
 def pseudo_mos(reference: np.ndarray, image: np.ndarray) -> float:
@@ -123,87 +100,18 @@ def pseudo_mos(reference: np.ndarray, image: np.ndarray) -> float:
     return float(np.mean(similarity) ** 2 * np.exp(-difference / 40))
 
 
-def _colour_cast(image, strength, rng):
-    hue = rng.uniform(0, 2 * np.pi) + np.arange(3) * 2 * np.pi / 3
-    return image * 2 ** (1.5 * strength / GAMMA * np.cos(hue))
-
-
-def _blur(image, reach, weight):
-    """Mean over offsets up to ``reach``, weighted by ``weight(x, y)`` clipped to [0, 1]."""
-    radius = int(np.ceil(reach))
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    kernel = np.clip(weight(x, y), 0, 1)
-    padded = np.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
-    return fftconvolve(padded, (kernel / kernel.sum())[:, :, None], mode="valid", axes=(0, 1))
-
-
-def _defocus(image, strength, rng):
-    radius = 7 * strength + 0.5
-    return _blur(image, radius, lambda x, y: radius - np.hypot(x, y))
-
-
-def _motion_blur(image, strength, rng):
-    half, angle = 13 * strength + 0.5, rng.uniform(0, np.pi)
-    c, s = np.cos(angle), np.sin(angle)
-    return _blur(
-        image, half, lambda x, y: np.minimum(half - abs(x * c + y * s), 1 - abs(y * c - x * s))
-    )
-
-
-def _noise(image, strength, rng):
-    light, level = image**GAMMA, strength**2
-    sigma = np.sqrt(0.25 * level * light + (0.04 * level) ** 2)  # shot and read noise
-    return np.clip(light + sigma * rng.standard_normal(image.shape), 0, 1) ** (1 / GAMMA)
-
-
-def _scaling(image, strength, rng):
-    height, width = image.shape[:2]
-    factor = 1 + 7 * strength
-    small = [max(1, round(side / factor)) for side in (width, height)]
-    shrunk = _pillow(image).resize(small, Image.Resampling.BOX)
-    return _floats(shrunk.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _jpeg(image, strength, rng):
-    file = io.BytesIO()
-    _pillow(image).save(file, "JPEG", quality=round(90 * (4 / 90) ** strength))
-    return _floats(Image.open(file))
-
-
-# In camera order, the file last: a mix is applied in this order. Each function takes an image,
-# float32 (H, W, 3) in [0, 1], a strength in [0, 1] and a generator; ``damage`` clips the result.
-DAMAGES = {
-    "under_exposure": lambda x, s, rng: x * 2 ** (-5 * s / GAMMA),
-    "over_exposure": lambda x, s, rng: x * 2 ** (3 * s / GAMMA),
-    "colour_cast": _colour_cast,
-    "low_contrast": lambda x, s, rng: x.mean() + (x - x.mean()) * (1 - 0.85 * s),
-    "defocus": _defocus,
-    "motion_blur": _motion_blur,
-    "noise": _noise,
-    "scaling": _scaling,
-    "jpeg": _jpeg,
-}
-
-
 def _make(picture, whole, view):
     """The row and the image of one view, whatever was made before it."""
     rng = np.random.default_rng([SEED, list(PICTURES).index(picture), view])
     reference = _view(whole, rng)
     scene, count = Path(picture).stem, MIXES[view % len(MIXES)]
-    kinds = opposites = {"under_exposure", "over_exposure"}
-    while opposites <= kinds:  # they would undo each other
-        kinds = set(rng.choice(list(DAMAGES), count, replace=False))
-    image, parts = reference, []
-    for kind in (kind for kind in DAMAGES if kind in kinds):
-        strength = round(rng.uniform(0.05, 1) / count**0.5, 2)  # else all mixes would be heavy
-        image = damage(image, kind, strength, rng)
-        parts.append(f"{kind}:{strength:.2f}")
-    image = _floats(_pillow(image))  # the label is that of the file, in 8 bits
+    image, damages = draw_damages(reference, count, rng)
+    image = to_floats(to_pillow(image))  # the label is that of the file, in 8 bits
     row = {
         "name": f"{scene}-{view:02d}",
         "mos": round(pseudo_mos(reference, image), 4),
         "scene": scene,
-        "damage": "+".join(parts) or "none",
+        "damage": damages,
         "split": PICTURES[picture],
     }
     return row, image
@@ -214,7 +122,7 @@ def _view(whole, rng):
     side = int(rng.integers(SIZE, min(whole.size) + 1))
     x, y = (int(rng.integers(free - side + 1)) for free in whole.size)
     part = whole.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    return _floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
+    return to_floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
 
 
 def _open(picture):
@@ -230,11 +138,3 @@ def _complete(root):
     except (OSError, ValueError):
         return False
     return len(names) > 0 and all((root / "images" / f"{name}.png").is_file() for name in names)
-
-
-def _floats(picture):
-    return np.asarray(picture, dtype=np.float32) / 255
-
-
-def _pillow(image):
-    return Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))

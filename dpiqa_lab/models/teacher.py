@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from ..core.errors import LabError, unknown
 from ..diffusion.backbone import Backbone
@@ -13,6 +12,7 @@ from .image_adapter import ImageAdapter
 from .quality_feature_decoder import QualityFeatureDecoder
 from .scoring import Scorer
 from .text_adapter import TextAdapter
+from .trainable import Trainable
 
 TRAINABLE = ("all", "adapters", "decoder")
 
@@ -24,7 +24,7 @@ class TeacherOutput(NamedTuple):
     feature_map: torch.Tensor
 
 
-class Teacher(Scorer, nn.Module):
+class Teacher(Scorer, Trainable):
     """DP-IQA's teacher around any backbone.
 
     Args:
@@ -115,30 +115,6 @@ class Teacher(Scorer, nn.Module):
             # The pass ends at the last up block: what follows it never gets a gradient.
             for last in (unet.conv_norm_out, unet.conv_out):
                 last.requires_grad_(False)
-
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """Names and values of everything that is trained: what a checkpoint keeps."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
-
-    def load_trainable_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Put ``trainable_state`` back.
-
-        Raises:
-            LabError: names or shapes differ; the message lists them.
-        """
-        own = self.trainable_state()
-        problems = [f"missing {name}" for name in own if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in own]
-        problems += [
-            f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ]
-        if problems:
-            raise LabError("weights do not fit the teacher: " + "; ".join(problems[:8]))
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(state[name])
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part."""

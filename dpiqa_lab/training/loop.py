@@ -16,13 +16,18 @@ from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import interactive
 from ..core.runs import Run
+from ..models.trainable import Trainable
 from .checkpoints import load_checkpoint, save_checkpoint, save_weights
 
 
 class Task(Protocol):
-    """What is trained. ``network`` has ``trainable_state`` and ``load_trainable_state``."""
+    """What is trained.
 
-    network: nn.Module
+    ``goal`` names the metric of ``validate`` that chooses the best weights, the higher the better.
+    """
+
+    network: Trainable
+    goal: str
 
     def parameter_groups(self) -> list[dict]:
         """``params`` that are trained, and ``scale``: their rate in multiples of the schedule's."""
@@ -34,7 +39,7 @@ class Task(Protocol):
         """Mean loss over a batch and the batch's size."""
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics; "srcc" chooses the best weights."""
+        """Metrics, the goal among them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Schedule:
     patience: int | None = None
     clip_norm: float | None = None
     warmup_steps: int = 0
+    cosine: bool = False
 
     @property
     def total_steps(self) -> int:
@@ -62,9 +68,11 @@ class Schedule:
         return step == self.total_steps or step % self.validate_every == 0
 
     def rate(self, step: int) -> float:
-        """Learning rate of the step after ``step``."""
+        """Learning rate of the step after ``step``; with ``cosine`` it falls to 0 at the end."""
         epoch = step // self.steps_per_epoch
         decay = self.lr_decay ** sum(epoch >= m for m in self.lr_milestones)
+        if self.cosine:
+            decay *= 0.5 + 0.5 * math.cos(math.pi * step / self.total_steps)
         return self.learning_rate * decay * min(1.0, (step + 1) / (self.warmup_steps + 1))
 
 
@@ -97,8 +105,8 @@ class Progress(NamedTuple):
 def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     """Train until the schedule ends or patience does.
 
-    After every ``validate_every`` steps: metrics to ``metrics.jsonl``, the best weights by
-    validation SRCC to ``checkpoints/best.safetensors``, the whole state to a checkpoint. Ctrl-C
+    After every ``validate_every`` steps: metrics to ``metrics.jsonl``, the best weights by the
+    task's goal to ``checkpoints/best.safetensors``, the whole state to a checkpoint. Ctrl-C
     ends the step, writes a checkpoint and raises KeyboardInterrupt.
 
     Raises:
@@ -131,12 +139,12 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                     spent = time.monotonic() - began
                     progress = progress._replace(seconds=progress.seconds + spent)
                     if due:
-                        _log(run, progress, rate)
+                        _log(run, task.goal, progress, rate)
                         progress = progress._replace(losses=())
                     if due or interrupted():
                         _save(run, network, optimizer, progress)
                     bar.update()
-                    bar.set_postfix(loss=f"{loss:.4f}", best_srcc=f"{progress.best:.4f}")
+                    bar.set_postfix(loss=f"{loss:.4f}", best=f"{progress.best:.4f}")
                     if interrupted():
                         raise KeyboardInterrupt
                     if _over(progress, schedule):
@@ -171,14 +179,14 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
     with torch.no_grad():
         metrics = task.validate(model)
     # A constant prediction has no SRCC: worse than any, but better than no weights at all.
-    score = metrics["srcc"] if math.isfinite(metrics["srcc"]) else -2.0
+    score = metrics[task.goal] if math.isfinite(metrics[task.goal]) else -2.0
     if score > progress.best:
         progress = progress._replace(best=score, best_step=progress.step)
         save_weights(run.checkpoints / "best.safetensors", task.network.trainable_state())
     return progress._replace(metrics=metrics)
 
 
-def _log(run: Run, progress: Progress, rate: float) -> None:
+def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
     mean = sum(progress.losses) / len(progress.losses)
     metrics = {k: v if math.isfinite(v) else None for k, v in progress.metrics.items()}
     run.log(
@@ -193,7 +201,7 @@ def _log(run: Run, progress: Progress, rate: float) -> None:
     )
     if not interactive():
         print(
-            f"step {progress.step}: loss {mean:.4f}, SRCC {progress.metrics['srcc']:.4f}, "
+            f"step {progress.step}: loss {mean:.4f}, {goal} {progress.metrics[goal]:.4f}, "
             f"best {progress.best:.4f} at step {progress.best_step}, {progress.seconds:.0f} s",
             flush=True,
         )

@@ -100,6 +100,8 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
 class TeacherTask:
     """What the fit loop needs of a teacher: steps of train photographs with their latents."""
 
+    goal = "srcc"
+
     def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute):
         self.network = teacher
         self.config = config

@@ -1,0 +1,158 @@
+"""Damaged views of photographs: what the tiny prior learns from. No scores are involved."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
+
+from ..core.errors import LabError
+from ..core.files import atomic_path, file_hash, json_hash, write_json
+from ..core.locks import hold
+from ..core.progress import progress_bar
+from .damages import draw_damages, to_floats, to_pillow
+from .images import SUFFIXES, read_image
+
+# How many damages a view has: two views in five are left as they were photographed.
+_COUNTS = (0, 0, 1, 1, 2)
+# One photograph in twenty is held out, to see whether the prior learns more than its photographs.
+_HELD_OUT = 20
+
+
+class Views(NamedTuple):
+    """Views of photographs.
+
+    pixels: (n, size, size, 3) uint8, mapped from the disk. table: a row a view, ``photograph``,
+    ``damage`` as ``defocus:0.42+jpeg:0.80`` or ``none``, ``luminance`` of the undamaged view in
+    [0, 1], and ``split`` (train or val, by photograph).
+    """
+
+    pixels: np.ndarray
+    table: pd.DataFrame
+
+    def positions(self, split: str) -> np.ndarray:
+        """Row numbers of a split."""
+        return np.flatnonzero(self.table["split"] == split)
+
+
+def list_photographs(
+    folder: Path | str, names: Path | str | None = None, pattern: str = "*"
+) -> list[Path]:
+    """Photographs in a folder and its sub-folders, in the order of their names.
+
+    Args:
+        names: a CSV whose first column holds the file names to take; ``None`` takes all.
+        pattern: of file names, as ``ss03*``.
+
+    Raises:
+        LabError: no such folder or CSV, or fewer than 40 photographs are left.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise LabError(f"no folder {folder}: set photographs to a folder of photographs.")
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if names is not None:
+        path = Path(names).expanduser()
+        if not path.is_file():
+            raise LabError(f"no file {path}: set names to a CSV with file names, or to None.")
+        wanted = {str(name).casefold() for name in pd.read_csv(path).iloc[:, 0]}
+        found = [p for p in found if p.name.casefold() in wanted]
+    chosen = sorted(p for p in found if fnmatch(p.name, pattern))
+    if len(chosen) < 2 * _HELD_OUT:
+        raise LabError(
+            f"{folder} holds {len(chosen)} photographs that match {pattern!r} (of {len(found)} "
+            f"that are named); {2 * _HELD_OUT} or more are needed."
+        )
+    return chosen
+
+
+def make_views(
+    photographs: Sequence[Path],
+    cache: Path,
+    views: int = 3,
+    size: int = 256,
+    seed: int = 0,
+    workers: int = 2,
+) -> Views:
+    """``views`` views of every photograph, made once and kept in a folder under ``cache``.
+
+    A view is a square part, half of them at the photograph's own resolution and half shrunk from
+    any larger side, mirrored or not, with 0 to 2 damages. Photograph, place and seed decide it, not
+    the number of workers.
+
+    Raises:
+        LabError: a photograph is unreadable, or smaller than ``size`` pixels.
+    """
+    key = {
+        "photographs": [(p.name, file_hash(p)) for p in photographs],
+        "views": views,
+        "size": size,
+        "seed": seed,
+        "counts": _COUNTS,
+    }
+    folder = cache / json_hash(key)[:16]
+    with hold(folder, wait=True, what="views"):
+        if not (folder / "views.csv").is_file():
+            _write(folder, _Source(photographs, views, size, seed), workers)
+            write_json(folder / "key.json", key)
+    return Views(
+        np.load(folder / "pixels.npy", mmap_mode="r"),
+        pd.read_csv(folder / "views.csv", keep_default_na=False),
+    )
+
+
+def _write(folder: Path, source: "_Source", workers: int) -> None:
+    loader = DataLoader(source, batch_size=None, num_workers=workers)
+    shape = (len(source) * source.views, source.size, source.size, 3)
+    rows = []
+    with atomic_path(folder / "pixels.npy") as temporary:
+        pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        for images, made in progress_bar(loader, "making views", len(source)):
+            pixels[len(rows) : len(rows) + len(made)] = images
+            rows += made
+        pixels.flush()
+    # Last: its presence says that the pixels are whole.
+    with atomic_path(folder / "views.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+class _Source(Dataset):
+    def __init__(self, photographs: Sequence[Path], views: int, size: int, seed: int):
+        self.photographs = photographs
+        self.views = views
+        self.size = size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, list[dict]]:
+        path = self.photographs[i]
+        whole = Image.fromarray(read_image(path))
+        if min(whole.size) < self.size:
+            raise LabError(
+                f"{path} is {whole.size[0]}x{whole.size[1]} pixels: photographs of {self.size} "
+                "and more are needed. Leave it out by names or pattern."
+            )
+        made = [
+            self._view(whole, np.random.default_rng([self.seed, i, k])) for k in range(self.views)
+        ]
+        images = np.stack([image for image, _ in made])
+        split = "val" if i % _HELD_OUT == 0 else "train"
+        return images, [{"photograph": path.name, **row, "split": split} for _, row in made]
+
+    def _view(self, whole: Image.Image, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
+        size, largest = self.size, min(whole.size)
+        side = size if rng.random() < 0.5 else int(rng.integers(size, largest + 1))
+        x, y = (int(rng.integers(free - side + 1)) for free in whole.size)
+        part = whole.crop((x, y, x + side, y + side))
+        if side != size:
+            part = part.resize((size, size), Image.Resampling.LANCZOS)
+        image = to_floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
+        damaged, damage = draw_damages(image, int(rng.choice(_COUNTS)), rng)
+        row = {"damage": damage, "luminance": round(float(image.mean()), 4)}
+        return np.asarray(to_pillow(damaged)), row

@@ -1,0 +1,57 @@
+"""Everything the training of a small prior is told."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import DEVICES, PRECISIONS
+from ..core.errors import LabError
+from ..core.parameters import build, option
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Parameters of notebook 00."""
+
+    photographs: str | None = option(None, "folder of photographs of 256x256 pixels and more")
+    names: str | None = option(None, "CSV whose first column names those to take; None: all")
+    pattern: str = option("*", "of file names, as ss03*")
+    views: int = option(3, "views of each photograph", low=1)
+
+    vae_steps: int = option(4000, "optimiser steps of the VAE", low=1)
+    vae_batch: int = option(8, "crops a step", low=1)
+    vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
+    vae_rate: float = option(1e-3, "learning rate, falling to 0 by a cosine", low=0.0)
+
+    unet_steps: int = option(6000, "optimiser steps of U-Net and text encoder", low=1)
+    unet_batch: int = option(16, "views a step", low=1)
+    unet_rate: float = option(5e-4, "learning rate, falling to 0 by a cosine", low=0.0)
+    drop_caption: float = option(0.1, "share of captions dropped", low=0.0, high=1.0)
+
+    validate_every: int = option(500, "steps between validations and checkpoints", low=1)
+    seed: int = option(0, "of views, initialisation and order", low=0)
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    workers: int = option(2, "processes that make views", low=0)
+    run_name: str = option("prior", "folder under runs/")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "PriorConfig":
+        """A config from a notebook's parameters.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        config = build(cls, values)
+        if config.photographs is None:
+            raise LabError(
+                "photographs is not set: give a folder of photographs, as "
+                "-p photographs my_pictures; hundreds are few, thousands are better."
+            )
+        folder = str(Path(config.photographs).expanduser().resolve())
+        return dataclasses.replace(config, photographs=folder)
+
+    def numbers(self) -> dict:
+        """The parameters that the weights depend on, as stored in ``config.json``."""
+        left_out = ("run_name", "workers", "photographs", "names")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
