@@ -19,6 +19,7 @@ __all__ = [
     "fit_logistic",
     "krcc",
     "plcc",
+    "psnr",
     "rmse",
     "srcc",
     "summary",
@@ -116,6 +117,15 @@ def bootstrap_difference(
     many_a, many_b = _many(metric, a, y), _many(metric, b, y)
     drawn = [many_a(counts) - many_b(counts) for counts in _resamples(len(y), groups, n, seed)]
     return (_POINT[metric](a, y) - _POINT[metric](b, y), *_interval(drawn, level))
+
+
+def psnr(restored, images) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB, (b,), of arrays or tensors (b, 3, h, w) in [0, 1].
+
+    ``restored`` is clipped to that range first.
+    """
+    error = (np.asarray(restored, float).clip(0, 1) - np.asarray(images, float)) ** 2
+    return -10 * np.log10(error.mean((1, 2, 3)))
 
 
 def summary(pred: Vector, mos: Vector, groups: Sequence | None = None, seed: int = 0) -> dict:

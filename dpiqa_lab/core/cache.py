@@ -5,6 +5,7 @@ numbers, except the item itself, which each row is stored under (for a photograp
 file). Rows are written in parts as they are computed, so an interruption loses one part at most.
 """
 
+import contextlib
 import json
 import shutil
 import time
@@ -57,34 +58,13 @@ class RowCache:
         Returns:
             Tensors of shape (len(ids), ...).
         """
-        stored = self._read()
-        if any(item not in stored for item in ids):
-            with hold(self.folder, wait=True, what="cache entry"):
-                stored = self._read()  # another process may have computed some meanwhile
-                first = {item: i for i, item in reversed(list(enumerate(ids)))}
-                missing = sorted(i for item, i in first.items() if item not in stored)
-                batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
-                self._compute(ids, batches, compute, prepare)
-                stored = self._read()
-        picked = [stored[item] for item in ids]
-        return {name: torch.stack([rows[name][i] for rows, i in picked]) for name in picked[0][0]}
+        one = shared_rows({"": self}, ids, lambda item: {"": compute(item)}, batch_size, prepare)
+        return one[""]
 
-    def _compute(self, ids, batches, compute, prepare) -> None:
-        for leftover in self.folder.glob(".*.part"):  # of a writer that was killed
-            leftover.unlink()
-        write_json(self.folder / "key.json", self.key)
-        pending, positions, since = [], [], time.monotonic()
-        try:
-            for batch, item in zip(batches, prepare(batches), strict=True):
-                rows = {name: value.detach().cpu() for name, value in compute(item).items()}
-                pending.append(rows)
-                positions += batch
-                if time.monotonic() - since > self.part_seconds:
-                    self._write([ids[i] for i in positions], pending)
-                    pending, positions, since = [], [], time.monotonic()
-        finally:  # an interruption keeps what is done
-            if positions:
-                self._write([ids[i] for i in positions], pending)
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """Those of ``ids`` that are not stored."""
+        stored = self._read()
+        return [item for item in dict.fromkeys(ids) if item not in stored]
 
     def _write(self, ids: list[str], pending: list[Rows]) -> None:
         rows = {name: torch.cat([part[name] for part in pending]) for name in pending[0]}
@@ -111,6 +91,75 @@ class RowCache:
                 continue
             found.update({item: (rows, i) for i, item in enumerate(json.loads(metadata["ids"]))})
         return found
+
+
+def shared_rows(
+    caches: dict[str, RowCache],
+    ids: Sequence[str],
+    compute: Callable[[object], dict[str, Rows]],
+    batch_size: int = 16,
+    prepare: Callable[[list[list[int]]], Iterable] = iter,
+) -> dict[str, Rows]:
+    """Rows of several entries that one computation gives together, by the entries' names.
+
+    As ``RowCache.rows``; an item is computed where any of the entries lacks it. Ask for those
+    entries alone that are to be filled by this computation.
+    """
+    stored = {name: cache._read() for name, cache in caches.items()}
+    if _missing(stored, ids):
+        with contextlib.ExitStack() as stack:
+            # In one order for all processes, or two of them could wait for each other.
+            for cache in sorted(caches.values(), key=lambda cache: cache.folder):
+                stack.enter_context(hold(cache.folder, wait=True, what="cache entry"))
+            # Another process may have computed some meanwhile.
+            stored = {name: cache._read() for name, cache in caches.items()}
+            missing = _missing(stored, ids)
+            batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
+            _fill(caches, ids, batches, compute, prepare)
+            stored = {name: cache._read() for name, cache in caches.items()}
+    return {name: _picked(rows, ids) for name, rows in stored.items()}
+
+
+def _missing(stored: dict[str, dict], ids: Sequence[str]) -> list[int]:
+    """Positions of the first item of each content that some entry lacks."""
+    first = {item: i for i, item in reversed(list(enumerate(ids)))}
+    lacking = (i for item, i in first.items() if any(item not in s for s in stored.values()))
+    return sorted(lacking)
+
+
+def _picked(stored: dict[str, tuple[Rows, int]], ids: Sequence[str]) -> Rows:
+    picked = [stored[item] for item in ids]
+    return {name: torch.stack([rows[name][i] for rows, i in picked]) for name in picked[0][0]}
+
+
+def _fill(caches, ids, batches, compute, prepare) -> None:
+    for cache in caches.values():
+        for leftover in cache.folder.glob(".*.part"):  # of a writer that was killed
+            leftover.unlink()
+        write_json(cache.folder / "key.json", cache.key)
+    pending, positions, since = [], [], time.monotonic()
+
+    def write() -> None:
+        written = [ids[i] for i in positions]
+        for name, cache in caches.items():
+            cache._write(written, [rows[name] for rows in pending])
+
+    try:
+        for batch, item in zip(batches, prepare(batches), strict=True):
+            computed = compute(item)
+            pending.append(
+                {
+                    name: {key: value.detach().cpu() for key, value in computed[name].items()}
+                    for name in caches
+                }
+            )
+            positions += batch
+            if time.monotonic() - since > RowCache.part_seconds:
+                write()
+                pending, positions, since = [], [], time.monotonic()
+    finally:  # an interruption keeps what is done
+        if positions:
+            write()
 
 
 def cache_table(root: Path | str | None = None) -> list[dict]:

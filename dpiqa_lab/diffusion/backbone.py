@@ -92,6 +92,13 @@ class Backbone(nn.Module):
                 latents = encoded.latents
         return latents * self.vae.config.scaling_factor
 
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Images (b, 3, h, w) in [0,1] of latents as ``encode`` gives them for "[-1,1]"."""
+        with torch.autocast(self.device.type, enabled=False):
+            images = self.vae.decode(latents.to(self.device) / self.vae.config.scaling_factor)
+        return images.sample.add(1).div(2).clamp(0, 1)
+
     def embed_prompts(self, prompts: str | Sequence[str] | None = None) -> torch.Tensor:
         """Pooled embeddings of a prompt set, one sequence for every image: (1, K, d) float32.
 
@@ -131,6 +138,11 @@ class Backbone(nn.Module):
             return_dict=False,
         )[0]
 
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+        """Latents as they are at ``timestep`` of the diffusion, by standard normal ``noise``."""
+        kept = _kept()[timestep].to(latents)
+        return kept.sqrt() * latents + (1 - kept).sqrt() * noise
+
     def vae_hash(self) -> str:
         """Hash of the VAE's encoder and scale: what latents depend on."""
         encoder = {k: v for k, v in self.vae.state_dict().items() if not k.startswith("decoder")}
@@ -139,6 +151,12 @@ class Backbone(nn.Module):
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.unet.parameters()) / 1e6
         return f"{describe_record(self.record)}: U-Net of {count:.2f} M parameters"
+
+
+def _kept() -> torch.Tensor:
+    """Share of the latents' variance left at each timestep: Stable Diffusion's schedule."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0)
 
 
 def describe_record(record: dict) -> str:

@@ -56,14 +56,15 @@ def dataset_latents(
         images = pixels.to(compute.device).float().div(255)
         noise = None
         if sample_seed is not None:
-            noise = torch.stack([_noise(hashes[i], sample_seed, shape) for i in positions])
+            noise = torch.stack([content_noise(hashes[i], sample_seed, shape) for i in positions])
         return {"latents": backbone.encode(images, vae_input, noise)}
 
     rows = RowCache("latents", key).rows(hashes, encode, batch_size, encode_missing)
     return rows["latents"]
 
 
-def _noise(file_hash: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+def content_noise(file_hash: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal noise of a photograph, the same in any order and batch."""
     digest = hashlib.sha256(f"{seed} {file_hash}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
     return torch.randn(shape, generator=generator)

@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn.functional import conv2d
 
 from ..core.errors import LabError
-from ..metrics import srcc
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from ..probing.ridge import fit_ridge
 
 STATISTICS = (
     "luma_mean",  # [0, 1]
@@ -26,8 +22,6 @@ STATISTICS = (
     "entropy",  # [0, 8] bits: of luma in 256 levels
     "noise_log",  # ln: standard deviation of the noise
 )
-
-ALPHAS = np.logspace(-3, 5, 17)
 
 _BT601 = (0.299, 0.587, 0.114)
 _LAPLACIAN = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
@@ -85,31 +79,6 @@ def dataset_statistics(dataset: Sequence, workers: int = 4) -> tuple[np.ndarray,
     with ThreadPoolExecutor(workers) as pool:
         features, mos = zip(*pool.map(row, range(len(dataset))), strict=True)
     return np.stack(features), np.array(mos)
-
-
-def fit_ridge(
-    features_train: np.ndarray,
-    mos_train: np.ndarray,
-    features_val: np.ndarray,
-    mos_val: np.ndarray,
-) -> "Pipeline":
-    """Standardisation and ridge regression from features (n, k) to MOS (n,), fitted to train.
-
-    Of the penalties `ALPHAS`, the one with the highest SRCC on val is kept, the strongest of
-    equals; where SRCC is undefined, as for fewer than three photographs, the strongest of all.
-    """
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    best, best_srcc = None, -np.inf
-    for alpha in sorted(ALPHAS, reverse=True):
-        model = make_pipeline(StandardScaler(), Ridge(alpha=alpha))
-        model.fit(features_train, mos_train)
-        score = np.nan_to_num(srcc(model.predict(features_val), mos_val), nan=-2.0)
-        if score > best_srcc:
-            best, best_srcc = model, score
-    return best
 
 
 def ridge_on_statistics(

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..core.device import Compute
 from ..datasets.views import Views
+from ..metrics import psnr
 from ..models.trainable import Trainable
 from .prior_config import PriorConfig
 
@@ -73,19 +74,13 @@ class VaeTask:
         for rows in np.array_split(self.held_out, max(1, len(self.held_out) // 8)):
             images = self.images(self.views.pixels[rows])
             restored, _ = model(images)
-            values.append(psnr(restored, images))
-        return {"psnr": torch.cat(values).mean().item()}
+            values.append(psnr((restored.float() + 1) / 2, (images + 1) / 2))
+        return {"psnr": float(np.concatenate(values).mean())}
 
     def images(self, pixels: np.ndarray) -> torch.Tensor:
         """(b, h, w, 3) uint8 to (b, 3, h, w) in [-1,1]."""
         values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.compute.device)
         return values.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-
-
-def psnr(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB, (b,), of images (b, 3, h, w) in [-1,1], clipped first."""
-    error = (restored.float().clamp(-1, 1) - images).div(2).square().mean((1, 2, 3))
-    return -10 * error.log10()
 
 
 def _moments(latents: torch.Tensor) -> torch.Tensor:

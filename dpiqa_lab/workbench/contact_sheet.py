@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -44,23 +45,37 @@ def photographs(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 1
     files that cannot be read.
     """
     require(rows, "name", "path", "mos", "score")
-    if not len(rows):
+    captions = [
+        f"{row.name}\nMOS {row.mos:.3g}, score {row.score:.3g}"
+        for row in rows.itertuples(index=False, name="Row")
+    ]
+    return pictures(list(rows["path"]), captions, title, columns, thumb)
+
+
+def pictures(
+    sources: Sequence, captions: Sequence[str], title: str, columns: int = 4, thumb: int = 192
+) -> go.Figure:
+    """A sheet of pictures, ``columns`` abreast, each over a caption of at most two lines.
+
+    ``sources``: files or PIL images. Raises LabError for none and for files that cannot be read.
+    """
+    if not len(sources):
         raise LabError("no photographs to show: the table is empty.")
     across, down = thumb + _GAP, thumb + _BELOW
-    columns = min(columns, len(rows))
+    columns = min(columns, len(sources))
     # One unit of the axes is one pixel, y from the top; a narrow sheet leaves room for its title.
-    width, height = max(columns * across, 480), -(-len(rows) // columns) * down
+    width, height = max(columns * across, 480), -(-len(sources) // columns) * down
     figure, centres, hover = go.Figure(), [], []
-    for place, row in enumerate(rows.itertuples()):
+    for place, (source, caption) in enumerate(zip(sources, captions, strict=True)):
         x, y = (place % columns + 0.5) * across, place // columns * down
         size = {"sizex": thumb, "sizey": thumb, "xanchor": "center", "yanchor": "bottom"}
-        source = _thumbnail(row.path, thumb)
-        figure.add_layout_image(source=source, x=x, y=y + thumb, xref="x", yref="y", **size)
-        numbers = f"MOS {row.mos:.3g}, score {row.score:.3g}"
-        text = f"{escaped(_shortened(str(row.name), thumb // 9))}<br>{numbers}"
+        picture = _thumbnail(source, thumb)
+        figure.add_layout_image(source=picture, x=x, y=y + thumb, xref="x", yref="y", **size)
+        lines = caption.split("\n")
+        text = "<br>".join(escaped(_shortened(line, thumb // 8)) for line in lines)
         figure.add_annotation(text=text, x=x, y=y + thumb, yanchor="top", showarrow=False)
         centres.append((x, y + thumb / 2))
-        hover.append(f"{escaped(row.name)}<br>{numbers}")
+        hover.append("<br>".join(escaped(line) for line in lines))
     # Invisible markers over the pictures, which themselves cannot show a text on hovering.
     x, y = zip(*centres, strict=True)
     marker = {"symbol": "square", "size": thumb, "opacity": 0}
@@ -78,9 +93,9 @@ def photographs(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 1
     )
 
 
-def _thumbnail(path: str, size: int) -> str:
-    """The photograph as a data URI of JPEG, at most ``size`` pixels a side."""
-    picture = Image.fromarray(read_image(path))
+def _thumbnail(source: str | Image.Image, size: int) -> str:
+    """The picture as a data URI of JPEG, at most ``size`` pixels a side."""
+    picture = Image.fromarray(read_image(source))
     picture.thumbnail((size, size))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)

@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .. import metrics
-from .contact_sheet import photographs, pick
+from .contact_sheet import photographs, pick, pictures
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, require, save
 
-__all__ = ["photographs", "pick", "predicted_against_mos", "save", "training_curves"]
+__all__ = ["photographs", "pick", "pictures", "predicted_against_mos", "save", "training_curves"]
 
 _SPLITS = {"train": GREY, "val": ORANGE, "test": BLUE}
 

@@ -3,14 +3,13 @@ import pytest
 import torch
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.evaluation import baselines
 from dpiqa_lab.evaluation.baselines import (
     STATISTICS,
     dataset_statistics,
-    fit_ridge,
     image_statistics,
     ridge_on_statistics,
 )
+from dpiqa_lab.probing.ridge import ALPHAS
 
 
 def statistic(name: str, image: torch.Tensor) -> float:
@@ -111,30 +110,6 @@ def test_bad_images_are_refused(image, message):
         image_statistics(image)
 
 
-def linear(n: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    features = rng.normal(size=(n, 5)) * (1, 10, 0.1, 1, 1)
-    target = features @ (1, -0.2, 5, 0, 0) + 3
-    return features, target + noise * rng.normal(size=n)
-
-
-def test_ridge_recovers_a_linear_target():
-    model = fit_ridge(*linear(200, 0), *linear(50, 1))
-    features, mos = linear(50, 2)
-    assert model.predict(features) == pytest.approx(mos, abs=0.01)
-
-
-def test_ridge_chooses_the_penalty_on_validation():
-    # Far more features than photographs: only a strong penalty carries over.
-    rng = np.random.default_rng(0)
-    weights = rng.normal(size=60)
-    fit, choose = rng.normal(size=(25, 60)), rng.normal(size=(300, 60))
-    model = fit_ridge(fit, fit @ weights + 20 * rng.normal(size=25), choose, choose @ weights)
-    assert model["ridge"].alpha > 0.1
-    undefined = fit_ridge(*linear(9, 0), *linear(2, 1))
-    assert undefined["ridge"].alpha == max(baselines.ALPHAS)
-
-
 class Photographs:
     """Noise of known strength, in photographs of many sizes; the less of it, the better."""
 
@@ -162,7 +137,7 @@ def test_ridge_on_statistics_of_photographs():
     mos = 5 - 20 * test.strength
     assert result["predictions"].shape == (20,)
     assert np.corrcoef(result["predictions"], mos)[0, 1] > 0.95
-    assert result["alpha"] in baselines.ALPHAS
+    assert result["alpha"] in ALPHAS
 
 
 def test_dataset_statistics_keep_the_order_and_refuse_an_empty_dataset():

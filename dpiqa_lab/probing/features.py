@@ -1,0 +1,161 @@
+"""Pooled U-Net features of photographs: computed once a photograph, timestep and tap, and kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from ..core.cache import RowCache, shared_rows
+from ..core.device import Compute, choose_compute
+from ..core.errors import LabError, unknown
+from ..core.files import tensors_hash
+from ..core.progress import progress_bar
+from ..datasets.dataset import QualityDataset
+from ..diffusion.backbone import Backbone
+from ..diffusion.latents import content_noise, dataset_latents
+from ..diffusion.taps import FeatureTaps
+
+POOLINGS = ("mean", "std", "max", "grid")
+
+
+class Features:
+    """Pooled features of a dataset, photographs in its order.
+
+    ``features[timestep, tap, pooling]`` is a (n, channels) float32 tensor; (n, 4 x channels) for
+    "grid", the means of the four quarters. ``features.table`` is the dataset's table.
+    """
+
+    def __init__(self, rows: dict[tuple[int, str], dict[str, torch.Tensor]], table: pd.DataFrame):
+        self._rows = rows
+        self.table = table
+        self.timesteps = sorted({timestep for timestep, _ in rows})
+        self.taps = list(dict.fromkeys(tap for _, tap in rows))
+
+    def __getitem__(self, key: tuple[int, str, str]) -> torch.Tensor:
+        timestep, tap, pooling = key
+        if timestep not in self.timesteps or tap not in self.taps:
+            raise LabError(
+                f"no features of {tap!r} at timestep {timestep}: extracted are "
+                f"{', '.join(self.taps)} at {', '.join(map(str, self.timesteps))}."
+            )
+        if pooling not in POOLINGS:
+            raise unknown("pooling", pooling, POOLINGS)
+        return self._rows[timestep, tap][pooling]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return (
+            f"Features of {len(self)} photographs: {len(self.taps)} taps at timesteps "
+            f"{', '.join(map(str, self.timesteps))}, pooled by {', '.join(POOLINGS)}"
+        )
+
+
+def extract_features(
+    backbone: Backbone,
+    dataset: QualityDataset,
+    timesteps: Sequence[int] = (1,),
+    taps: Sequence[str] | None = None,
+    prompts: str | Sequence[str] | None = None,
+    noise_seed: int | None = None,
+    cache_dir: Path | str | None = None,
+    compute: Compute | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+) -> Features:
+    """One U-Net pass a photograph and timestep, every tap pooled over its positions.
+
+    What the cache holds is not computed again: another timestep or tap costs that alone.
+
+    Args:
+        dataset: with an ``image_size``.
+        timesteps: each 0 to 999; all of them go through the U-Net in one batch.
+        taps: module paths of the U-Net; ``None`` is its mid block and up blocks.
+        prompts: prompt set; ``None`` is the backbone's default.
+        noise_seed: add the timestep's noise to the latents, drawn by this seed and the
+            photograph's content; ``None`` adds none, as the paper does.
+        batch_size: photographs a pass.
+
+    Raises:
+        LabError: an impossible timestep, an unknown tap, or a size that does not fit the U-Net.
+    """
+    if bad := [t for t in timesteps if not 0 <= t < 1000]:
+        raise LabError(f"timesteps must be between 0 and 999, got {bad}.")
+    unet = backbone.unet
+    taps = taps or ["mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
+    FeatureTaps(unet, taps)  # refuses unknown names before any work
+    compute = compute or choose_compute()
+    backbone.to(compute.device)
+    latents = dataset_latents(backbone, dataset, compute, workers=workers)
+    embeddings = backbone.embed_prompts(prompts)
+    ids = list(dataset.table["hash"])
+    key = {
+        "unet": tensors_hash(unet.state_dict()),
+        "vae": backbone.vae_hash(),
+        "prompts": tensors_hash({"prompts": embeddings}),
+        "image_size": dataset.image_size,
+        "noise_seed": noise_seed,
+        "precision": compute.precision,
+    }
+    caches = {
+        (timestep, tap): RowCache("features", {**key, "timestep": timestep, "tap": tap}, cache_dir)
+        for timestep in timesteps
+        for tap in taps
+    }
+
+    @torch.no_grad()
+    def features_of(wanted: list[tuple[int, str]], positions: list[int]):
+        times = sorted({timestep for timestep, _ in wanted})
+        names = list(dict.fromkeys(tap for _, tap in wanted))
+        z = latents[positions].to(compute.device)
+        if noise_seed is None:
+            stacked = z.repeat(len(times), 1, 1, 1)
+        else:
+            noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
+            stacked = torch.cat([backbone.add_noise(z, noise.to(z), t) for t in times])
+        steps = torch.tensor(times, device=compute.device).repeat_interleave(len(z))
+        with compute.autocast(), FeatureTaps(unet, names, stop=True, copy=False) as outputs:
+            backbone.denoise(stacked, steps, embeddings)
+        pooled = {name: _pooled(outputs[name].float()) for name in names}
+        return {
+            (t, name): {k: v.unflatten(0, (len(times), -1))[i] for k, v in pooled[name].items()}
+            for i, t in enumerate(times)
+            for name in names
+        }
+
+    for names, times in _lacking(caches, ids).items():
+        wanted = [(timestep, tap) for timestep in times for tap in names]
+        shared_rows(
+            {name: caches[name] for name in wanted},
+            ids,
+            lambda positions, wanted=wanted: features_of(wanted, positions),
+            batch_size,
+            lambda batches: progress_bar(batches, "extracting features"),
+        )
+    rows = {name: cache.rows(ids, features_of) for name, cache in caches.items()}
+    return Features(rows, dataset.table)
+
+
+def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+    """Taps that lack photographs, with the timesteps that lack the same: these share passes."""
+    taps: dict[int, tuple[str, ...]] = {}
+    for (timestep, tap), cache in caches.items():
+        if cache.missing(ids):
+            taps[timestep] = (*taps.get(timestep, ()), tap)
+    return {names: [t for t in taps if taps[t] == names] for names in set(taps.values())}
+
+
+def _pooled(maps: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Statistics over positions of maps (b, c, h, w), or of sequences (b, positions, c)."""
+    if maps.ndim == 3:
+        maps = maps.transpose(1, 2)[..., None]
+    flat = maps.flatten(2)
+    return {
+        "mean": flat.mean(2),
+        "std": flat.std(2, correction=0),
+        "max": flat.amax(2),
+        "grid": F.adaptive_avg_pool2d(maps, (2, 2) if maps.shape[3] > 1 else (4, 1)).flatten(1),
+    }

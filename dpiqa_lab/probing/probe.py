@@ -1,0 +1,82 @@
+"""The probe: how much of quality a linear model reads from frozen features."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .. import metrics
+from ..core.errors import LabError
+from .features import Features
+from .ridge import fit_ridge
+
+
+def probe(
+    features: Features,
+    timestep: int | Sequence[int] | None = None,
+    taps: str | Sequence[str] | None = None,
+    poolings: Sequence[str] = ("mean", "std"),
+) -> pd.DataFrame:
+    """Ridge regression from pooled features to MOS; the penalty is chosen on the val part.
+
+    Args:
+        features: of a dataset with train, val and test parts (``split="all"``).
+        timestep, taps: one or several, joined; ``None`` joins all that were extracted.
+        poolings: statistics joined.
+
+    Returns:
+        The photographs of the test part: name, mos, score, split, and group and subset where
+        known.
+
+    Raises:
+        LabError: a part is empty.
+    """
+    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
+    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
+    x = np.concatenate(
+        [
+            features[t, tap, pooling].numpy()
+            for t in timesteps
+            for tap in taps
+            for pooling in poolings
+        ],
+        axis=1,
+    ).astype(np.float64)
+    table = features.table
+    rows = {part: (table["split"] == part).to_numpy() for part in ("train", "val", "test")}
+    if empty := [part for part, chosen in rows.items() if not chosen.any()]:
+        raise LabError(f"the probe needs train, val and test photographs; empty: {empty}.")
+    mos = table["mos"].to_numpy(float)
+    model = fit_ridge(x[rows["train"]], mos[rows["train"]], x[rows["val"]], mos[rows["val"]])
+    test = table[rows["test"]]
+    kept = [name for name in ("subset", "group") if name in test]
+    return test[["name", "mos", "split", *kept]].assign(score=model.predict(x[rows["test"]]))
+
+
+def probe_table(
+    features: Features, poolings: Sequence[str] = ("mean", "std"), joined: bool = True
+) -> pd.DataFrame:
+    """``probe`` for every timestep and tap, and for all taps together.
+
+    Returns:
+        A row each: timestep, tap ("all" together), n, srcc, srcc_low, srcc_high (95% bootstrap
+        interval, over contents where contents repeat), plcc.
+    """
+    rows = []
+    for timestep in features.timesteps:
+        for tap in [*features.taps, *(["all"] if joined else [])]:
+            scores = probe(features, timestep, None if tap == "all" else tap, poolings)
+            found = metrics.summary(scores["score"], scores["mos"], groups=scores.get("group"))
+            low, high = found["srcc_ci"]
+            rows.append(
+                {
+                    "timestep": timestep,
+                    "tap": tap,
+                    "n": found["n"],
+                    "srcc": found["srcc"],
+                    "srcc_low": low,
+                    "srcc_high": high,
+                    "plcc": found["plcc"],
+                }
+            )
+    return pd.DataFrame(rows)

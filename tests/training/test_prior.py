@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import dpiqa_lab as lab
+from dpiqa_lab.core.errors import LabError
+from dpiqa_lab.core.runs import find_run
+from dpiqa_lab.training import prior_unet
+from dpiqa_lab.training.prior_config import PriorConfig
+from dpiqa_lab.training.prior_run import train_prior
+
+QUICK = {
+    "views": 1, "vae_steps": 2, "vae_batch": 2, "vae_crop": 64, "unet_steps": 4, "unet_batch": 2,
+    "validate_every": 2, "workers": 0, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+        small.resize((256, 260), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def _config(folder, **options):
+    return PriorConfig.from_parameters({**QUICK, "photographs": str(folder), **options})
+
+
+def test_a_prior_is_trained_written_and_opened(folder, capsys):
+    run = train_prior(_config(folder, run_name="small-prior"))
+    assert "40 photographs" in capsys.readouterr().out
+    assert run.summary()["status"] == "completed"
+    assert run.history()["step"].tolist() == [2, 4]
+    assert np.isfinite(run.history()["val_explained"]).all()
+    backbone = lab.load_backbone(str(run.path / "model"))
+    assert not backbone.record["random_weights"]
+    weights = load_file(run.path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    trained = load_file(run.checkpoints / "last.safetensors")["unet.conv_in.weight"]
+    torch.testing.assert_close(backbone.unet.conv_in.weight.data, trained, rtol=1e-3, atol=1e-3)
+    assert backbone.embed_prompts("none").shape == (1, 1, 128)
+    latents = torch.cat([backbone.encode(torch.rand(4, 3, 64, 64)) for _ in range(2)])
+    assert latents.shape == (8, 4, 8, 8)
+    train_prior(_config(folder, run_name="small-prior"))
+    assert "reused" in capsys.readouterr().out
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch):
+    whole = train_prior(_config(folder, run_name="small-prior"))
+    plain, calls = prior_unet.UNetTask.loss, []
+
+    def stopping(self, model, batch):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return plain(self, model, batch)
+
+    monkeypatch.setattr(prior_unet.UNetTask, "loss", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train_prior(_config(folder, run_name="stopped-prior"))
+    assert find_run("stopped-prior").state == "interrupted"
+    monkeypatch.setattr(prior_unet.UNetTask, "loss", plain)
+    again = train_prior(_config(folder, run_name="stopped-prior"))
+    one, other = (load_file(run.checkpoints / "last.safetensors") for run in (whole, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("way", ["tokens", "pooled", "shared"])
+def test_the_text_reaches_the_unet_in_every_way(way):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    unet = lab.load_backbone("tiny").unet
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=50, hidden_size=128, intermediate_size=64, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=8, eos_token_id=49, bos_token_id=48,
+        )
+    )  # fmt: skip
+    network = prior_unet.PriorUNet(unet, encoder)
+    ids = torch.tensor([[48, 1, 2, 49, 49], [48, 3, 4, 49, 49]])
+    latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 500])
+    noise = network(latents, timesteps, ids, way)
+    assert noise.shape == latents.shape
+    noise.square().sum().backward()
+    assert encoder.get_input_embeddings().weight.grad[1].abs().sum() > 0
+
+
+def test_photographs_must_be_named():
+    with pytest.raises(LabError, match="photographs is not set"):
+        PriorConfig.from_parameters({})
+    with pytest.raises(LabError, match="Did you mean 'unet_steps'"):
+        PriorConfig.from_parameters({"photographs": ".", "unet_step": 3})
