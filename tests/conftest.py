@@ -40,3 +40,14 @@ def small_folder(tmp_path):
     root = tmp_path / "photos"
     photographs(root, 30).to_csv(root / "scores.csv", index=False)
     return root
+
+
+@pytest.fixture(scope="session")
+def pictures_folder(tmp_path_factory):
+    """A folder of 40 smooth pictures of 256x260 pixels, without scores."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+        small.resize((256, 260), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder

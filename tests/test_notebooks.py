@@ -3,22 +3,27 @@
 import os
 import subprocess
 import sys
+import time
 
 import nbformat
+import numpy as np
 import pytest
 
 from dpiqa_lab.core.runs import find_run
-from tests.conftest import REPOSITORY
+from tests.conftest import BIQ, REPOSITORY
 from tests.training.test_training import QUICK
 
-NOTEBOOK = REPOSITORY / "notebooks" / "03_train.ipynb"
 
-
-def _papermill(folder, **parameters):
+def _command(notebook="03_train", **parameters):
     pairs = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
+    path = REPOSITORY / "notebooks" / f"{notebook}.ipynb"
+    return [sys.executable, "-m", "papermill", path, "out.ipynb", *pairs, "--no-progress-bar"]
+
+
+def _papermill(folder, notebook="03_train", **parameters):
     return subprocess.run(
-        [sys.executable, "-m", "papermill", NOTEBOOK, "out.ipynb", *pairs, "--no-progress-bar"],
-        cwd=folder, capture_output=True, text=True, timeout=300, env=os.environ,
+        _command(notebook, **parameters),
+        cwd=folder, capture_output=True, text=True, timeout=900, env=os.environ,
     )  # fmt: skip
 
 
@@ -55,3 +60,53 @@ def test_03_refuses_wrong_parameters_before_any_work(tmp_path, wrong, message):
     result = _papermill(tmp_path, **wrong)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+@pytest.mark.slow
+def test_00_trains_a_prior_and_shows_it(pictures_folder, tmp_path):
+    options = {"views": 1, "vae_steps": 2, "unet_steps": 2, "unet_batch": 2, "validate_every": 2}
+    result = _papermill(
+        tmp_path, "00_pretrain_prior", photographs=pictures_folder, run_name="by_00", **options
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    run = find_run("by_00")
+    assert run.summary()["status"] == "completed"
+    assert {path.stem for path in run.figures.iterdir()} == {
+        "vae_curve", "unet_curve", "reconstructions", "samples", "probe",
+    }  # fmt: skip
+    assert (run.path / "model" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_03_killed_three_times_ends_with_the_same_bytes(tmp_path, small_folder):
+    """On the real photographs where they are here; at 64x64, where a step takes no time."""
+    real = {"dataset": "biq2021", "data_root": BIQ}
+    data = real if BIQ.is_dir() else {"dataset": "folder", "data_root": small_folder}
+    options = {**QUICK, **data, "max_steps": 60, "mos_range": None if BIQ.is_dir() else "0,100"}
+    whole = _papermill(tmp_path, **options, run_name="undisturbed")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    run = find_run("undisturbed")
+    metrics = run.path.with_name("killed") / "metrics.jsonl"
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        child = subprocess.Popen(
+            _command(**options, run_name="killed"), cwd=tmp_path, env=os.environ,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        before = metrics.read_text().count("\n") if metrics.exists() else 0
+        wanted = before + int(rng.integers(1, 8))
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and child.poll() is None:
+            if metrics.exists() and metrics.read_text().count("\n") >= wanted:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        assert child.poll() is None, "it ended before it was killed"
+        child.kill()
+        child.wait()
+    last = _papermill(tmp_path, **options, run_name="killed")
+    assert last.returncode == 0, last.stderr[-3000:]
+    assert "resumed killed at step" in (tmp_path / "out.ipynb").read_text()
+    killed = find_run("killed")
+    for name in ("checkpoints/best.safetensors", "checkpoints/last.safetensors", "predictions.csv"):
+        assert (killed.path / name).read_bytes() == (run.path / name).read_bytes(), name

@@ -67,7 +67,7 @@ def make_demo(root: Path) -> None:
         build = Path(temporary) / "demo"
         (build / "images").mkdir(parents=True)
         for picture in PICTURES:
-            whole = _open(picture)
+            whole = open_picture(picture)
             for view in range(VIEWS):
                 row, image = _make(picture, whole, view)
                 file = build / "images" / f"{row['name']}.png"
@@ -125,7 +125,8 @@ def _view(whole, rng):
     return to_floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
 
 
-def _open(picture):
+def open_picture(picture: str) -> Image.Image:
+    """One of the libraries' pictures as RGB. Raises LabError where it is missing."""
     file = next((folder / picture for folder in _FOLDERS if (folder / picture).is_file()), None)
     if file is None:
         raise LabError(f"picture {picture} is missing: reinstall scikit-image and scikit-learn.")

@@ -35,6 +35,8 @@ def load_backbone(
         name: "tiny" (embedded, no network), "sd15", "sd21", a hub id, or a local folder in
             diffusers layout (with ``unet/`` and ``vae/``).
         random_weights: the architecture alone, initialised by ``seed``; presets need no download.
+            A VAE whose weights lie in a local folder is kept: what differs is what the U-Net and
+            its text encoder have learnt, not what they are shown.
         revision: hub revision in place of the preset's.
 
     Returns:
@@ -54,8 +56,10 @@ def load_backbone(
     revision = None if is_folder else revision or preset.revision
     if name == "tiny" and not list(folder.glob("unet/*.safetensors")):
         random_weights = True
-    load = _random if random_weights else _pretrained
-    unet, vae = load(preset, folder if is_folder else None, revision, seed)
+    place = (preset, folder if is_folder else None, revision)
+    keep_vae = not random_weights or (is_folder and list(folder.glob("vae/*.safetensors")))
+    unet = _random("unet", *place, seed) if random_weights else _pretrained("unet", *place)
+    vae = _pretrained("vae", *place) if keep_vae else _random("vae", *place, seed)
     record = {
         "name": name,
         "source": preset.source if not is_folder or name not in PRESETS else name,
@@ -85,26 +89,26 @@ def resolve_auto(device: str = "auto") -> tuple[str, str]:
     return "tiny", "a GPU is here, but the weights of sd15 are neither cached nor can be fetched"
 
 
-def _pretrained(preset: Preset, folder: Path | None, revision: str | None, seed: int):
+def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None):
     source = str(folder or preset.source)
-    options = {"use_safetensors": True, "revision": revision, "torch_dtype": torch.float32}
-    unet_class, vae_class = _classes(_config(preset, folder, revision, "vae"))
+    kind = _class(part, _config(preset, folder, revision, part))
     try:
-        unet = unet_class.from_pretrained(source, subfolder="unet", **options)
-        vae = vae_class.from_pretrained(source, subfolder="vae", **options)
+        return kind.from_pretrained(
+            source, subfolder=part, use_safetensors=True, revision=revision,
+            torch_dtype=torch.float32,
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise _explain(error, source, revision) from error
-    return unet, vae
 
 
-def _random(preset: Preset, folder: Path | None, revision: str | None, seed: int):
-    unet_config, vae_config = (_config(preset, folder, revision, p) for p in ("unet", "vae"))
-    unet_class, vae_class = _classes(vae_config)
+def _random(part: str, preset: Preset, folder: Path | None, revision: str | None, seed: int):
+    config = _config(preset, folder, revision, part)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet, vae = unet_class.from_config(unet_config), vae_class.from_config(vae_config)
-        _scale_latents(vae)
-    return unet, vae
+        module = _class(part, config).from_config(config)
+        if hasattr(module.config, "latent_magnitude"):
+            _scale_latents(module)
+    return module
 
 
 @torch.no_grad()
@@ -113,8 +117,6 @@ def _scale_latents(vae) -> None:
 
     A trained one has them; at random, what differs between images is a tenth of what they share.
     """
-    if not hasattr(vae.config, "latent_magnitude"):
-        return
     noise = torch.rand(16, 3, 64, 64)
     smooth = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8), scale_factor=8)
     last = vae.encoder.layers[-1]
@@ -124,12 +126,13 @@ def _scale_latents(vae) -> None:
     last.bias.sub_(mean).div_(std)
 
 
-def _classes(vae_config: dict):
+def _class(part: str, config: dict):
     import diffusers
 
-    unet_class = diffusers.UNet2DConditionModel
-    tiny = vae_config.get("_class_name") == "AutoencoderTiny"
-    return unet_class, diffusers.AutoencoderTiny if tiny else diffusers.AutoencoderKL
+    if part == "unet":
+        return diffusers.UNet2DConditionModel
+    tiny = config.get("_class_name") == "AutoencoderTiny"
+    return diffusers.AutoencoderTiny if tiny else diffusers.AutoencoderKL
 
 
 def _config(preset: Preset, folder: Path | None, revision: str | None, part: str) -> dict:

@@ -39,13 +39,8 @@ def train_prior(config: PriorConfig) -> Run:
     """
     compute = choose_compute(config.device, config.precision)
     make_deterministic()
-    photographs = list_photographs(config.photographs, config.names, config.pattern)
-    print(f"{len(photographs)} photographs; computing on {compute}")
-    views = make_views(
-        photographs, cache_dir() / "views", config.views, 256, config.seed, config.workers
-    )
-    counts = views.table["split"].value_counts()
-    print(f"{len(views.table)} views, {counts.get('val', 0)} of them held out")
+    views = prior_views(config)
+    print(f"computing on {compute}")
     vae = _train_vae(config, views, compute)
     with open_run(config.run_name, config.numbers(), compute) as run:
         if run.state != "completed":
@@ -54,6 +49,21 @@ def train_prior(config: PriorConfig) -> Run:
         else:
             print(f"run {run.name} is completed with these parameters: reused. {run.path}")
     return run
+
+
+def prior_views(config: PriorConfig) -> Views:
+    """What ``train_prior`` learns from; made once and kept.
+
+    Raises:
+        LabError: no such folder, too few photographs, or one that is unreadable or too small.
+    """
+    photographs = list_photographs(config.photographs, config.names, config.pattern)
+    views = make_views(
+        photographs, cache_dir() / "views", config.views, 256, config.seed, config.workers
+    )
+    counts = views.table["split"].value_counts()
+    print(f"{len(photographs)} photographs, {counts.sum()} views, {counts['val']} held out")
+    return views
 
 
 def _train_vae(config: PriorConfig, views: Views, compute: Compute):

@@ -9,9 +9,19 @@ from plotly.subplots import make_subplots
 
 from .. import metrics
 from .contact_sheet import photographs, pick, pictures
+from .prior_figures import arms_by_tap, learning_curve
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, require, save
 
-__all__ = ["photographs", "pick", "pictures", "predicted_against_mos", "save", "training_curves"]
+__all__ = [
+    "arms_by_tap",
+    "learning_curve",
+    "photographs",
+    "pick",
+    "pictures",
+    "predicted_against_mos",
+    "save",
+    "training_curves",
+]
 
 _SPLITS = {"train": GREY, "val": ORANGE, "test": BLUE}
 

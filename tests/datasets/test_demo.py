@@ -67,7 +67,7 @@ def test_every_damage_occurs_alone_and_mixed_in_camera_order(made):
 def test_an_image_does_not_depend_on_what_was_made_before(made):
     root, labels = made
     for view in (11, 7):
-        row, image = demo._make("coffee.png", demo._open("coffee.png"), view)
+        row, image = demo._make("coffee.png", demo.open_picture("coffee.png"), view)
         assert row == labels[labels.name == row["name"]].iloc[0].to_dict()
         with Image.open(root / "images" / f"{row['name']}.png") as file:
             assert file.tobytes() == damages.to_pillow(image).tobytes()
@@ -100,7 +100,7 @@ def test_two_makings_give_the_same_bytes_and_a_failed_one_leaves_nothing(tmp_pat
 @pytest.mark.parametrize("kind", damages.DAMAGES)
 @pytest.mark.parametrize("picture", ["astronaut.png", "grass.png"])
 def test_more_damage_means_a_lower_label(picture, kind):
-    view = demo._view(demo._open(picture), np.random.default_rng(1))
+    view = demo._view(demo.open_picture(picture), np.random.default_rng(1))
     strengths = (0, 0.1, 0.3, 0.5, 0.75, 1)
     labels = [demo.pseudo_mos(view, damages.damage(view, kind, strength)) for strength in strengths]
     assert labels[0] == 1

@@ -137,5 +137,5 @@ def test_impossible_requests_are_named(backbone, photos, tmp_path):
     with pytest.raises(LabError, match="Did you mean 'mid_block'"):
         _extract(backbone, photos, tmp_path, taps=["mid_blok"])
     features = _extract(backbone, photos, tmp_path)
-    with pytest.raises(LabError, match="no features of 'up_blocks.3' at timestep 1"):
+    with pytest.raises(LabError, match=r"no features of 'up_blocks.3' at timestep 1"):
         features[1, "up_blocks.3", "mean"]

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 import dpiqa_lab as lab
@@ -17,22 +16,12 @@ QUICK = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for i in range(40):
-        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize((256, 260), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
+def _config(pictures_folder, **options):
+    return PriorConfig.from_parameters({**QUICK, "photographs": str(pictures_folder), **options})
 
 
-def _config(folder, **options):
-    return PriorConfig.from_parameters({**QUICK, "photographs": str(folder), **options})
-
-
-def test_a_prior_is_trained_written_and_opened(folder, capsys):
-    run = train_prior(_config(folder, run_name="small-prior"))
+def test_a_prior_is_trained_written_and_opened(pictures_folder, capsys):
+    run = train_prior(_config(pictures_folder, run_name="small-prior"))
     assert "40 photographs" in capsys.readouterr().out
     assert run.summary()["status"] == "completed"
     assert run.history()["step"].tolist() == [2, 4]
@@ -46,12 +35,12 @@ def test_a_prior_is_trained_written_and_opened(folder, capsys):
     assert backbone.embed_prompts("none").shape == (1, 1, 128)
     latents = torch.cat([backbone.encode(torch.rand(4, 3, 64, 64)) for _ in range(2)])
     assert latents.shape == (8, 4, 8, 8)
-    train_prior(_config(folder, run_name="small-prior"))
+    train_prior(_config(pictures_folder, run_name="small-prior"))
     assert "reused" in capsys.readouterr().out
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch):
-    whole = train_prior(_config(folder, run_name="small-prior"))
+def test_an_interrupted_training_ends_with_the_same_weights(pictures_folder, monkeypatch):
+    whole = train_prior(_config(pictures_folder, run_name="small-prior"))
     plain, calls = prior_unet.UNetTask.loss, []
 
     def stopping(self, model, batch):
@@ -62,10 +51,10 @@ def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch)
 
     monkeypatch.setattr(prior_unet.UNetTask, "loss", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train_prior(_config(folder, run_name="stopped-prior"))
+        train_prior(_config(pictures_folder, run_name="stopped-prior"))
     assert find_run("stopped-prior").state == "interrupted"
     monkeypatch.setattr(prior_unet.UNetTask, "loss", plain)
-    again = train_prior(_config(folder, run_name="stopped-prior"))
+    again = train_prior(_config(pictures_folder, run_name="stopped-prior"))
     one, other = (load_file(run.checkpoints / "last.safetensors") for run in (whole, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
