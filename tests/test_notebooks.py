@@ -45,7 +45,7 @@ def test_03_trains_from_any_folder_and_shows_its_figures(small_folder, tmp_path)
     assert kinds.count("application/vnd.plotly.v1+json") == 5
     text = str(notebook)
     assert "ridge on simple statistics" in text
-    assert "RANDOM" in text
+    assert "backbone tiny" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.ipynb", "photos"]
 
 

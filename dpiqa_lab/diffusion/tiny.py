@@ -37,7 +37,6 @@ _VAE = {
     "num_encoder_blocks": [1, 2, 2, 2],
     "num_decoder_blocks": [2, 2, 2, 1],
     "latent_channels": 4,
-    "scaling_factor": 1.0,
 }
 _SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -64,11 +63,14 @@ _INDEX = {
 }
 
 
-def write_layout(folder: Path) -> None:
-    """Write every file of the tiny prior but the weights: configs, tokenizer, pipeline index."""
+def write_layout(folder: Path, scaling_factor: float = 1.0) -> None:
+    """Write every file of the tiny prior but the weights: configs, tokenizer, pipeline index.
+
+    ``scaling_factor`` brings the VAE's latents to unit variance.
+    """
     write_json(folder / "model_index.json", _INDEX)
     write_json(folder / "unet" / "config.json", _UNET)
-    write_json(folder / "vae" / "config.json", _VAE)
+    write_json(folder / "vae" / "config.json", {**_VAE, "scaling_factor": scaling_factor})
     write_json(folder / "scheduler" / "scheduler_config.json", _SCHEDULER)
     vocabulary = _write_tokenizer(folder / "tokenizer")
     write_json(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -20,8 +20,8 @@ from ..models.trainable import Trainable
 from .checkpoints import load_checkpoint, save_checkpoint, save_weights
 
 
-class Task(Protocol):
-    """What is trained.
+class Task:
+    """What is trained: subclasses say which network, on what, and how well it does.
 
     ``goal`` names the metric of ``validate`` that chooses the best weights, the higher the better.
     """
@@ -29,17 +29,25 @@ class Task(Protocol):
     network: Trainable
     goal: str
 
+    def start(self) -> None:
+        """Before the first step of a run, and not where one is resumed."""
+
     def parameter_groups(self) -> list[dict]:
         """``params`` that are trained, and ``scale``: their rate in multiples of the schedule's."""
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return [{"params": trained, "scale": 1.0}]
 
     def batches(self, epoch: int, start: int) -> Iterable[list]:
         """Steps of an epoch from the ``start``-th on; a step is a list of batches."""
+        raise NotImplementedError
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """Mean loss over a batch and the batch's size."""
+        raise NotImplementedError
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Metrics, the goal among them."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,8 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
         groups, lr=schedule.learning_rate, fused=compute.device.type != "mps"
     )
     progress = _resume(run, network, optimizer)
+    if progress.step == 0:
+        task.start()
     model, optimizer = accelerator.prepare(network, optimizer)
     bar = _bar(schedule.total_steps, progress.step)
     try:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from ..core.device import Compute, choose_compute, make_deterministic
-from ..core.files import read_json, write_json
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
 from ..core.runs import Run, open_run
@@ -164,13 +163,10 @@ def _latents(path: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
 def _export(folder: Path, modules: dict) -> None:
     """Write configs, tokenizer and float16 weights."""
     shutil.rmtree(folder, ignore_errors=True)
-    write_layout(folder)
+    write_layout(folder, round(modules["vae"].config.scaling_factor, 5))
     for part, module in modules.items():
         tensors = {name: value.half() for name, value in module.state_dict().items()}
         save_weights(folder / part / _WEIGHTS[part], tensors, format="pt")
-    path = folder / "vae" / "config.json"
-    scale = round(modules["vae"].config.scaling_factor, 5)
-    write_json(path, {**read_json(path), "scaling_factor": scale})
 
 
 def _layout(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from ..core.device import Compute
 from ..diffusion.attention import share_prompts
 from ..diffusion.captions import caption
 from ..models.trainable import Trainable
+from .loop import Task
 from .prior_config import PriorConfig
 
 # Share of steps guided by: the caption's tokens, its pooled vector alone, and one sequence of
@@ -45,7 +46,7 @@ class PriorUNet(Trainable):
         return self.unet(latents, timesteps, encoder_hidden_states=prompts, return_dict=False)[0]
 
 
-class UNetTask:
+class UNetTask(Task):
     """Epsilon prediction on the latents of the views.
 
     The goal is ``explained``: the share of the noise's variance predicted on held-out views, with
@@ -72,10 +73,6 @@ class UNetTask:
         self.config = config
         self.compute = compute
         self.rows = {part: np.flatnonzero(table["split"] == part) for part in ("train", "val")}
-
-    def parameter_groups(self) -> list[dict]:
-        """See ``loop.Task``."""
-        return [{"params": list(self.network.parameters()), "scale": 1.0}]
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step follows from the seed and its number alone."""

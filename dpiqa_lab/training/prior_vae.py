@@ -10,6 +10,7 @@ from ..core.device import Compute
 from ..datasets.views import Views
 from ..metrics import psnr
 from ..models.trainable import Trainable
+from .loop import Task
 from .prior_config import PriorConfig
 
 # Keeps the latents' channels uncorrelated, centred and of unit variance, softly: MSE alone leaves
@@ -31,7 +32,7 @@ class PriorVae(Trainable):
         return self.vae.decode(latents).sample, latents
 
 
-class VaeTask:
+class VaeTask(Task):
     """Squared error on random crops of the views; the goal is the PSNR on those held out."""
 
     goal = "psnr"
@@ -43,10 +44,6 @@ class VaeTask:
         self.compute = compute
         self.train = views.positions("train")
         self.held_out = views.positions("val")[:: config.views][:64]
-
-    def parameter_groups(self) -> list[dict]:
-        """See ``loop.Task``."""
-        return [{"params": list(self.network.parameters()), "scale": 1.0}]
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step's crops follow from the seed and its number alone."""

@@ -18,7 +18,7 @@ from ..models.teacher import Teacher
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
 from .config import TrainConfig
-from .loop import Schedule, fit
+from .loop import Schedule, Task, fit
 from .losses import score_loss
 from .rates import rate_groups
 
@@ -97,7 +97,7 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     return teacher.eval()
 
 
-class TeacherTask:
+class TeacherTask(Task):
     """What the fit loop needs of a teacher: steps of train photographs with their latents."""
 
     goal = "srcc"
@@ -116,8 +116,13 @@ class TeacherTask:
             config.workers,
         )
 
+    def start(self) -> None:
+        """See ``loop.Task``."""
+        if self.config.start == "calibrated":
+            self._calibrate()
+
     @torch.no_grad()
-    def calibrate(self, n: int = 64) -> None:
+    def _calibrate(self, n: int = 64) -> None:
         """Fit the untrained parts' start to ``n`` train photographs, drawn by the seed."""
         generator = torch.Generator().manual_seed(self.config.seed)
         pixels = Pixels(self.parts["train"])
@@ -223,9 +228,6 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
         clip_norm=config.clip_norm,
         warmup_steps=config.warmup_steps,
     )
-    if config.start == "calibrated":
-        teacher.to(compute.device)
-        task.calibrate()
     progress = fit(run, task, schedule, compute)
     save_weights(run.checkpoints / "last.safetensors", teacher.trainable_state())
     teacher.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))

@@ -20,7 +20,7 @@ QUICK = {
 }  # fmt: skip
 
 
-TRAINED = {"max_steps": 4, "precision": "float32"}
+TRAINED = {"max_steps": 4, "precision": "float32", "random_weights": True}
 
 
 def _config(root, **options):
