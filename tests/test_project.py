@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 import dpiqa_lab as lab
+from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.training.config import TrainConfig
+from dpiqa_lab.training.prior_config import PriorConfig
 from tests.conftest import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -64,15 +66,17 @@ def test_notebooks_are_clean_and_thin(path):
         assert not re.search(r"^\s*(class |!|%pip)|sys\.path|/home/|/root/", cell.source, re.M)
 
 
-def test_notebook_03_offers_every_parameter_and_no_other():
-    notebook = nbformat.read(REPOSITORY / "notebooks" / "03_train.ipynb", as_version=4)
+@pytest.mark.parametrize(
+    ("notebook", "config"), [("00_pretrain_prior", PriorConfig), ("03_train", TrainConfig)]
+)
+def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
+    notebook = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     namespace = {}
     exec(cell.source, namespace)  # literals only
-    names = {name for name in namespace if not name.startswith("__")}
-    assert names == set(TrainConfig.__dataclass_fields__)
-    offered = lab.TrainConfig.from_parameters({name: namespace[name] for name in names})
-    assert offered == TrainConfig().resolve()
+    offered = {name: value for name, value in namespace.items() if not name.startswith("__")}
+    assert set(offered) == set(config.__dataclass_fields__)
+    assert build(config, offered) == config()
     assert all("#" in line for line in cell.source.splitlines() if "=" in line)
 
 

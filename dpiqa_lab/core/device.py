@@ -1,5 +1,7 @@
 """Device, precision and determinism: chosen here, once, with the reason."""
 
+import contextlib
+import ctypes
 import os
 from dataclasses import dataclass
 
@@ -9,6 +11,8 @@ from .errors import LabError, unknown
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICES = ("auto", "cpu", "cuda", "mps")
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,18 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     else:
         raise unknown("precision", precision, ["auto", *PRECISIONS])
     return Compute(torch.device(device), precision, why)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what torch frees on a CPU, for the next step's tensors of that size.
+
+    By default glibc hands large blocks back to the system and gets them again, zeroed page by page,
+    at every step. Does nothing where the C library is another.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_MAX, 0)
 
 
 def make_deterministic() -> None:

@@ -16,19 +16,19 @@ class PriorConfig:
     photographs: str | None = option(None, "folder of photographs of 256x256 pixels and more")
     names: str | None = option(None, "CSV whose first column names those to take; None: all")
     pattern: str = option("*", "of file names, as ss03*")
-    views: int = option(3, "views of each photograph", low=1)
+    views: int = option(4, "views of each photograph", low=1)
 
-    vae_steps: int = option(4000, "optimiser steps of the VAE", low=1)
+    vae_steps: int = option(3600, "optimiser steps of the VAE", low=1)
     vae_batch: int = option(8, "crops a step", low=1)
     vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
     vae_rate: float = option(1e-3, "learning rate, falling to 0 by a cosine", low=0.0)
 
-    unet_steps: int = option(6000, "optimiser steps of U-Net and text encoder", low=1)
+    unet_steps: int = option(3600, "optimiser steps of U-Net and text encoder", low=1)
     unet_batch: int = option(16, "views a step", low=1)
     unet_rate: float = option(5e-4, "learning rate, falling to 0 by a cosine", low=0.0)
     drop_caption: float = option(0.1, "share of captions dropped", low=0.0, high=1.0)
 
-    validate_every: int = option(500, "steps between validations and checkpoints", low=1)
+    validate_every: int = option(200, "steps between validations and checkpoints", low=1)
     seed: int = option(0, "of views, initialisation and order", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.device import Compute, choose_compute, make_deterministic
+from ..core.device import Compute, choose_compute, keep_freed_memory, make_deterministic
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
 from ..core.runs import Run, open_run
@@ -38,6 +38,7 @@ def train_prior(config: PriorConfig) -> Run:
     """
     compute = choose_compute(config.device, config.precision)
     make_deterministic()
+    keep_freed_memory()
     views = prior_views(config)
     print(f"computing on {compute}")
     vae = _train_vae(config, views, compute)

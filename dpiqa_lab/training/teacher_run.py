@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from .. import metrics
-from ..core.device import Compute, choose_compute, make_deterministic, out_of_memory
+from ..core.device import (
+    Compute,
+    choose_compute,
+    keep_freed_memory,
+    make_deterministic,
+    out_of_memory,
+)
 from ..core.errors import LabError
 from ..core.runs import Run, open_run
 from ..datasets.dataset import QualityDataset, load_dataset
@@ -40,6 +46,7 @@ def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) ->
     """
     compute = choose_compute(config.device, config.precision)
     make_deterministic()
+    keep_freed_memory()
     with open_run(config.run_name, config.numbers(), compute) as run:
         if run.state == "completed":
             print(f"run {run.name} is completed with these parameters: reused. {run.path}")
