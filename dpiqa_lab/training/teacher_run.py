@@ -19,7 +19,7 @@ from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
-from ..models.calibrate import standardise_layers, start_at_mean
+from ..models.calibrate import standardise_layers, start_at_mean, start_at_ridge
 from ..models.teacher import Teacher
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
@@ -125,31 +125,40 @@ class TeacherTask(Task):
 
     def start(self) -> None:
         """See ``loop.Task``."""
-        if self.config.start == "calibrated":
+        if self.config.start in ("calibrated", "ridge"):
             self._calibrate()
 
     @torch.no_grad()
-    def _calibrate(self, n: int = 64) -> None:
-        """Fit the untrained parts' start to ``n`` train photographs, drawn by the seed."""
+    def _calibrate(self) -> None:
+        """Fit the untrained parts' start to train photographs, drawn by the seed."""
+        teacher, decoder = self.network, self.network.quality_feature_decoder
         generator = torch.Generator().manual_seed(self.config.seed)
-        pixels = Pixels(self.parts["train"])
-        chosen = torch.randperm(len(pixels), generator=generator)[:n]
-        batches = [
-            (
-                self._images(torch.stack([pixels[int(i)][0] for i in part])),
-                self._pick("train", part),
-            )
-            for part in chosen.split(EVALUATION_BATCH)
-        ]
-        teacher = self.network
+        mos = self.steps.dataset.mos
+        chosen = torch.randperm(len(mos), generator=generator)
+        batches = chosen[:64].split(EVALUATION_BATCH)
         if teacher.image_adapter is not None:
-            images = torch.cat([images for images, _ in batches])
+            images = torch.cat([self._inputs("train", part)[0] for part in batches])
             standardise_layers(teacher.image_adapter, lambda: teacher.image_adapter(images))
-        levels = [teacher.levels(*batch) for batch in batches]
+        levels = [teacher.levels(*self._inputs("train", part)) for part in batches]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
-        decoder = teacher.quality_feature_decoder
         standardise_layers(decoder, lambda: decoder(levels))
-        start_at_mean(decoder.regressor.fc3, pixels.mos[chosen].to(self.compute.device))
+        last = decoder.regressor.fc3
+        start_at_mean(last, mos[chosen[:64]].to(self.compute.device))
+        if self.config.start == "ridge":
+            chosen = chosen[:1024]
+            seen = []
+            handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            for part in chosen.split(EVALUATION_BATCH):
+                with self.compute.autocast():
+                    teacher(*self._inputs("train", part))
+            handle.remove()
+            start_at_ridge(last, torch.cat(seen).float(), mos[chosen])
+
+    def _inputs(self, part: str, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and latents of some photographs of a part."""
+        pixels = Pixels(self.parts[part])
+        images = torch.stack([pixels[int(i)][0] for i in positions])
+        return self._images(images), self._pick(part, positions)
 
     def parameter_groups(self) -> list[dict]:
         """See ``loop.Task``."""
