@@ -169,7 +169,7 @@ def cache_table(root: Path | str | None = None) -> list[dict]:
         {
             "kind": path.parent.parent.name,
             "entry": path.parent.name,
-            "bytes": sum(file.stat().st_size for file in path.parent.glob("*.safetensors")),
+            "bytes": sum(file.stat().st_size for file in path.parent.iterdir()),
             "key": json.loads(path.read_text(encoding="utf-8")),
             "folder": str(path.parent),
         }

@@ -127,6 +127,12 @@ def open_run(name: str, config: dict, compute: Compute, root: Path | None = None
             raise
 
 
+def check_name(name: str) -> None:
+    """Raise LabError for a run's name that is no plain folder name."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise LabError(f"run_name must be a plain folder name, got {name!r}.")
+
+
 def find_run(name: str | Path, root: Path | None = None) -> Run:
     """A run by the name of its folder, or by its path.
 

@@ -1,5 +1,6 @@
 """Damaged views of photographs: what the tiny prior learns from. No scores are involved."""
 
+import contextlib
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
-from ..core.errors import LabError
+from ..core.errors import LabError, listing
 from ..core.files import atomic_path, file_hash, json_hash, write_json
 from ..core.locks import hold
 from ..core.progress import progress_bar
@@ -28,11 +29,12 @@ class Views(NamedTuple):
 
     pixels: (n, size, size, 3) uint8, mapped from the disk. table: a row a view, ``photograph``,
     ``damage`` as ``defocus:0.42+jpeg:0.80`` or ``none``, ``luminance`` of the undamaged view in
-    [0, 1], and ``split`` (train or val, by photograph).
+    [0, 1], and ``split`` (train or val, by photograph). key: hash of photographs and settings.
     """
 
     pixels: np.ndarray
     table: pd.DataFrame
+    key: str
 
     def positions(self, split: str) -> np.ndarray:
         """Row numbers of a split."""
@@ -81,11 +83,11 @@ def make_views(
     """``views`` views of every photograph, made once and kept in a folder under ``cache``.
 
     A view is a square part, half of them at the photograph's own resolution and half shrunk from
-    any larger side, mirrored or not, with 0 to 2 damages. Photograph, place and seed decide it, not
-    the number of workers.
+    any larger side, mirrored or not, with 0 to 2 damages. The seed and the place in the list decide
+    it, not the number of workers.
 
     Raises:
-        LabError: a photograph is unreadable, or smaller than ``size`` pixels.
+        LabError: photographs are unreadable, or smaller than ``size`` pixels: all are listed.
     """
     key = {
         "photographs": [(p.name, file_hash(p)) for p in photographs],
@@ -97,24 +99,47 @@ def make_views(
     folder = cache / json_hash(key)[:16]
     with hold(folder, wait=True, what="views"):
         if not (folder / "views.csv").is_file():
-            _write(folder, _Source(photographs, views, size, seed), workers)
+            _refuse_small(photographs, size)
             write_json(folder / "key.json", key)
+            _write(folder, _Source(photographs, views, size, seed), workers)
     return Views(
         np.load(folder / "pixels.npy", mmap_mode="r"),
         pd.read_csv(folder / "views.csv", keep_default_na=False),
+        folder.name,
     )
+
+
+def _refuse_small(photographs: Sequence[Path], size: int) -> None:
+    small = []
+    for path in photographs:
+        # Those that cannot be opened are listed with the ones whose pixels cannot be read.
+        with contextlib.suppress(OSError), Image.open(path) as picture:
+            if min(picture.size) < size:
+                small.append(f"{path} is {picture.width}x{picture.height} pixels")
+    if small:
+        raise LabError(
+            f"photographs of {size}x{size} pixels and more are needed; leave these out by names or "
+            f"pattern:\n{listing(small)}"
+        )
 
 
 def _write(folder: Path, source: "_Source", workers: int) -> None:
     loader = DataLoader(source, batch_size=None, num_workers=workers)
     shape = (len(source) * source.views, source.size, source.size, 3)
-    rows = []
+    rows, problems = [], []
+    for leftover in folder.glob(".*.part"):  # of a writer that was killed
+        leftover.unlink()
     with atomic_path(folder / "pixels.npy") as temporary:
         pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
         for images, made in progress_bar(loader, "making views", len(source)):
+            if images is None:
+                problems.append(made)
+                continue
             pixels[len(rows) : len(rows) + len(made)] = images
             rows += made
         pixels.flush()
+        if problems:
+            raise LabError(f"photographs that cannot be read:\n{listing(problems)}")
     # Last: its presence says that the pixels are whole.
     with atomic_path(folder / "views.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
@@ -130,14 +155,12 @@ class _Source(Dataset):
     def __len__(self) -> int:
         return len(self.photographs)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, list[dict]]:
+    def __getitem__(self, i: int) -> tuple[np.ndarray, list[dict]] | tuple[None, str]:
         path = self.photographs[i]
-        whole = Image.fromarray(read_image(path))
-        if min(whole.size) < self.size:
-            raise LabError(
-                f"{path} is {whole.size[0]}x{whole.size[1]} pixels: photographs of {self.size} "
-                "and more are needed. Leave it out by names or pattern."
-            )
+        try:
+            whole = Image.fromarray(read_image(path))
+        except LabError as error:  # a loader's process would wrap it in its own traceback
+            return None, str(error)
         made = [
             self._view(whole, np.random.default_rng([self.seed, i, k])) for k in range(self.views)
         ]

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .presets import PRESETS
+from ..core.device import Compute, choose_compute
+from .loading import explain
+from .presets import find_preset
 
 
 def draw(
@@ -15,6 +17,7 @@ def draw(
     seed: int = 0,
     steps: int = 30,
     guidance: float = 3.0,
+    compute: Compute | None = None,
 ) -> list[Image.Image]:
     """A picture a prompt, by diffusers' ``StableDiffusionPipeline``.
 
@@ -22,15 +25,20 @@ def draw(
         source: a preset's name, a hub id or a folder in diffusers layout.
         seed: of the noise; all prompts start from the same, so that only the text differs.
         steps: of the scheduler. guidance: weight of the text, 1 is none.
+
+    Raises:
+        LabError: the source cannot be loaded.
     """
     from diffusers import StableDiffusionPipeline
 
-    preset = PRESETS.get(str(source))
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        preset.source if preset else str(source),
-        revision=preset and preset.revision,
-        torch_dtype=torch.float32,
-    )
+    preset = find_preset(str(source))
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            preset.source, revision=preset.revision, torch_dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise explain(error, preset.source, preset.revision) from error
+    pipeline.to((compute or choose_compute()).device)
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
     return pipeline(

@@ -1,12 +1,14 @@
 """Latents of the frozen VAE for a whole dataset: encoded once, kept, reused."""
 
 import hashlib
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 from ..core.cache import RowCache
 from ..core.device import Compute
+from ..core.errors import LabError
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
 from ..datasets.pixels import Pixels
@@ -21,11 +23,13 @@ def dataset_latents(
     sample_seed: int | None = None,
     workers: int = 0,
     batch_size: int = 8,
+    cache_dir: Path | str | None = None,
 ) -> torch.Tensor:
     """Latents of every photograph, in the dataset's order, from the cache where they are known.
 
     Args:
         dataset: with an ``image_size``.
+        cache_dir: ``None`` is the lab's own.
         sample_seed: draw from the posterior by this seed and each photograph's content, so that
             neither order nor batch size matters; ``None`` takes its mean.
 
@@ -33,6 +37,8 @@ def dataset_latents(
         (n, 4, image_size/8, image_size/8) float32 on the CPU.
     """
     size = dataset.image_size
+    if size is None:
+        raise LabError("latents need photographs of one size: load_dataset(..., image_size=512).")
     backbone.check_size(size, size)
     backbone.vae.to(compute.device)
     key = {
@@ -59,7 +65,7 @@ def dataset_latents(
             noise = torch.stack([content_noise(hashes[i], sample_seed, shape) for i in positions])
         return {"latents": backbone.encode(images, vae_input, noise)}
 
-    rows = RowCache("latents", key).rows(hashes, encode, batch_size, encode_missing)
+    rows = RowCache("latents", key, cache_dir).rows(hashes, encode, batch_size, encode_missing)
     return rows["latents"]
 
 

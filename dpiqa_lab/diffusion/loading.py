@@ -9,7 +9,7 @@ from ..core.device import choose_compute
 from ..core.errors import LabError
 from .backbone import Backbone
 from .embeddings import PromptEmbedder
-from .presets import PRESETS, Preset
+from .presets import PRESETS, Preset, find_preset
 
 _HUB_ERRORS = (
     "GatedRepoError",
@@ -45,7 +45,7 @@ def load_backbone(
     Raises:
         LabError: no such preset, folder or hub id, a gated one, no network, or files missing.
     """
-    preset = PRESETS.get(name) or Preset(source=name)
+    preset = find_preset(name)
     folder = Path(preset.source).expanduser()
     is_folder = folder.is_dir()
     if not is_folder and (preset.source.count("/") != 1 or preset.source.startswith((".", "/"))):
@@ -58,8 +58,8 @@ def load_backbone(
         random_weights = True
     place = (preset, folder if is_folder else None, revision)
     keep_vae = not random_weights or (is_folder and list(folder.glob("vae/*.safetensors")))
-    unet = _random("unet", *place, seed) if random_weights else _pretrained("unet", *place)
     vae = _pretrained("vae", *place) if keep_vae else _random("vae", *place, seed)
+    unet = _random("unet", *place, seed) if random_weights else _pretrained("unet", *place)
     record = {
         "name": name,
         "source": preset.source if not is_folder or name not in PRESETS else name,
@@ -98,7 +98,7 @@ def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | 
             torch_dtype=torch.float32,
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        raise _explain(error, source, revision) from error
+        raise explain(error, source, revision) from error
 
 
 def _random(part: str, preset: Preset, folder: Path | None, revision: str | None, seed: int):
@@ -150,11 +150,12 @@ def _config(preset: Preset, folder: Path | None, revision: str | None, part: str
                 hf_hub_download(preset.source, "config.json", subfolder=part, revision=revision)
             )
         except (OSError, ValueError) as error:
-            raise _explain(error, preset.source, revision) from error
+            raise explain(error, preset.source, revision) from error
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _explain(error: Exception, source: str, revision: str | None) -> LabError:
+def explain(error: Exception, source: str, revision: str | None) -> LabError:
+    """The cause of a failed load in words."""
     chain = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e]
     kind = next((name for name in chain if name in _HUB_ERRORS), chain[0])
     where = f"{source} at revision {revision}" if revision else source

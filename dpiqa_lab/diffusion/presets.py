@@ -1,6 +1,9 @@
 """Backbones by name: where their weights are and what suits their size."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..core.paths import embedded
 
@@ -93,3 +96,17 @@ PRESETS = {
         download=7_700_000_000,
     ),
 }
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name, or one for a hub id or a folder.
+
+    A folder with a TAESD-style VAE, as notebook 00 writes it, has the tiny one's defaults.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    config = Path(name).expanduser() / "vae" / "config.json"
+    kind = json.loads(config.read_text("utf-8")).get("_class_name") if config.is_file() else None
+    if kind == "AutoencoderTiny":
+        return dataclasses.replace(PRESETS["tiny"], source=name)
+    return Preset(source=name)

@@ -71,12 +71,13 @@ def extract_features(
     What the cache holds is not computed again: another timestep or tap costs that alone.
 
     Args:
-        dataset: with an ``image_size``.
+        dataset: with an ``image_size`` that fits the U-Net.
         timesteps: each 0 to 999; all of them go through the U-Net in one batch.
         taps: module paths of the U-Net; ``None`` is its mid block and up blocks.
         prompts: prompt set; ``None`` is the backbone's default.
         noise_seed: add the timestep's noise to the latents, drawn by this seed and the
             photograph's content; ``None`` adds none, as the paper does.
+        cache_dir: ``None`` is the lab's own.
         batch_size: photographs a pass.
 
     Raises:
@@ -89,7 +90,7 @@ def extract_features(
     FeatureTaps(unet, taps)  # refuses unknown names before any work
     compute = compute or choose_compute()
     backbone.to(compute.device)
-    latents = dataset_latents(backbone, dataset, compute, workers=workers)
+    latents = dataset_latents(backbone, dataset, compute, workers=workers, cache_dir=cache_dir)
     embeddings = backbone.embed_prompts(prompts)
     ids = list(dataset.table["hash"])
     key = {
@@ -135,7 +136,10 @@ def extract_features(
             batch_size,
             lambda batches: progress_bar(batches, "extracting features"),
         )
-    rows = {name: cache.rows(ids, features_of) for name, cache in caches.items()}
+    rows = {
+        name: cache.rows(ids, lambda positions, name=name: features_of([name], positions)[name])
+        for name, cache in caches.items()
+    }
     return Features(rows, dataset.table)
 
 

@@ -99,8 +99,13 @@ def _pack(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
 
 
 def _unpack(packed: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in packed.items():
         i, name = key.split(".", 1)
+        like = parameters[int(i)]
+        if value.shape == like.shape:
+            # The fused kernels want the layout in memory that the parameter has.
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)
         states.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

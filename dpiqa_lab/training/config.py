@@ -8,9 +8,10 @@ from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
 from ..core.files import json_hash
 from ..core.parameters import build, option
+from ..core.runs import check_name
 from ..datasets.specs import get_spec
 from ..diffusion.loading import resolve_auto
-from ..diffusion.presets import PRESETS, Preset
+from ..diffusion.presets import find_preset
 from ..models.teacher import TRAINABLE
 from .rates import SCALINGS
 
@@ -107,7 +108,7 @@ class TrainConfig:
         if backbone == "auto":
             backbone, why = resolve_auto(self.device)
             print(f"backbone auto: {backbone} ({why})")
-        preset = PRESETS.get(backbone) or Preset(source=backbone)
+        preset = find_preset(backbone)
         root = self.data_root and str(Path(self.data_root).expanduser().resolve())
         defaults = {
             "mos_range": tuple(map(float, spec.mos_range)),
@@ -129,8 +130,7 @@ class TrainConfig:
             named = json_hash(config.numbers())[:8]
             stem = Path(backbone).name.replace("/", "-")
             config = dataclasses.replace(config, run_name=f"{config.dataset}-{stem}-{named}")
-        if Path(config.run_name).name != config.run_name or config.run_name.startswith("."):
-            raise LabError(f"run_name must be a plain folder name, got {config.run_name!r}.")
+        check_name(config.run_name)
         return config
 
     def numbers(self) -> dict:

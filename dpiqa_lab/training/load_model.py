@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..core.errors import LabError
 from ..core.runs import find_run
 from .teacher_run import load_teacher
 
@@ -16,6 +17,12 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
         weights: "best" by validation, or "last".
 
     Raises:
-        LabError: no such run, or it has no such weights yet.
+        LabError: no such run, it trained no such model, or it has no such weights yet.
     """
-    return load_teacher(find_run(run), weights)
+    found = find_run(run)
+    if "backbone" not in found.config:
+        raise LabError(
+            f"run {found.name} trained a prior, which does not score: load_backbone("
+            f"{str(found.path / 'model')!r}) opens it, and notebook 03 trains a teacher on it."
+        )
+    return load_teacher(found, weights)

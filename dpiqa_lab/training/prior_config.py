@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
 from ..core.parameters import build, option
+from ..core.runs import check_name
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,13 @@ class PriorConfig:
                 "photographs is not set: give a folder of photographs, as "
                 "-p photographs my_pictures; hundreds are few, thousands are better."
             )
+        if config.vae_crop % 8:
+            raise LabError(f"vae_crop must be a multiple of 8 pixels, got {config.vae_crop}.")
+        check_name(config.run_name)
         folder = str(Path(config.photographs).expanduser().resolve())
         return dataclasses.replace(config, photographs=folder)
 
     def numbers(self) -> dict:
-        """The parameters that the weights depend on, as stored in ``config.json``."""
+        """The parameters that the weights depend on; the photographs come as a hash of views."""
         left_out = ("run_name", "workers", "photographs", "names")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}

@@ -1,30 +1,28 @@
 """``train_prior``: from a folder of photographs to a small latent diffusion model on the disk."""
 
+import contextlib
+import copy
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..core.device import Compute, choose_compute, keep_freed_memory, make_deterministic
+from ..core.files import json_hash, tensors_hash
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
 from ..core.runs import Run, open_run
 from ..datasets.views import Views, list_photographs, make_views
 from ..diffusion.tiny import write_layout
-from ..models.trainable import Trainable
 from .checkpoints import drop_checkpoints, load_weights, save_weights
-from .loop import Schedule, fit
+from .loop import Schedule, Task, fit
 from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
 from .prior_vae import PriorVae, VaeTask
-
-_WEIGHTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-}
 
 
 def train_prior(config: PriorConfig) -> Run:
@@ -42,7 +40,8 @@ def train_prior(config: PriorConfig) -> Run:
     views = prior_views(config)
     print(f"computing on {compute}")
     vae = _train_vae(config, views, compute)
-    with open_run(config.run_name, config.numbers(), compute) as run:
+    numbers = {**config.numbers(), "photographs": views.key}
+    with open_run(config.run_name, numbers, compute) as run:
         if run.state != "completed":
             _train_unet(run, vae, config, views, compute)
             run.state = "completed"
@@ -70,11 +69,11 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
     """The trained VAE, its scaling factor set."""
     import diffusers
 
-    layout = _layout(cache_dir() / "tiny_layout")
-    network = PriorVae(_from_config(diffusers.AutoencoderTiny, layout / "vae", config.seed))
+    with _layout() as layout:
+        network = PriorVae(_from_config(diffusers.AutoencoderTiny, layout / "vae", config.seed))
     numbers = {
         name: value
-        for name, value in config.numbers().items()
+        for name, value in {**config.numbers(), "photographs": views.key}.items()
         if not name.startswith("unet") and name != "drop_caption"
     }
     with open_run(f"{config.run_name}-vae", numbers, compute) as run:
@@ -90,7 +89,8 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
                 clip_norm=1.0,
                 cosine=True,
             )
-            _fit(run, network, task, schedule, compute)
+            _fit(run, task, schedule, compute)
+            _finish(run, task)
             run.state = "completed"
         network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
     return network.vae.to(compute.device, memory_format=torch.channels_last).eval()
@@ -100,19 +100,20 @@ def _train_unet(run: Run, vae, config: PriorConfig, views: Views, compute: Compu
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    layout = _layout(cache_dir() / "tiny_layout")
-    unet = _from_config(diffusers.UNet2DConditionModel, layout / "unet", config.seed)
-    with torch.random.fork_rng(devices=[]):
+    with _layout() as layout, torch.random.fork_rng(devices=[]):
+        unet = _from_config(diffusers.UNet2DConditionModel, layout / "unet", config.seed)
         torch.manual_seed(config.seed)
         text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(layout / "text_encoder"))
+        tokenizer = CLIPTokenizer.from_pretrained(layout / "tokenizer")
+        scheduler = diffusers.DDPMScheduler.from_pretrained(layout / "scheduler")
     network = PriorUNet(unet, text_encoder)
-    latents = _latents(run.path / "latents.safetensors", vae, views, compute)
+    latents = _latents(run.path, vae, views, compute)
     scale = 1 / latents.std().item()
     print(f"training U-Net and text encoder: {run.path}; latents scaled by {scale:.4f}")
     task = UNetTask(
         network,
-        CLIPTokenizer.from_pretrained(layout / "tokenizer"),
-        diffusers.DDPMScheduler.from_pretrained(layout / "scheduler"),
+        tokenizer,
+        scheduler,
         latents * scale,
         views.table,
         config,
@@ -128,26 +129,33 @@ def _train_unet(run: Run, vae, config: PriorConfig, views: Views, compute: Compu
         cosine=True,
     )
     vae.register_to_config(scaling_factor=scale)
-    _fit(run, network, task, schedule, compute)
+    _fit(run, task, schedule, compute)
     _export(run.path / "model", {"unet": unet, "vae": vae, "text_encoder": text_encoder})
+    _finish(run, task)
 
 
-def _fit(run: Run, network: Trainable, task, schedule: Schedule, compute: Compute) -> None:
-    progress = fit(run, task, schedule, compute)
-    network.float()
-    save_weights(run.checkpoints / "last.safetensors", network.trainable_state())
+def _fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> None:
+    fit(run, task, schedule, compute)
+    save_weights(run.checkpoints / "last.safetensors", task.network.trainable_state())
+
+
+def _finish(run: Run, task: Task) -> None:
+    """Only once all is written: a completed run is never looked into again."""
+    last = run.history().iloc[-1]
     run.write_summary(
         "completed",
-        metrics={"val": {task.goal: progress.best}},
-        steps=progress.step,
-        seconds=round(progress.seconds, 1),
+        metrics={"val": {task.goal: last[f"val_{task.goal}"]}},
+        steps=int(last["step"]),
+        seconds=round(last["seconds"], 1),
     )
     drop_checkpoints(run.checkpoints)
 
 
 @torch.no_grad()
-def _latents(path: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
-    """Unscaled latents of every view, (n, 4, 32, 32) float32, encoded once."""
+def _latents(folder: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
+    """Unscaled latents of every view, (n, 4, 32, 32) float32, encoded once and kept."""
+    key = json_hash([views.key, tensors_hash(vae.state_dict())])
+    path = folder / f"latents-{key[:12]}.safetensors"
     if path.is_file():
         return load_weights(path)["latents"].float()
     parts = []
@@ -162,17 +170,23 @@ def _latents(path: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
 
 
 def _export(folder: Path, modules: dict) -> None:
-    """Write configs, tokenizer and float16 weights."""
-    shutil.rmtree(folder, ignore_errors=True)
-    write_layout(folder, round(modules["vae"].config.scaling_factor, 5))
-    for part, module in modules.items():
-        tensors = {name: value.half() for name, value in module.state_dict().items()}
-        save_weights(folder / part / _WEIGHTS[part], tensors, format="pt")
+    """Write configs, tokenizer and float16 weights, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
+        build = Path(temporary) / "model"
+        for part, module in modules.items():
+            # The library's own writer: names in the file are not those of its modules.
+            copy.deepcopy(module).half().to("cpu").save_pretrained(build / part)
+        write_layout(build, round(modules["vae"].config.scaling_factor, 5))
+        shutil.rmtree(folder, ignore_errors=True)
+        build.replace(folder)
 
 
-def _layout(folder: Path) -> Path:
-    write_layout(folder)
-    return folder
+@contextlib.contextmanager
+def _layout() -> Iterator[Path]:
+    """The tiny prior's configs and tokenizer in a folder of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_layout(Path(folder))
+        yield Path(folder)
 
 
 def _from_config(kind, folder: Path, seed: int):

@@ -45,19 +45,26 @@ def photographs(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 1
     files that cannot be read.
     """
     require(rows, "name", "path", "mos", "score")
-    captions = [
-        f"{row.name}\nMOS {row.mos:.3g}, score {row.score:.3g}"
-        for row in rows.itertuples(index=False, name="Row")
-    ]
-    return pictures(list(rows["path"]), captions, title, columns, thumb)
+    captions, hover = [], []
+    for row in rows.itertuples():
+        numbers = f"MOS {row.mos:.3g}, score {row.score:.3g}"
+        captions.append(f"{_shortened(str(row.name), thumb // 9)}\n{numbers}")
+        hover.append(f"{row.name}\n{numbers}")
+    return pictures(list(rows["path"]), captions, title, columns, thumb, hover)
 
 
 def pictures(
-    sources: Sequence, captions: Sequence[str], title: str, columns: int = 4, thumb: int = 192
+    sources: Sequence,
+    captions: Sequence[str],
+    title: str,
+    columns: int = 4,
+    thumb: int = 192,
+    hover: Sequence[str] | None = None,
 ) -> go.Figure:
     """A sheet of pictures, ``columns`` abreast, each over a caption of at most two lines.
 
-    ``sources``: files or PIL images. Raises LabError for none and for files that cannot be read.
+    ``sources``: files or PIL images. ``hover``: shown on hovering, in place of the caption. Raises
+    LabError for no pictures and for files that cannot be read.
     """
     if not len(sources):
         raise LabError("no photographs to show: the table is empty.")
@@ -65,21 +72,21 @@ def pictures(
     columns = min(columns, len(sources))
     # One unit of the axes is one pixel, y from the top; a narrow sheet leaves room for its title.
     width, height = max(columns * across, 480), -(-len(sources) // columns) * down
-    figure, centres, hover = go.Figure(), [], []
+    figure, centres = go.Figure(), []
     for place, (source, caption) in enumerate(zip(sources, captions, strict=True)):
         x, y = (place % columns + 0.5) * across, place // columns * down
         size = {"sizex": thumb, "sizey": thumb, "xanchor": "center", "yanchor": "bottom"}
         picture = _thumbnail(source, thumb)
         figure.add_layout_image(source=picture, x=x, y=y + thumb, xref="x", yref="y", **size)
-        lines = caption.split("\n")
-        text = "<br>".join(escaped(_shortened(line, thumb // 8)) for line in lines)
-        figure.add_annotation(text=text, x=x, y=y + thumb, yanchor="top", showarrow=False)
+        figure.add_annotation(
+            text=_lines(caption), x=x, y=y + thumb, yanchor="top", showarrow=False
+        )
         centres.append((x, y + thumb / 2))
-        hover.append("<br>".join(escaped(line) for line in lines))
     # Invisible markers over the pictures, which themselves cannot show a text on hovering.
     x, y = zip(*centres, strict=True)
     marker = {"symbol": "square", "size": thumb, "opacity": 0}
-    figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=marker, hovertext=hover))
+    texts = [_lines(text) for text in hover or captions]
+    figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=marker, hovertext=texts))
     figure.update_traces(hoverinfo="text")
     figure.update_annotations(font_size=13)
     figure.update_xaxes(visible=False, range=[0, width], fixedrange=True)
@@ -100,6 +107,10 @@ def _thumbnail(source: str | Image.Image, size: int) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(escaped(line) for line in text.split("\n"))
 
 
 def _shortened(name: str, length: int) -> str:
