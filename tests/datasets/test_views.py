@@ -79,6 +79,13 @@ def test_views_depend_on_the_seed_and_are_made_once(folder, tmp_path):
     assert (one.pixels != other.pixels).any()
 
 
-def test_a_photograph_too_small_is_named(folder, tmp_path):
-    with pytest.raises(LabError, match=r"beach01.png is 90x80 pixels: photographs of 256"):
-        make_views(list_photographs(folder)[:1], tmp_path, workers=0)
+def test_photographs_too_small_or_unreadable_are_all_named(folder, tmp_path):
+    photographs = list_photographs(folder)[:2]
+    with pytest.raises(LabError, match=r"256x256 pixels and more(.|\n)*h01.png is 90x80(.|\n)*h02"):
+        make_views(photographs, tmp_path, workers=0)
+    bad = [tmp_path / f"bad{i}.png" for i in range(2)]
+    for path in bad:
+        path.write_bytes(photographs[0].read_bytes()[:200])
+    with pytest.raises(LabError, match=r"cannot be read:(.|\n)*bad0.png(.|\n)*bad1.png"):
+        make_views([*photographs, *bad], tmp_path, size=SIZE, workers=2)
+    assert not list(tmp_path.glob("*/views.csv"))

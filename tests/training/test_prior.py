@@ -2,16 +2,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import CLIPTextModel
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.runs import find_run
-from dpiqa_lab.training import prior_unet
+from dpiqa_lab.training import prior_unet, prior_vae
 from dpiqa_lab.training.prior_config import PriorConfig
 from dpiqa_lab.training.prior_run import train_prior
 
 QUICK = {
-    "views": 1, "vae_steps": 2, "vae_batch": 2, "vae_crop": 64, "unet_steps": 4, "unet_batch": 2,
+    "views": 1, "vae_steps": 4, "vae_batch": 2, "vae_crop": 64, "unet_steps": 4, "unet_batch": 2,
     "validate_every": 2, "workers": 0, "device": "cpu",
 }  # fmt: skip
 
@@ -32,36 +33,57 @@ def test_a_prior_is_trained_written_and_opened(pictures_folder, capsys):
     assert {value.dtype for value in weights.values()} == {torch.float16}
     trained = load_file(run.checkpoints / "last.safetensors")["unet.conv_in.weight"]
     torch.testing.assert_close(backbone.unet.conv_in.weight.data, trained, rtol=1e-3, atol=1e-3)
-    assert backbone.embed_prompts("none").shape == (1, 1, 128)
+    embedding = backbone.embed_prompts(["a photo"])
+    random = lab.load_backbone(str(run.path / "model"), random_weights=True)
+    assert not torch.allclose(embedding, random.embed_prompts(["a photo"]), atol=1e-2)
+    assert embedding.shape == (1, 1, 128)
+    state = load_file(run.checkpoints / "last.safetensors")
+    name = "embeddings.token_embedding.weight"
+    (kept,) = [value for key, value in state.items() if key.endswith(name)]
+    encoder = CLIPTextModel.from_pretrained(run.path / "model" / "text_encoder")
+    torch.testing.assert_close(
+        encoder.get_input_embeddings().weight.data.float(), kept, rtol=1e-3, atol=1e-3
+    )
     latents = torch.cat([backbone.encode(torch.rand(4, 3, 64, 64)) for _ in range(2)])
     assert latents.shape == (8, 4, 8, 8)
+    with pytest.raises(LabError, match="trained a prior, which does not score"):
+        lab.load_model("small-prior")
     train_prior(_config(pictures_folder, run_name="small-prior"))
     assert "reused" in capsys.readouterr().out
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(pictures_folder, monkeypatch):
-    whole = train_prior(_config(pictures_folder, run_name="small-prior"))
-    plain, calls = prior_unet.UNetTask.loss, []
+@pytest.mark.parametrize(
+    ("task", "run_name", "stop"),
+    [(prior_vae.VaeTask, "small-prior-vae", 3), (prior_unet.UNetTask, "small-prior", 4)],
+)
+def test_an_interrupted_training_ends_with_the_same_weights(
+    pictures_folder, monkeypatch, task, run_name, stop
+):
+    train_prior(_config(pictures_folder, run_name="small-prior"))
+    whole = find_run(run_name)
+    plain, calls = task.loss, []
 
     def stopping(self, model, batch):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == stop:
             raise KeyboardInterrupt
         return plain(self, model, batch)
 
-    monkeypatch.setattr(prior_unet.UNetTask, "loss", stopping)
+    stopped = f"stopped-{task.__name__}"
+    monkeypatch.setattr(task, "loss", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train_prior(_config(pictures_folder, run_name="stopped-prior"))
-    assert find_run("stopped-prior").state == "interrupted"
-    monkeypatch.setattr(prior_unet.UNetTask, "loss", plain)
-    again = train_prior(_config(pictures_folder, run_name="stopped-prior"))
+        train_prior(_config(pictures_folder, run_name=stopped))
+    again = find_run(run_name.replace("small-prior", stopped))
+    assert again.state == "interrupted"
+    monkeypatch.setattr(task, "loss", plain)
+    train_prior(_config(pictures_folder, run_name=stopped))
     one, other = (load_file(run.checkpoints / "last.safetensors") for run in (whole, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("way", ["tokens", "pooled", "shared"])
 def test_the_text_reaches_the_unet_in_every_way(way):
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig
 
     torch.manual_seed(0)
     unet = lab.load_backbone("tiny").unet
@@ -85,3 +107,5 @@ def test_photographs_must_be_named():
         PriorConfig.from_parameters({})
     with pytest.raises(LabError, match="Did you mean 'unet_steps'"):
         PriorConfig.from_parameters({"photographs": ".", "unet_step": 3})
+    with pytest.raises(LabError, match="multiple of 8 pixels, got 100"):
+        PriorConfig.from_parameters({"photographs": ".", "vae_crop": 100})
