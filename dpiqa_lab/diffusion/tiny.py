@@ -101,7 +101,9 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", min_frequency=1)
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000, end_of_word_suffix="</w>", min_frequency=1, show_progress=False
+    )
     words = " ".join(
         [TEMPLATE, *QUALITIES, *SCENES, *DISTORTIONS, *MERGED, *prompt_texts("merged")]
     )

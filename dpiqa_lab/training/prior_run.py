@@ -166,7 +166,8 @@ def _latents(folder: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
             encoded = vae.encode(pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1))
         parts.append(encoded.latents.half().cpu())
     save_weights(path, {"latents": torch.cat(parts)})
-    return torch.cat(parts).float()
+    # As stored: another layout in memory would round otherwise than a resumed run does.
+    return load_weights(path)["latents"].float()
 
 
 def _export(folder: Path, modules: dict) -> None:

@@ -96,7 +96,7 @@ def test_only_what_is_new_is_computed(backbone, photos, tmp_path, monkeypatch):
 
 
 def test_noise_follows_the_photograph_and_the_seed(backbone, photos, tmp_path):
-    name = 500, "mid_block", "std"
+    name = 500, "mid_block", "mean"
     one, same, other, none = (
         _extract(backbone, photos, tmp_path / str(i), timesteps=[500], noise_seed=seed)[name]
         for i, seed in enumerate([3, 3, 4, None])
