@@ -80,16 +80,7 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
         if run.state != "completed":
             print(f"training the VAE: {run.path}")
             task = VaeTask(network, views, config, compute)
-            schedule = Schedule(
-                steps_per_epoch=config.vae_steps,
-                epochs=1,
-                learning_rate=config.vae_rate,
-                validate_every=config.validate_every,
-                warmup_steps=100,
-                clip_norm=1.0,
-                cosine=True,
-            )
-            _fit(run, task, schedule, compute)
+            _fit(run, task, config.vae_steps, config.vae_rate, 100, config, compute)
             _finish(run, task)
             run.state = "completed"
         network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
@@ -119,22 +110,23 @@ def _train_unet(run: Run, vae, config: PriorConfig, views: Views, compute: Compu
         config,
         compute,
     )
-    schedule = Schedule(
-        steps_per_epoch=config.unet_steps,
-        epochs=1,
-        learning_rate=config.unet_rate,
-        validate_every=config.validate_every,
-        warmup_steps=200,
-        clip_norm=1.0,
-        cosine=True,
-    )
     vae.register_to_config(scaling_factor=scale)
-    _fit(run, task, schedule, compute)
+    _fit(run, task, config.unet_steps, config.unet_rate, 200, config, compute)
     _export(run.path / "model", {"unet": unet, "vae": vae, "text_encoder": text_encoder})
     _finish(run, task)
 
 
-def _fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> None:
+def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, compute) -> None:
+    """One pass of ``steps``, the rate rising over ``warmup`` and falling to 0 by a cosine."""
+    schedule = Schedule(
+        steps_per_epoch=steps,
+        epochs=1,
+        learning_rate=rate,
+        validate_every=config.validate_every,
+        warmup_steps=warmup,
+        clip_norm=1.0,
+        cosine=True,
+    )
     fit(run, task, schedule, compute)
     save_weights(run.checkpoints / "last.safetensors", task.network.trainable_state())
 
