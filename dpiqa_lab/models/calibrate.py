@@ -5,7 +5,8 @@ between photographs and keeps what they share. Around an untrained backbone the 
 over photographs was below a thousandth of its mean, half of the feature map's channels were dead,
 and 160 steps learnt nothing. Here the weights of each layer are rescaled and shifted, once, so that
 its output has zero mean and unit deviation in every channel over a batch of train photographs
-(layer-sequential unit variance, Mishkin and Matas 2016). The architecture stays as published.
+(layer-sequential unit variance, Mishkin and Matas 2016), and the last one is fitted. The
+architecture stays as published.
 """
 
 from collections.abc import Callable
@@ -36,13 +37,6 @@ def standardise_layers(module: nn.Module, run: Callable[[], object]) -> None:
 
 
 @torch.no_grad()
-def start_at_mean(last: nn.Linear, mos: torch.Tensor) -> None:
-    """Let the last layer of a standardised decoder start near the mean of ``mos`` (b,)."""
-    last.weight.mul_(0.1 * mos.std())
-    last.bias.copy_(mos.mean())
-
-
-@torch.no_grad()
 def start_at_ridge(last: nn.Linear, inputs: torch.Tensor, mos: torch.Tensor) -> None:
     """Let the last layer start as the ridge regression from its ``inputs`` (n, d) to ``mos`` (n,).
 
@@ -51,7 +45,8 @@ def start_at_ridge(last: nn.Linear, inputs: torch.Tensor, mos: torch.Tensor) -> 
     """
     from sklearn.linear_model import RidgeCV
 
-    model = RidgeCV(np.logspace(-2, 6, 17)).fit(inputs.double().cpu(), mos.double().cpu())
+    x, y = (tensor.double().cpu().numpy() for tensor in (inputs, mos))
+    model = RidgeCV(np.logspace(-2, 6, 17)).fit(x, y)
     last.weight.copy_(torch.from_numpy(model.coef_))
     last.bias.fill_(model.intercept_)
 

@@ -52,9 +52,7 @@ class TrainConfig:
     image_adapter: bool = option(True, "whether the teacher has one")
     decoder_width: int | None = option(None, "512 as published", low=8)
     start: str | None = option(
-        None,
-        "of adapter and decoder: torch (as published), calibrated or ridge",
-        ("torch", "calibrated", "ridge"),
+        None, "of adapter and decoder: torch (as published) or calibrated", ("torch", "calibrated")
     )
 
     recipe: str = option("default", "default, or official: as the authors' code", tuple(RECIPES))

@@ -19,7 +19,8 @@ from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
-from ..models.calibrate import standardise_layers, start_at_mean, start_at_ridge
+from ..diffusion.taps import FeatureTaps
+from ..models.calibrate import standardise_layers, start_at_ridge
 from ..models.teacher import Teacher
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
@@ -29,6 +30,8 @@ from .losses import score_loss
 from .rates import rate_groups
 
 EVALUATION_BATCH = 16
+# Photographs that a calibrated start is fitted to, at most.
+CALIBRATED_ON = 512
 
 
 def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) -> Run:
@@ -125,34 +128,31 @@ class TeacherTask(Task):
 
     def start(self) -> None:
         """See ``loop.Task``."""
-        if self.config.start in ("calibrated", "ridge"):
+        if self.config.start == "calibrated":
             self._calibrate()
 
     @torch.no_grad()
     def _calibrate(self) -> None:
         """Fit the untrained parts' start to train photographs, drawn by the seed."""
         teacher, decoder = self.network, self.network.quality_feature_decoder
-        generator = torch.Generator().manual_seed(self.config.seed)
         mos = self.steps.dataset.mos
-        chosen = torch.randperm(len(mos), generator=generator)
-        batches = chosen[:64].split(EVALUATION_BATCH)
-        if teacher.image_adapter is not None:
-            images = torch.cat([self._inputs("train", part)[0] for part in batches])
+        generator = torch.Generator().manual_seed(self.config.seed)
+        chosen = torch.randperm(len(mos), generator=generator)[:CALIBRATED_ON]
+        few = chosen[:64].split(EVALUATION_BATCH)
+        # Around a trained backbone the adapter starts quietly, or it drowns what the U-Net knows.
+        if teacher.image_adapter is not None and teacher.backbone.record["random_weights"]:
+            images = torch.cat([self._inputs("train", part)[0] for part in few])
             standardise_layers(teacher.image_adapter, lambda: teacher.image_adapter(images))
-        levels = [teacher.levels(*self._inputs("train", part)) for part in batches]
+        levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
-        last = decoder.regressor.fc3
-        start_at_mean(last, mos[chosen[:64]].to(self.compute.device))
-        if self.config.start == "ridge":
-            chosen = chosen[:1024]
-            seen = []
-            handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-            for part in chosen.split(EVALUATION_BATCH):
-                with self.compute.autocast():
-                    teacher(*self._inputs("train", part))
-            handle.remove()
-            start_at_ridge(last, torch.cat(seen).float(), mos[chosen])
+        last = "quality_feature_decoder.regressor.fc2"
+        seen = []
+        for part in chosen.split(EVALUATION_BATCH):
+            with self.compute.autocast(), FeatureTaps(teacher, [last], stop=True) as taps:
+                teacher(*self._inputs("train", part))
+            seen.append(taps[last].float().relu())
+        start_at_ridge(decoder.regressor.fc3, torch.cat(seen), mos[chosen])
 
     def _inputs(self, part: str, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and latents of some photographs of a part."""

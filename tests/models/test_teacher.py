@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import dpiqa_lab as lab
-from dpiqa_lab.models.calibrate import standardise_layers, start_at_mean
+from dpiqa_lab.models.calibrate import standardise_layers, start_at_ridge
 from dpiqa_lab.models.image_adapter import ImageAdapter
 from dpiqa_lab.models.quality_feature_decoder import QualityFeatureDecoder, SqueezeExcitation
 from dpiqa_lab.models.text_adapter import TextAdapter
@@ -68,15 +68,24 @@ def test_decoder_formula():
 def test_calibration_standardises_and_starts_at_the_mean():
     torch.manual_seed(0)
     decoder = QualityFeatureDecoder([6], width=32)
-    levels, mos = [5 + torch.randn(40, 6, 64, 64)], torch.rand(40)
+    levels = [5 + torch.randn(40, 6, 64, 64)]
     standardise_layers(decoder, lambda: decoder(levels))
-    start_at_mean(decoder.regressor.fc3, mos)
     fitted = decoder.levels[0][0](levels[0])
     assert torch.allclose(fitted.mean((0, 2, 3)), torch.zeros(32), atol=0.1)
     with torch.no_grad():
-        score, feature_map = decoder(levels)
-    assert score.mean().item() == pytest.approx(mos.mean().item(), abs=0.05)
+        _, feature_map = decoder(levels)
     assert (feature_map.amax((0, 2, 3)) > 0).all()  # no channel is dead
+
+
+def test_the_last_layer_starts_as_a_ridge_regression():
+    torch.manual_seed(0)
+    inputs, last = torch.rand(60, 5), torch.nn.Linear(5, 1)
+    mos = inputs @ torch.tensor([0.3, -0.2, 0.0, 0.1, 0.5]) + 0.2
+    start_at_ridge(last, inputs, mos)
+    assert last(inputs)[:, 0].detach().numpy() == pytest.approx(mos.numpy(), abs=0.01)
+    start_at_ridge(last, torch.rand(60, 5), mos[torch.randperm(60)])  # nothing to learn
+    assert last.weight.abs().max() < 0.1
+    assert last(inputs).mean().item() == pytest.approx(mos.mean().item(), abs=0.05)
 
 
 def test_score_and_map_have_the_promised_shapes(teacher):
