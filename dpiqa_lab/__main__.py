@@ -10,8 +10,8 @@ from .core.paths import home, runs_dir
 # What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
 DEMO = {
     "run_name": "demo",
-    "max_steps": 120,
-    "lr_milestones": "3",
+    "max_steps": 100,
+    "lr_milestones": "2",
     "validate_every": 25,
     "warmup_steps": 10,
 }
