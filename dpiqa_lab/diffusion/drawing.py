@@ -33,9 +33,7 @@ def draw(
 
     preset = find_preset(str(source))
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            preset.source, revision=preset.revision, torch_dtype=torch.float32
-        )
+        pipeline = StableDiffusionPipeline.from_pretrained(preset.source, revision=preset.revision)
     except (OSError, ValueError) as error:
         raise explain(error, preset.source, preset.revision) from error
     pipeline.to((compute or choose_compute()).device)

@@ -85,6 +85,8 @@ def write_layout(folder: Path, scaling_factor: float = 1.0) -> None:
             "num_attention_heads": 4,
             "max_position_embeddings": MAX_TOKENS,
             "hidden_act": "quick_gelu",
+            # Of the module, whatever its file holds: beside a float32 U-Net it has to be the same.
+            "dtype": "float32",
             "bos_token_id": vocabulary["<|startoftext|>"],
             "eos_token_id": vocabulary["<|endoftext|>"],
             "pad_token_id": vocabulary["<|endoftext|>"],

@@ -79,11 +79,11 @@ def test_calibration_standardises_and_starts_at_the_mean():
 
 def test_the_last_layer_starts_as_a_ridge_regression():
     torch.manual_seed(0)
-    inputs, last = torch.rand(60, 5), torch.nn.Linear(5, 1)
+    inputs, last = torch.rand(600, 5), torch.nn.Linear(5, 1)
     mos = inputs @ torch.tensor([0.3, -0.2, 0.0, 0.1, 0.5]) + 0.2
     start_at_ridge(last, inputs, mos)
     assert last(inputs)[:, 0].detach().numpy() == pytest.approx(mos.numpy(), abs=0.01)
-    start_at_ridge(last, torch.rand(60, 5), mos[torch.randperm(60)])  # nothing to learn
+    start_at_ridge(last, torch.rand(600, 5), mos[torch.randperm(600)])  # nothing to learn
     assert last.weight.abs().max() < 0.1
     assert last(inputs).mean().item() == pytest.approx(mos.mean().item(), abs=0.05)
 
