@@ -22,7 +22,7 @@ from .checkpoints import drop_checkpoints, load_weights, save_weights
 from .loop import Schedule, Task, fit
 from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
-from .prior_vae import PriorVae, VaeTask
+from .prior_vae import PriorVae, VaeTask, to_images
 
 
 def train_prior(config: PriorConfig) -> Run:
@@ -153,9 +153,8 @@ def _latents(folder: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
     parts = []
     batches = np.array_split(np.arange(len(views.table)), -(-len(views.table) // 16))
     for rows in progress_bar(batches, "encoding views"):
-        pixels = torch.from_numpy(views.pixels[rows]).to(compute.device)
         with compute.autocast():
-            encoded = vae.encode(pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1))
+            encoded = vae.encode(to_images(views.pixels[rows], compute))
         parts.append(encoded.latents.half().cpu())
     save_weights(path, {"latents": torch.cat(parts)})
     # As stored: another layout in memory would round otherwise than a resumed run does.

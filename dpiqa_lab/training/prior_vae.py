@@ -23,7 +23,7 @@ class PriorVae(Trainable):
 
     def __init__(self, vae: nn.Module):
         super().__init__()
-        # Convolutions of few channels on a CPU take half the time in this layout.
+        # On a CPU a step takes 0.64 of the time in this layout in float32, 0.80 in bfloat16.
         self.vae = vae.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +60,7 @@ class VaeTask(Task):
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
-        images = self.images(batch[0])
+        images = to_images(batch[0], self.compute)
         restored, latents = model(images)
         error = (restored - images).square().mean()
         return error + _MOMENTS * _moments(latents.float()), len(images)
@@ -69,15 +69,16 @@ class VaeTask(Task):
         """See ``loop.Task``."""
         values = []
         for rows in np.array_split(self.held_out, max(1, len(self.held_out) // 8)):
-            images = self.images(self.views.pixels[rows])
+            images = to_images(self.views.pixels[rows], self.compute)
             restored, _ = model(images)
             values.append(psnr((restored.float() + 1) / 2, (images + 1) / 2))
         return {"psnr": float(np.concatenate(values).mean())}
 
-    def images(self, pixels: np.ndarray) -> torch.Tensor:
-        """(b, h, w, 3) uint8 to (b, 3, h, w) in [-1,1]."""
-        values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.compute.device)
-        return values.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+def to_images(pixels: np.ndarray, compute: Compute) -> torch.Tensor:
+    """(b, h, w, 3) uint8 to (b, 3, h, w) in [-1,1]."""
+    values = torch.from_numpy(np.ascontiguousarray(pixels)).to(compute.device)
+    return values.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def _moments(latents: torch.Tensor) -> torch.Tensor:
