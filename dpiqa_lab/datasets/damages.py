@@ -50,6 +50,12 @@ def draw_damages(image: np.ndarray, count: int, rng: np.random.Generator) -> tup
     return image, "+".join(parts) or "none"
 
 
+def strengths(damages: str) -> dict[str, float]:
+    """What ``draw_damages`` wrote down, by kind: ``defocus:0.42+jpeg:0.80``, or ``none``."""
+    parts = [] if damages == "none" else [part.split(":") for part in damages.split("+")]
+    return {kind: float(strength) for kind, strength in parts}
+
+
 def to_floats(picture: Image.Image) -> np.ndarray:
     """Pixels as float32 (H, W, 3) in [0, 1]."""
     return np.asarray(picture, dtype=np.float32) / 255

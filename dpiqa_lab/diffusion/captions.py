@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..datasets.damages import strengths
 from .prompts import DISTORTIONS, MERGED, QUALITIES, SCENES, TEMPLATE
 
 # Prompt words for each damage: names of LIQE's distortions and of the eleven they are merged into.
@@ -34,11 +35,10 @@ def caption(damage: str, luminance: float, rng: np.random.Generator) -> str:
         damage: as ``defocus:0.42+jpeg:0.80``, or ``none``.
         luminance: mean of the undamaged view, in [0, 1].
     """
-    parts = [] if damage == "none" else [part.split(":") for part in damage.split("+")]
-    strengths = {kind: float(strength) for kind, strength in parts}
-    words = WORDS[max(strengths, key=strengths.get)] if strengths else (*DISTORTIONS, *MERGED)
+    known = strengths(damage)
+    words = WORDS[max(known, key=known.get)] if known else (*DISTORTIONS, *MERGED)
     return TEMPLATE.format(
-        quality=QUALITIES[int(np.searchsorted([-s for s in STRENGTHS], -sum(strengths.values())))],
+        quality=QUALITIES[int(np.searchsorted([-s for s in STRENGTHS], -sum(known.values())))],
         scene="night" if luminance < NIGHT else rng.choice(_BY_DAY),
         distortion=rng.choice(words),
     )

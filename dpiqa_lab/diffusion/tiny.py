@@ -34,8 +34,8 @@ _VAE = {
     "_class_name": "AutoencoderTiny",
     "encoder_block_out_channels": [32] * 4,
     "decoder_block_out_channels": [32] * 4,
-    "num_encoder_blocks": [1, 2, 2, 2],
-    "num_decoder_blocks": [2, 2, 2, 1],
+    "num_encoder_blocks": [1, 2, 3, 3],
+    "num_decoder_blocks": [3, 3, 2, 1],
     "latent_channels": 4,
 }
 _SCHEDULER = {

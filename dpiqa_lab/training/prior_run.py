@@ -74,7 +74,7 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
     numbers = {
         name: value
         for name, value in {**config.numbers(), "photographs": views.key}.items()
-        if not name.startswith("unet") and name != "drop_caption"
+        if not name.startswith("unet") and name not in ("drop_caption", "damage_weight")
     }
     with open_run(f"{config.run_name}-vae", numbers, compute) as run:
         if run.state != "completed":
@@ -97,7 +97,7 @@ def _train_unet(run: Run, vae, config: PriorConfig, views: Views, compute: Compu
         text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(layout / "text_encoder"))
         tokenizer = CLIPTokenizer.from_pretrained(layout / "tokenizer")
         scheduler = diffusers.DDPMScheduler.from_pretrained(layout / "scheduler")
-    network = PriorUNet(unet, text_encoder)
+        network = PriorUNet(unet, text_encoder)
     latents = _latents(run.path, vae, views, compute)
     scale = 1 / latents.std().item()
     print(f"training U-Net and text encoder: {run.path}; latents scaled by {scale:.4f}")

@@ -12,8 +12,8 @@ from dpiqa_lab.training.prior_config import PriorConfig
 from dpiqa_lab.training.prior_run import train_prior
 
 QUICK = {
-    "views": 1, "vae_steps": 4, "vae_batch": 2, "vae_crop": 64, "unet_steps": 4, "unet_batch": 2,
-    "validate_every": 2, "workers": 0, "device": "cpu",
+    "views": 1, "vae_steps": 4, "vae_linear": 2, "vae_batch": 2, "vae_crop": 64, "unet_steps": 4,
+    "unet_batch": 2, "validate_every": 2, "workers": 0, "device": "cpu",
 }  # fmt: skip
 
 
@@ -96,8 +96,9 @@ def test_the_text_reaches_the_unet_in_every_way(way):
     network = prior_unet.PriorUNet(unet, encoder)
     ids = torch.tensor([[48, 1, 2, 49, 49], [48, 3, 4, 49, 49]])
     latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 500])
-    noise = network(latents, timesteps, ids, way)
+    noise, named = network(latents, timesteps, ids, way)
     assert noise.shape == latents.shape
+    assert named.shape == (2, 5, 9)
     noise.square().sum().backward()
     assert encoder.get_input_embeddings().weight.grad[1].abs().sum() > 0
 
