@@ -1,6 +1,7 @@
 """The command line: ``python -m dpiqa_lab <command>``."""
 
 import argparse
+import ast
 import sys
 from pathlib import Path
 
@@ -55,15 +56,45 @@ def score(arguments: argparse.Namespace) -> None:
         print(f"{value:.4f}\t{path}")
 
 
+def protocol(arguments: argparse.Namespace) -> None:
+    """Train and test on numbered splits; print medians beside published results."""
+    from .evaluation.protocol import beside_published, over_splits, run_protocol
+    from .training.config import TrainConfig
+
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    config = TrainConfig.from_parameters(
+        {"dataset": arguments.dataset, "data_root": arguments.root, **given}
+    )
+    table = run_protocol(config, arguments.splits)
+    for part in (table, over_splits(table), beside_published(table, config)):
+        print(f"\n{part.to_string(float_format='{:.3f}'.format)}")
+
+
+def _literal(text: str):
+    """A number, True, False or None as itself; anything else is text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input ends with its message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (demo, runs, score):
-        sub = commands.add_parser(command.__name__, help=command.__doc__)
-        sub.set_defaults(call=command)
-    sub.add_argument("photographs", nargs="+", type=Path)
-    sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
+    subs = {}
+    for command in (demo, runs, score, protocol):
+        subs[command] = commands.add_parser(command.__name__, help=command.__doc__)
+        subs[command].set_defaults(call=command)
+    subs[score].add_argument("photographs", nargs="+", type=Path)
+    subs[score].add_argument("--model", default="demo", help="name or folder of a run")
+    subs[protocol].add_argument("dataset", help="koniq, clive, …")
+    subs[protocol].add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
+    subs[protocol].add_argument("--splits", type=int, default=10, help="how many (default: 10)")
+    subs[protocol].add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="any parameter of notebook 03, as -p backbone sd15",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     try:
         arguments.call(arguments)

@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         self.record = record
         self.default_prompts = default_prompts
         self._embed = embed
-        self._embedded: dict[tuple[str, ...] | str, torch.Tensor] = {}
+        self._embedded: dict[tuple, torch.Tensor] = {}
         share_prompts(unet)
         self.eval()
 
@@ -100,15 +100,18 @@ class Backbone(nn.Module):
             images = self.vae.decode(latents.to(self.device) / self.vae.config.scaling_factor)
         return images.sample.add(1).div(2).clamp(0, 1)
 
-    def embed_prompts(self, prompts: str | Sequence[str] | None = None) -> torch.Tensor:
+    def embed_prompts(
+        self, prompts: str | Sequence[str] | None = None, pooling: str = "eos"
+    ) -> torch.Tensor:
         """Pooled embeddings of a prompt set, one sequence for every image: (1, K, d) float32.
 
-        Computed once a backbone and cached on disk. ``None`` is the backbone's default set.
+        Computed once a backbone and cached on disk. ``None`` is the backbone's default set;
+        ``pooling`` is "eos" or "mean", see ``embeddings``.
         """
         prompts = prompts or self.default_prompts
-        key = prompts if isinstance(prompts, str) else tuple(prompts)
+        key = (prompts if isinstance(prompts, str) else tuple(prompts), pooling)
         if key not in self._embedded:
-            self._embedded[key] = self._embed(prompts)[None]
+            self._embedded[key] = self._embed(prompts, pooling)[None]
         return self._embedded[key].to(self.device)
 
     def denoise(

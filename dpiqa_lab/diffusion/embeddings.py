@@ -8,19 +8,25 @@ import numpy as np
 import torch
 
 from ..core.cache import RowCache
-from ..core.errors import LabError
+from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
 from ..core.progress import progress_bar
 from .presets import Preset
 from .prompts import prompt_texts
 
+# One vector a prompt: the end-of-text token's (the authors' code), or the mean over the prompt's
+# tokens (the figure of the paper's later versions).
+POOLINGS = ("eos", "mean")
+
 
 class PromptEmbedder:
-    """From prompts to a (K, d) tensor: one pooled vector a prompt, as the paper's code has it.
+    """From prompts to a (K, d) tensor: one pooled vector a prompt.
 
-    With ``preset.text_encoder`` the projected CLIP text features (``text_embeds``); else the
-    EOS-pooled hidden state of the text encoder beside the U-Net. A random-weight preset of full
-    size gets seeded normal vectors: running a random encoder over the prompts tells nothing more.
+    "eos", as the authors' code: with ``preset.text_encoder`` the projected CLIP text features
+    (``text_embeds``); else the EOS-pooled hidden state of the text encoder beside the U-Net.
+    "mean": the mean of the hidden states from the first token to EOS, not projected. A
+    random-weight preset of full size gets seeded normal vectors: running a random encoder over the
+    prompts tells nothing more.
 
     Raises:
         LabError: the encoder cannot be loaded or its width is not the U-Net's.
@@ -33,12 +39,16 @@ class PromptEmbedder:
         self.random = record["random_weights"]
         self.seed = record["seed"]
 
-    def __call__(self, prompts: str | Sequence[str]) -> torch.Tensor:
+    def __call__(self, prompts: str | Sequence[str], pooling: str = "eos") -> torch.Tensor:
+        if pooling not in POOLINGS:
+            raise unknown("prompt pooling", pooling, POOLINGS)
         texts = prompt_texts(prompts)
         if self.random and self.preset.text_encoder:
             return torch.from_numpy(np.stack([self._drawn(text) for text in texts]))
         encoder, tokenizer, identity = self._load()
         key = {"text_encoder": identity, "width": self.width}
+        if pooling != "eos":
+            key["pooling"] = pooling
         ids = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
         @torch.no_grad()
@@ -53,7 +63,15 @@ class PromptEmbedder:
                 return_tensors="pt",
             )
             output = encoder(batch.input_ids)
-            pooled = output.text_embeds if self.preset.text_encoder else output.pooler_output
+            if pooling == "mean":
+                # The padding after EOS is attended to by nothing before it, and left out.
+                lengths = torch.tensor(
+                    [len(ids) for ids in tokenizer(chosen, truncation=True).input_ids]
+                )
+                kept = (torch.arange(batch.input_ids.shape[1]) < lengths[:, None])[..., None]
+                pooled = (output.last_hidden_state * kept).sum(1) / kept.sum(1)
+            else:
+                pooled = output.text_embeds if self.preset.text_encoder else output.pooler_output
             return {"embedding": pooled.float()}
 
         def bar(batches):

@@ -7,6 +7,8 @@ from pathlib import Path
 from ..core.errors import LabError, unknown
 
 TEMPLATE = "a photo of a {scene} with {distortion} artifacts, which is of {quality} quality"
+# As the paper's figure words it; the template above is that of the authors' code.
+FIGURE_TEMPLATE = "a photo of a {scene} with {distortion} distortion, which is of {quality} quality"
 QUALITIES = ("bad", "poor", "fair", "good", "perfect")
 SCENES = (
     "animal", "cityscape", "human", "indoor", "landscape", "night", "plant", "still_life", "others",
@@ -28,6 +30,7 @@ MERGED = (
 
 SETS = {
     "official": "5 qualities x 9 scenes x 33 distortions = 1,485",
+    "figure": "the same 1,485, '{distortion} distortion' for '{distortion} artifacts'",
     "merged": "5 qualities x 9 scenes x 11 distortions = 495",
     "none": "one empty prompt: unconditional",
 }
@@ -37,17 +40,19 @@ def prompt_texts(prompts: str | Sequence[str]) -> list[str]:
     """The prompts of a set.
 
     Args:
-        prompts: "official", "merged", "none", a text file with a prompt a line, or a list.
+        prompts: "official", "figure", "merged", "none", a text file with a prompt a
+            line, or a list.
 
     Raises:
         LabError: an unknown set, a file without prompts, or an empty list.
     """
     if not isinstance(prompts, str):
         texts = [str(text) for text in prompts]
-    elif prompts in ("official", "merged"):
-        kinds = DISTORTIONS if prompts == "official" else MERGED
+    elif prompts in ("official", "figure", "merged"):
+        kinds = MERGED if prompts == "merged" else DISTORTIONS
+        template = FIGURE_TEMPLATE if prompts == "figure" else TEMPLATE
         return [
-            TEMPLATE.format(quality=quality, scene=scene, distortion=distortion)
+            template.format(quality=quality, scene=scene, distortion=distortion)
             for quality, scene, distortion in product(QUALITIES, SCENES, kinds)
         ]
     elif prompts == "none":

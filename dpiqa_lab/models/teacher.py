@@ -14,7 +14,7 @@ from .scoring import Scorer
 from .text_adapter import TextAdapter
 from .trainable import Trainable
 
-TRAINABLE = ("all", "adapters", "decoder")
+TRAINABLE = ("all", "lora", "adapters", "decoder")
 
 
 class TeacherOutput(NamedTuple):
@@ -35,6 +35,7 @@ class Teacher(Scorer, Trainable):
         text_adapter, image_adapter: whether to have them.
         vae_input: range the VAE sees, "[-1,1]" or the authors' "[0,1]".
         image_size: side that ``score`` squashes photographs to, in pixels.
+        prompt_pooling: how a prompt becomes one vector, "eos" or "mean".
 
     Raises:
         LabError: an impossible timestep or VAE input.
@@ -50,6 +51,7 @@ class Teacher(Scorer, Trainable):
         image_adapter: bool = True,
         vae_input: str = "[-1,1]",
         image_size: int = 512,
+        prompt_pooling: str = "eos",
     ):
         super().__init__()
         if not 0 <= timestep < 1000:
@@ -64,7 +66,8 @@ class Teacher(Scorer, Trainable):
         self.image_size = image_size
         # Finest level first, the order of the published decoder: 320, 640, 1280, 1280 channels.
         self.taps = [f"up_blocks.{i}" for i in reversed(range(len(widths)))]
-        self.register_buffer("prompt_embeddings", backbone.embed_prompts(prompts).detach().clone())
+        embeddings = backbone.embed_prompts(prompts, prompt_pooling)
+        self.register_buffer("prompt_embeddings", embeddings.detach().clone())
         width = self.prompt_embeddings.shape[-1]
         self.text_adapter = TextAdapter(width) if text_adapter else None
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
@@ -95,18 +98,23 @@ class Teacher(Scorer, Trainable):
             self.backbone.denoise(latents, self.timestep, prompts, residuals)
         return [taps[name] for name in self.taps]
 
-    def set_trainable(self, which: str) -> None:
+    def set_trainable(self, which: str, lora_rank: int = 8) -> None:
         """Freeze what is not to be trained.
 
         Args:
-            which: "all" (U-Net, adapters, decoder: the paper), "adapters" (adapters and decoder)
-                or "decoder".
+            which: "all" (U-Net, adapters, decoder: the paper), "lora" (the same, but of the U-Net
+                only low-rank additions to its attentions' projections), "adapters" (adapters and
+                decoder) or "decoder".
+            lora_rank: rank of these additions.
+
+        Raises:
+            LabError: "lora" without the peft package.
         """
         if which not in TRAINABLE:
             raise unknown("trainable", which, TRAINABLE)
         self.requires_grad_(False)
         self.quality_feature_decoder.requires_grad_(True)
-        if which in ("all", "adapters"):
+        if which != "decoder":
             for adapter in (self.text_adapter, self.image_adapter):
                 if adapter is not None:
                     adapter.requires_grad_(True)
@@ -115,6 +123,8 @@ class Teacher(Scorer, Trainable):
             # The pass ends at the last up block: what follows it never gets a gradient.
             for last in (unet.conv_norm_out, unet.conv_out):
                 last.requires_grad_(False)
+        elif which == "lora":
+            _add_lora(self.backbone.unet, lora_rank)
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part."""
@@ -126,3 +136,13 @@ class Teacher(Scorer, Trainable):
             "quality_feature_decoder": self.quality_feature_decoder,
         }
         return {k: sum(p.numel() for p in m.parameters()) for k, m in parts.items() if m}
+
+
+def _add_lora(unet: torch.nn.Module, rank: int) -> None:
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise LabError("trainable='lora' needs peft: pip install 'dpiqa-lab[lora]'.") from error
+    # The second factor starts at 0: nothing changes before the first step.
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets))

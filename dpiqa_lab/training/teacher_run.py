@@ -66,7 +66,7 @@ def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) ->
                 f"out of memory on {compute.device}: lower batch_size (now {config.batch_size}; "
                 "accumulation_steps keeps the effective size) or image_size (now "
                 f"{config.image_size}), set gradient_checkpointing=True, or train less: "
-                "trainable='adapters' or 'decoder'."
+                "trainable='lora', 'adapters' or 'decoder'."
             ) from error
         run.state = "completed"
         return run
@@ -88,8 +88,9 @@ def build_teacher(config: dict) -> Teacher:
             image_adapter=config["image_adapter"],
             vae_input=config["vae_input"],
             image_size=config["image_size"],
+            prompt_pooling=config["prompt_pooling"],
         )
-    teacher.set_trainable(config["trainable"])
+        teacher.set_trainable(config["trainable"], config["lora_rank"])
     return teacher
 
 

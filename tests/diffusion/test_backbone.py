@@ -40,6 +40,9 @@ def test_official_prompts_are_all_combinations():
     assert len(prompt_texts("merged")) == 495
     assert "a photo of a night with motion artifacts, which is of perfect quality" in prompts
     assert prompt_texts("none") == [""]
+    figure = prompt_texts("figure")
+    assert len(set(figure)) == 1485
+    assert figure[0] == prompts[0].replace(" artifacts", " distortion") != prompts[0]
 
 
 def test_prompts_from_a_list_or_a_file(tmp_path):
@@ -68,6 +71,23 @@ def test_tiny_embeds_prompts_apart_and_once(tiny):
     again = lab.load_backbone("tiny").embed_prompts("merged")
     assert torch.equal(embeddings, again)
     assert tiny.embed_prompts("none").shape == (1, 1, 128)
+
+
+def test_mean_pooling_is_the_mean_over_the_prompt_s_own_tokens(tiny):
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = Path(__file__).parents[2] / "data" / "tiny_prior"
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
+    texts = ["a photo of a plant", "bad quality"]
+    pooled = tiny.embed_prompts(texts, "mean")
+    for row, text in zip(pooled[0], texts, strict=True):
+        alone = tokenizer(text, return_tensors="pt").input_ids  # no padding
+        expected = encoder(alone).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(pooled, tiny.embed_prompts(texts))
+    with pytest.raises(lab.LabError, match="unknown prompt pooling 'max'"):
+        tiny.embed_prompts(texts, "max")
 
 
 def test_random_weights_are_the_same_for_a_seed_and_leave_the_generator_alone():

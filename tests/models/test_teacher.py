@@ -120,7 +120,7 @@ def test_score_refuses_what_is_no_list_of_photographs(teacher, tmp_path):
         teacher.score([torch.zeros(64, 64)])
 
 
-@pytest.mark.parametrize("which", ["all", "adapters", "decoder"])
+@pytest.mark.parametrize("which", ["all", "lora", "adapters", "decoder"])
 def test_exactly_what_is_trainable_gets_a_gradient(which):
     teacher = lab.Teacher(lab.load_backbone("tiny"), decoder_width=16, image_size=64)
     teacher.set_trainable(which)
@@ -128,9 +128,27 @@ def test_exactly_what_is_trainable_gets_a_gradient(which):
     for name, parameter in teacher.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     parts = {name.split(".")[0] for name in teacher.trainable_state()}
-    expected = {"decoder": 1, "adapters": 3, "all": 4}[which]
+    expected = {"decoder": 1, "adapters": 3, "lora": 4, "all": 4}[which]
     assert len(parts) == expected
     assert not any(name.startswith("backbone.vae") for name in teacher.trainable_state())
+
+
+def test_lora_trains_little_of_the_unet_and_starts_as_nothing(teacher):
+    with_lora = lab.Teacher(lab.load_backbone("tiny"), decoder_width=16, image_size=64)
+    with_lora.load_trainable_state(teacher.trainable_state())
+    images = torch.rand(2, 3, 64, 64)
+    before = with_lora.eval()(images).score
+    with_lora.set_trainable("lora", lora_rank=2)
+    assert torch.equal(with_lora.eval()(images).score, before)
+    unet = {n: p for n, p in with_lora.trainable_state().items() if n.startswith("backbone.unet")}
+    assert all("lora" in name for name in unet)
+    # A pair of factors, width x 2 and 2 x width, for every projection of every attention.
+    expected = sum(
+        2 * (layer.in_features + layer.out_features)
+        for name, layer in teacher.backbone.unet.named_modules()
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0"))
+    )
+    assert sum(p.numel() for p in unet.values()) == expected > 0
 
 
 def test_weights_that_do_not_fit_are_named(teacher):

@@ -224,6 +224,26 @@ def test_only_the_decoder_is_kept_where_only_it_is_trained(trained):
     assert np.isfinite(lab.load_model(run.path).score([root / "p000.png"])).all()
 
 
+def test_a_model_trained_by_lora_loads_and_scores(trained):
+    root, _ = trained
+    run = lab.train_teacher(
+        _config(root, max_steps=2, trainable="lora", lora_rank=2, learning_rate=1e-2)
+    )
+    weights = load_file(run.checkpoints / "last.safetensors")
+    assert any("lora_B" in name and value.abs().sum() > 0 for name, value in weights.items())
+    row = run.predictions().iloc[0]
+    score = lab.load_model(run.path).score([root / row["name"]])
+    assert score[0] == pytest.approx(row["score"], rel=0.05, abs=0.02)
+
+
+def test_each_dataset_has_the_paper_s_milestones():
+    def milestones(dataset, **options):
+        return lab.TrainConfig.from_parameters({"dataset": dataset, "backbone": "tiny", **options})
+
+    assert milestones("koniq").lr_milestones == (5,)
+    assert milestones("koniq", lr_milestones="3,7").lr_milestones == (3, 7)
+
+
 def test_the_official_recipe_says_what_it_does(trained):
     root, _ = trained
     run = lab.train_teacher(_config(root, max_steps=2, recipe="official"))

@@ -1,0 +1,81 @@
+"""The field's protocol: train and test on several splits, report the median."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import LabError
+from ..core.files import atomic_path
+from ..core.paths import runs_dir
+from ..training.config import TrainConfig
+from ..training.teacher_run import train_teacher
+from .published import published
+
+METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
+
+
+def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
+    """Train on numbered splits, test on each; interrupted, it goes on where it stopped.
+
+    Split i is the random one of seed i, and a run ``<run_name>-split-<i>`` of its own; where
+    ``config.split`` is "official" or a file the split stays and i is the seed of the training.
+    ``runs/<run_name>-protocol.csv`` holds the table after each.
+
+    Returns:
+        A row a split: split, run, n, and the test part's metrics.
+
+    Raises:
+        LabError: fewer than one split, or what ``train_teacher`` raises.
+    """
+    if splits < 1:
+        raise LabError(f"splits must be at least 1, got {splits}.")
+    rows = []
+    for i in range(splits):
+        numbered = {"seed": i}
+        if config.split in ("auto", "random"):
+            numbered = {"split": "random", "split_seed": i}
+        name = f"{config.run_name}-split-{i}"
+        run = train_teacher(dataclasses.replace(config, run_name=name, **numbered))
+        test = run.summary()["metrics"]["test"]
+        rows.append({"split": i, "run": name, **{key: test[key] for key in ("n", *METRICS)}})
+        with atomic_path(runs_dir() / f"{config.run_name}-protocol.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+    return pd.DataFrame(rows)
+
+
+def over_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Median, mean, deviation and a 95% interval of the median, a row a metric.
+
+    The interval resamples splits 2,000 times. Test parts of random splits overlap, so it is
+    narrower than one over new photographs would be.
+    """
+    values = table[list(METRICS)].to_numpy(float)
+    picks = np.random.default_rng(seed).integers(len(values), size=(2000, len(values)))
+    low, high = np.percentile(np.median(values[picks], axis=1), (2.5, 97.5), axis=0)
+    return pd.DataFrame(
+        {
+            "median": np.median(values, axis=0),
+            "mean": values.mean(0),
+            "std": values.std(0, ddof=1) if len(values) > 1 else np.nan,
+            "low": low,
+            "high": high,
+        },
+        index=list(METRICS),
+    )
+
+
+def beside_published(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
+    """The medians of ``run_protocol`` above what was published on that dataset."""
+    middle = over_splits(table)["median"]
+    drawn = config.split in ("auto", "random")
+    kind = f"{len(table)} random splits" if drawn else f"{len(table)} seeds, split {config.split}"
+    chosen = "val" if config.select_on == "val" else "the TEST part"
+    ours = {
+        "method": f"this run: {config.run_name}",
+        "plcc": middle["plcc"],
+        "srcc": middle["srcc"],
+        "protocol": f"median of {kind}, checkpoint chosen on {chosen}",
+        "source": f"runs/{config.run_name}-protocol.csv",
+    }
+    return pd.concat([pd.DataFrame([ours]), published(config.dataset)], ignore_index=True)
