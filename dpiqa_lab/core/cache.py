@@ -66,6 +66,15 @@ class RowCache:
         stored = self._read()
         return [item for item in dict.fromkeys(ids) if item not in stored]
 
+    def held(self) -> set[str]:
+        """Ids by the files' headers alone; the bytes are checked when rows are read."""
+        found = set()
+        for path in self.folder.glob("*.safetensors"):
+            damaged = contextlib.suppress(SafetensorError, OSError, KeyError, TypeError)
+            with damaged, safe_open(path, "pt") as file:
+                found.update(json.loads(file.metadata()["ids"]))
+        return found
+
     def _write(self, ids: list[str], pending: list[Rows]) -> None:
         rows = {name: torch.cat([part[name] for part in pending]) for name in pending[0]}
         rows = {name: value.contiguous() for name, value in rows.items()}

@@ -29,6 +29,12 @@ def cache_dir() -> Path:
     return home() / "cache"
 
 
+def notebook_path(name: str) -> Path:
+    """A notebook of the lab's folder, or of the repository that the package runs from."""
+    own = home() / "notebooks" / f"{name}.ipynb"
+    return own if own.is_file() else _PACKAGE.parent / "notebooks" / f"{name}.ipynb"
+
+
 def embedded(name: str) -> Path:
     """A folder shipped with the package, as ``tiny_prior``: in the wheel, else in ``data/``."""
     inside = _PACKAGE / "data" / name

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..core.cache import RowCache, shared_rows
+from ..core.cache import RowCache, Rows, cache_table, shared_rows
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
@@ -54,6 +54,63 @@ class Features:
         )
 
 
+class FeatureStore:
+    """The cache entries of a dataset's pooled features, under one backbone, prompt set and noise.
+
+    Arguments as for ``extract_features``. No pass is ever made here.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        dataset: QualityDataset,
+        prompts: str | Sequence[str] | None = None,
+        noise_seed: int | None = None,
+        cache_dir: Path | str | None = None,
+        compute: Compute | None = None,
+    ):
+        compute = compute or choose_compute()
+        self.ids = list(dataset.table["hash"])
+        self.cache_dir = cache_dir
+        self.key = {
+            "unet": tensors_hash(backbone.unet.state_dict()),
+            "vae": backbone.vae_hash(),
+            "prompts": tensors_hash({"prompts": backbone.embed_prompts(prompts)}),
+            "image_size": dataset.image_size,
+            "noise_seed": noise_seed,
+            "precision": compute.precision,
+        }
+
+    def entry(self, timestep: int, tap: str) -> RowCache:
+        """Where the features of one tap at one timestep are kept."""
+        key = {**self.key, "timestep": timestep, "tap": tap}
+        return RowCache("features", key, self.cache_dir)
+
+    def has(self, timestep: int, tap: str) -> bool:
+        """Whether they are there for all photographs."""
+        return self.entry(timestep, tap).held().issuperset(self.ids)
+
+    def held(self) -> list[tuple[int, str]]:
+        """Every (timestep, tap) that is there for all photographs, whoever computed it."""
+        places = []
+        for entry in cache_table(self.cache_dir):
+            key = dict(entry["key"])
+            place = key.pop("timestep", None), key.pop("tap", None)
+            if entry["kind"] == "features" and key == self.key and self.has(*place):
+                places.append(place)
+        return sorted(places)
+
+    def load(self, timestep: int, tap: str) -> Rows:
+        """Pooled features by pooling. Raises LabError where they are not there for all."""
+
+        def refuse(positions=()):
+            raise LabError(f"no features of {tap!r} at timestep {timestep} yet: compute them.")
+
+        if not self.has(timestep, tap):  # else ``rows`` could wait for whoever computes them
+            refuse()
+        return self.entry(timestep, tap).rows(self.ids, refuse)
+
+
 def extract_features(
     backbone: Backbone,
     dataset: QualityDataset,
@@ -86,26 +143,15 @@ def extract_features(
     if bad := [t for t in timesteps if not 0 <= t < 1000]:
         raise LabError(f"timesteps must be between 0 and 999, got {bad}.")
     unet = backbone.unet
-    taps = taps or ["mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
+    taps = taps or default_taps(backbone)
     FeatureTaps(unet, taps)  # refuses unknown names before any work
     compute = compute or choose_compute()
     backbone.to(compute.device)
     latents = dataset_latents(backbone, dataset, compute, workers=workers, cache_dir=cache_dir)
     embeddings = backbone.embed_prompts(prompts)
-    ids = list(dataset.table["hash"])
-    key = {
-        "unet": tensors_hash(unet.state_dict()),
-        "vae": backbone.vae_hash(),
-        "prompts": tensors_hash({"prompts": embeddings}),
-        "image_size": dataset.image_size,
-        "noise_seed": noise_seed,
-        "precision": compute.precision,
-    }
-    caches = {
-        (timestep, tap): RowCache("features", {**key, "timestep": timestep, "tap": tap}, cache_dir)
-        for timestep in timesteps
-        for tap in taps
-    }
+    store = FeatureStore(backbone, dataset, prompts, noise_seed, cache_dir, compute)
+    ids = store.ids
+    caches = {(timestep, tap): store.entry(timestep, tap) for timestep in timesteps for tap in taps}
 
     @torch.no_grad()
     def features_of(wanted: list[tuple[int, str]], positions: list[int]):
@@ -120,7 +166,7 @@ def extract_features(
         steps = torch.tensor(times, device=compute.device).repeat_interleave(len(z))
         with compute.autocast(), FeatureTaps(unet, names, stop=True, copy=False) as outputs:
             backbone.denoise(stacked, steps, embeddings)
-        pooled = {name: _pooled(outputs[name].float()) for name in names}
+        pooled = {name: pool(outputs[name].float()) for name in names}
         return {
             (t, name): {k: v.unflatten(0, (len(times), -1))[i] for k, v in pooled[name].items()}
             for i, t in enumerate(times)
@@ -143,6 +189,40 @@ def extract_features(
     return Features(rows, dataset.table)
 
 
+def default_taps(backbone: Backbone) -> list[str]:
+    """The mid block and the up blocks of its U-Net."""
+    return ["mid_block", *(f"up_blocks.{i}" for i in range(len(backbone.unet.up_blocks)))]
+
+
+@torch.no_grad()
+def tap_maps(
+    backbone: Backbone,
+    images: torch.Tensor,
+    timestep: int,
+    taps: Sequence[str],
+    prompts: str | Sequence[str] | None = None,
+    noise: torch.Tensor | None = None,
+    compute: Compute | None = None,
+) -> dict[str, torch.Tensor]:
+    """What ``extract_features`` pools, of pictures that are in no dataset: one pass, nothing kept.
+
+    Args:
+        images: (b, 3, h, w) in [0,1].
+        noise: standard normal, as the latents, added as at ``timestep``; ``None`` adds none.
+
+    Returns:
+        tap to maps (b, c, h, w), or (b, positions, c) of attentions, float32 on the CPU.
+    """
+    compute = compute or choose_compute()
+    backbone.to(compute.device)
+    z = backbone.encode(images)
+    if noise is not None:
+        z = backbone.add_noise(z, noise.to(z), timestep)
+    with compute.autocast(), FeatureTaps(backbone.unet, taps, stop=True, copy=False) as outputs:
+        backbone.denoise(z, timestep, prompts)
+    return {tap: outputs[tap].float().cpu() for tap in taps}
+
+
 def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
     """Taps that lack photographs, with the timesteps that lack the same: these share passes."""
     taps: dict[int, tuple[str, ...]] = {}
@@ -152,8 +232,8 @@ def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int
     return {names: [t for t in taps if taps[t] == names] for names in set(taps.values())}
 
 
-def _pooled(maps: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Statistics over positions of maps (b, c, h, w), or of sequences (b, positions, c)."""
+def pool(maps: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Statistics over positions, by ``POOLINGS``, of maps (b, c, h, w) or (b, positions, c)."""
     if maps.ndim == 3:
         maps = maps.transpose(1, 2)[..., None]
     flat = maps.flatten(2)

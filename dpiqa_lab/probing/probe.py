@@ -1,6 +1,7 @@
 """The probe: how much of quality a linear model reads from frozen features."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,9 @@ from .. import metrics
 from ..core.errors import LabError
 from .features import Features
 from .ridge import fit_ridge
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 
 def probe(
@@ -31,26 +35,41 @@ def probe(
     Raises:
         LabError: a part is empty.
     """
-    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
-    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
-    x = np.concatenate(
-        [
-            features[t, tap, pooling].numpy()
-            for t in timesteps
-            for tap in taps
-            for pooling in poolings
-        ],
-        axis=1,
-    ).astype(np.float64)
+    table = features.table
+    test = table["split"] == "test"
+    model, x = fit_probe(features, timestep, taps, poolings)
+    kept = [name for name in ("subset", "group") if name in table]
+    scores = model.predict(x[test.to_numpy()])
+    return table.loc[test, ["name", "mos", "split", *kept]].assign(score=scores)
+
+
+def fit_probe(
+    features: Features,
+    timestep: int | Sequence[int] | None = None,
+    taps: str | Sequence[str] | None = None,
+    poolings: Sequence[str] = ("mean", "std"),
+) -> tuple["Pipeline", np.ndarray]:
+    """The fitted regression of ``probe``, and what it is fed: all photographs (n, k), float64."""
+    x = joined(features, timestep, taps, poolings)
     table = features.table
     rows = {part: (table["split"] == part).to_numpy() for part in ("train", "val", "test")}
     if empty := [part for part, chosen in rows.items() if not chosen.any()]:
         raise LabError(f"the probe needs train, val and test photographs; empty: {empty}.")
     mos = table["mos"].to_numpy(float)
-    model = fit_ridge(x[rows["train"]], mos[rows["train"]], x[rows["val"]], mos[rows["val"]])
-    test = table[rows["test"]]
-    kept = [name for name in ("subset", "group") if name in test]
-    return test[["name", "mos", "split", *kept]].assign(score=model.predict(x[rows["test"]]))
+    return fit_ridge(x[rows["train"]], mos[rows["train"]], x[rows["val"]], mos[rows["val"]]), x
+
+
+def joined(
+    features: Features,
+    timestep: int | Sequence[int] | None = None,
+    taps: str | Sequence[str] | None = None,
+    poolings: Sequence[str] = ("mean", "std"),
+) -> np.ndarray:
+    """Features side by side, (n, k) float64: by timestep, then tap, then pooling."""
+    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
+    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
+    parts = [features[t, tap, pooling] for t in timesteps for tap in taps for pooling in poolings]
+    return np.concatenate([part.numpy() for part in parts], axis=1).astype(np.float64)
 
 
 def probe_table(

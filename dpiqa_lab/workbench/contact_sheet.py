@@ -76,7 +76,7 @@ def pictures(
     for place, (source, caption) in enumerate(zip(sources, captions, strict=True)):
         x, y = (place % columns + 0.5) * across, place // columns * down
         size = {"sizex": thumb, "sizey": thumb, "xanchor": "center", "yanchor": "bottom"}
-        picture = _thumbnail(source, thumb)
+        picture = thumbnail(source, thumb)
         figure.add_layout_image(source=picture, x=x, y=y + thumb, xref="x", yref="y", **size)
         figure.add_annotation(
             text=_lines(caption), x=x, y=y + thumb, yanchor="top", showarrow=False
@@ -100,7 +100,7 @@ def pictures(
     )
 
 
-def _thumbnail(source: str | Image.Image, size: int) -> str:
+def thumbnail(source: str | Image.Image, size: int) -> str:
     """The picture as a data URI of JPEG, at most ``size`` pixels a side."""
     picture = Image.fromarray(read_image(source))
     picture.thumbnail((size, size))
