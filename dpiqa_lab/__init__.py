@@ -40,6 +40,11 @@ _HOME = {
     "published": "evaluation.published",
     "round_trip": "evaluation.reconstruction",
     "linear_round_trip": "evaluation.reconstruction",
+    "compare_predictions": "evaluation.comparison",
+    "shared_predictions": "evaluation.comparison",
+    "explore": "workbench.panels",
+    "ExploreConfig": "workbench.explore_config",
+    "Explorer": "workbench.explorer",
     "run_notebook": "workbench.runner",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}

@@ -14,6 +14,7 @@ from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.training.config import TrainConfig
 from dpiqa_lab.training.prior_config import PriorConfig
+from dpiqa_lab.workbench.explore_config import ExploreConfig
 from tests.conftest import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -67,7 +68,12 @@ def test_notebooks_are_clean_and_thin(path):
 
 
 @pytest.mark.parametrize(
-    ("notebook", "config"), [("00_pretrain_prior", PriorConfig), ("03_train", TrainConfig)]
+    ("notebook", "config"),
+    [
+        ("00_pretrain_prior", PriorConfig),
+        ("03_train", TrainConfig),
+        ("06_explore", ExploreConfig),
+    ],
 )
 def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
     notebook = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4)

@@ -82,11 +82,14 @@ def _items(kind: type, value) -> list:
         return list(value)
     if not isinstance(value, str):
         return [value]
-    items = [item.strip() for item in value.split(",") if item.strip()]
+    return [_read(kind, item.strip()) for item in value.split(",") if item.strip()]
+
+
+def _read(kind: type, text: str):
     try:
-        return [kind(item) for item in items]
+        return kind(text)
     except ValueError:
-        return items
+        return text
 
 
 def _scalar(field: dataclasses.Field, kind: type, value):

@@ -1,0 +1,148 @@
+"""What the explorer is told: a notebook's parameters, a panel's state, and a command line."""
+
+import dataclasses
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import DEVICES, PRECISIONS
+from ..core.errors import LabError, unknown
+from ..core.parameters import build, option
+from ..core.paths import notebook_path
+from ..core.runs import check_name
+from ..datasets.damages import DAMAGES
+from ..datasets.specs import get_spec
+from ..diffusion.loading import resolve_auto
+from ..diffusion.presets import find_preset
+from ..probing.features import POOLINGS
+from ..training.config import TrainConfig
+
+STATISTICS = {
+    "srcc": "SRCC of the probe",
+    "plcc": "PLCC of the probe",
+    "channel": "|SRCC| of the best channel",
+}
+ALL = "all"  # in place of a tap: all chosen ones joined
+DATASET = (
+    "dataset", "data_root", "split", "split_seed", "on_bad_image", "labels", "name_column",
+    "mos_column", "group_column", "mos_range", "lower_better", "image_size",
+)  # fmt: skip
+
+# What a change takes with it, as it has no meaning for the new value.
+_HANGING = {
+    "dataset": ("image_size", "mos_range", "lower_better", "photograph", "channel"),
+    "data_root": ("photograph",),
+    "backbone": ("revision", "prompts", "taps", "channel"),
+    "taps": ("channel",),
+    "tap": ("channel",),
+    "poolings": ("channel",),
+}
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """A view of the explorer. ``None`` means: decided by the dataset, the backbone or the data."""
+
+    dataset: str = option("demo", "demo, biq2021, koniq or folder")
+    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
+    split: str = option("auto", "auto, official, random, or a CSV file with name and split")
+    split_seed: int = option(0, "seed of a random split", low=0)
+    on_bad_image: str = option("error", "error, or skip: leave out", ("error", "skip"))
+    labels: str | None = option(None, "dataset=folder: the CSV with the scores")
+    name_column: str = option("name", "dataset=folder: column of file names")
+    mos_column: str = option("mos", "dataset=folder: column of scores")
+    group_column: str | None = option(None, "dataset=folder: column of what belongs together")
+    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
+    lower_better: bool | None = option(None, "whether a lower score is better")
+    image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
+
+    backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
+    revision: str | None = option(None, "hub revision of the backbone")
+    random_weights: bool = option(False, "the backbone's architecture with random weights")
+    prompts: str | None = option(None, "official, figure, merged, none, or a text file")
+    noise_seed: int | None = option(None, "add each timestep's noise by this seed", low=0)
+
+    timesteps: tuple[int, ...] = option((1, 50, 200), "to compute and to choose from", None, 0, 999)
+    taps: tuple[str, ...] | None = option(None, "module paths; None: mid block and up blocks")
+    timestep: int | None = option(None, "shown; None: the first", low=0, high=999)
+    tap: str = option(ALL, "shown; all: the chosen ones joined")
+    poolings: tuple[str, ...] = option(("mean", "std"), "over positions, joined", POOLINGS)
+    statistic: str = option("srcc", "of the curves", tuple(STATISTICS))
+    plot: str = option(
+        "score", "against MOS: the probe's score, or a channel", ("score", "channel")
+    )
+    channel: int | None = option(None, "shown; None: the one that goes best with MOS", low=0)
+    photograph: str | None = option(None, "name; None: the one judged most wrongly")
+
+    damage: str = option("defocus", "kind of damage", tuple(DAMAGES))
+    strength: float = option(0.5, "of the damage", low=0.0, high=1.0)
+    model: str | None = option(None, "run whose score is shown beside the probe's")
+    run_a: str | None = option(None, "run to compare")
+    run_b: str | None = option(None, "run to compare it with")
+
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    batch_size: int = option(8, "photographs a pass", low=1)
+    name: str = option("explore", "folder under runs/ for what is exported")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "ExploreConfig":
+        """A resolved config from a notebook's parameters.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        return build(cls, values).resolve()
+
+    def but(self, **changes) -> "ExploreConfig":
+        """The same with changes, checked; what hung on something changed is dropped with it.
+
+        Raises LabError as ``from_parameters``.
+        """
+        changed = {name for name in changes if changes[name] != getattr(self, name)}
+        dropped = {name for cause in changed for name in _HANGING.get(cause, ())}
+        kept = {k: v for k, v in dataclasses.asdict(self).items() if k not in dropped}
+        config = build(ExploreConfig, {**kept, **changes})
+        if "timestep" not in changes and config.timestep not in config.timesteps:
+            config = dataclasses.replace(config, timestep=None)
+        if "tap" not in changes and config.taps and config.tap not in config.taps:
+            config = dataclasses.replace(config, tap=ALL)
+        return config.resolve()
+
+    def resolve(self) -> "ExploreConfig":
+        """The same with defaults in place. Raises LabError for impossible values."""
+        spec = get_spec(self.dataset)
+        backbone = resolve_auto(self.device)[0] if self.backbone == "auto" else self.backbone
+        if not self.timesteps or not self.poolings or self.taps == ():
+            raise LabError("timesteps, taps and poolings must name at least one each.")
+        timesteps = tuple(sorted(set(self.timesteps)))
+        timestep = timesteps[0] if self.timestep is None else self.timestep
+        if timestep not in timesteps:
+            raise unknown("timestep", timestep, map(str, timesteps))
+        check_name(self.name)
+        return dataclasses.replace(
+            self,
+            backbone=backbone,
+            timesteps=timesteps,
+            timestep=timestep,
+            data_root=self.data_root and str(Path(self.data_root).expanduser().resolve()),
+            image_size=self.image_size or spec.image_size,
+            prompts=self.prompts or find_preset(backbone).prompts,
+        )
+
+    def dataset_options(self) -> dict:
+        """Arguments of ``load_dataset``, as of a training on the same photographs."""
+        return TrainConfig(**{name: getattr(self, name) for name in DATASET}).dataset_options()
+
+    def command(self) -> str:
+        """A papermill command whose notebook shows this view."""
+        words = ["papermill", str(notebook_path("06_explore")), "out.ipynb"]
+        default = ExploreConfig()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != getattr(default, field.name):
+                if isinstance(value, tuple):
+                    value = ",".join(map(str, value))
+                # Text as it is: -p would read a photograph called 007 as a number.
+                words += ["-r" if isinstance(value, str) else "-p", field.name, str(value)]
+        return shlex.join(words)

@@ -1,0 +1,308 @@
+"""The explorer without its widgets: what is chosen, and the tables that follow from the cache."""
+
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import metrics
+from ..core.cache import RowCache
+from ..core.device import choose_compute
+from ..core.errors import LabError, unknown
+from ..core.files import json_hash
+from ..core.progress import progress_bar
+from ..datasets.dataset import load_dataset
+from ..diffusion.backbone import Backbone
+from ..diffusion.loading import load_backbone
+from ..diffusion.taps import FeatureTaps
+from ..probing.channels import channel_srcc
+from ..probing.features import Features, FeatureStore, default_taps, extract_features
+from ..probing.probe import fit_probe, joined
+from .explore_config import ALL, DATASET, ExploreConfig
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+_BACKBONE = ("backbone", "revision", "random_weights")
+_STORE = (*DATASET, *_BACKBONE, "prompts", "noise_seed", "device", "precision")
+_IN_MEMORY = 16  # tables of features; those of Stable Diffusion take some 40 kB a photograph each
+
+
+class Column(NamedTuple):
+    """One feature; ``quarter`` (0 to 3, by rows) where it is the mean of one."""
+
+    tap: str
+    pooling: str
+    channel: int
+    quarter: int | None
+
+    def __str__(self) -> str:
+        part = "" if self.quarter is None else f" {self.quarter + 1}"
+        return f"{self.tap}, {self.pooling}{part} of channel {self.channel}"
+
+
+class Explorer:
+    """A dataset seen through a backbone's features, one view at a time.
+
+    Everything is read from the cache; ``compute`` alone makes U-Net passes.
+
+    Args:
+        config: resolved.
+
+    Attributes:
+        config: the view. dataset, backbone: what it opened.
+
+    Raises:
+        LabError: see ``load_dataset`` and ``load_backbone``.
+    """
+
+    def __init__(self, config: ExploreConfig):
+        self.config = None
+        self._open(config)
+
+    def choose(self, **changes) -> None:
+        """Change the view by the fields of ``ExploreConfig``; after a LabError it is as before."""
+        self._open(self.config.but(**changes))
+
+    def _open(self, config: ExploreConfig) -> None:
+        def same(names):
+            return self.config and all(getattr(config, n) == getattr(self.config, n) for n in names)
+
+        if same(_STORE):
+            self.config = _with_taps(config, self.backbone)
+            return
+        compute = choose_compute(config.device, config.precision)
+        if same(DATASET):
+            dataset = self.dataset
+        else:
+            dataset = load_dataset(config.dataset, **config.dataset_options())
+        if same(_BACKBONE):
+            backbone = self.backbone
+        else:
+            backbone = load_backbone(config.backbone, config.random_weights, config.revision)
+        config = _with_taps(config, backbone)
+        backbone.check_size(config.image_size, config.image_size)
+        store = FeatureStore(backbone, dataset, config.prompts, config.noise_seed, None, compute)
+        self.compute_on, self.dataset, self.backbone, self.store = compute, dataset, backbone, store
+        self.config = config
+        self._features, self._fits, self._values = {}, {}, {}
+
+    # What is there
+
+    def coverage(self) -> pd.DataFrame:
+        """Which of the chosen timesteps (rows) and taps (columns) are in the cache."""
+        config = self.config
+        rows = [[self.store.has(t, tap) for tap in config.taps] for t in config.timesteps]
+        return pd.DataFrame(rows, index=list(config.timesteps), columns=list(config.taps))
+
+    def ready(self) -> bool:
+        """Whether the features of the view itself are."""
+        timestep, taps = self.place()
+        return all(self.store.has(timestep, tap) for tap in taps)
+
+    def blocks(self) -> list[str]:
+        """Down, mid and up blocks of the U-Net: what to choose taps from."""
+        unet = self.backbone.unet
+        down = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
+        return [*down, *default_taps(self.backbone)]
+
+    def compute(self) -> None:
+        """Extract what the chosen timesteps and taps lack, and fit their probes.
+
+        Interrupted, also by ``progress.watched``, it keeps what is done.
+        """
+        config = self.config
+        extract_features(
+            self.backbone,
+            self.dataset,
+            config.timesteps,
+            config.taps,
+            config.prompts,
+            config.noise_seed,
+            compute=self.compute_on,
+            batch_size=config.batch_size,
+        )
+        places = [(t, tap) for t in config.timesteps for tap in (*config.taps, ALL)]
+        for place in progress_bar(places, "fitting probes"):
+            self.predictions(*place)
+
+    # The probe
+
+    def features(self, timestep: int | None = None, tap: str | None = None) -> Features:
+        """Of the view, or of another timestep and tap. LabError where they are not computed."""
+        timestep, taps = self.place(timestep, tap)
+        rows = {}
+        for name in taps:
+            place = timestep, name
+            if place not in self._features:
+                loaded = self.store.load(*place)
+                while len(self._features) >= max(_IN_MEMORY, len(taps)):
+                    self._features.pop(next(iter(self._features)))
+                self._features[place] = loaded
+            rows[place] = self._features[place]
+        return Features(rows, self.dataset.table)
+
+    def columns(self) -> np.ndarray:
+        """The view's features side by side, (n, k)."""
+        return joined(self.features(), poolings=self.config.poolings)
+
+    def column_names(self) -> list[Column]:
+        """What each of the ``columns`` is."""
+        features = self.features()
+        return [
+            Column(tap, pooling, *(divmod(i, 4) if pooling == "grid" else (i, None)))
+            for tap in features.taps
+            for pooling in self.config.poolings
+            for i in range(features[self.config.timestep, tap, pooling].shape[1])
+        ]
+
+    def predictions(self, timestep: int | None = None, tap: str | None = None) -> pd.DataFrame:
+        """The probe's scores of the test part: name, path, mos, split, score, group where known.
+
+        Kept on disk, so that a view seen before needs no fit.
+        """
+        timestep, taps = self.place(timestep, tap)
+        table = self.dataset.table
+        kept = [name for name in ("group",) if name in table]
+        test = table.loc[table["split"] == "test", ["name", "path", "mos", "split", "hash", *kept]]
+        cache = self._probe_cache(timestep, taps)
+
+        def predict(positions):
+            model, x = self.fitted(timestep, tap)
+            return {"score": torch.from_numpy(model.predict(x[test.index[positions]]))}
+
+        scores = cache.rows(list(test["hash"]), predict, batch_size=len(test))["score"]
+        return test.drop(columns="hash").assign(score=scores.numpy()).reset_index(drop=True)
+
+    def fitted(
+        self, timestep: int | None = None, tap: str | None = None
+    ) -> tuple["Pipeline", np.ndarray]:
+        """The probe's regression and all photographs' features (n, k), see ``fit_probe``."""
+        timestep, taps = self.place(timestep, tap)
+        place = timestep, tuple(taps), self.config.poolings
+        if place not in self._fits:
+            if len(self._fits) >= _IN_MEMORY:
+                self._fits.pop(next(iter(self._fits)))
+            features = self.features(timestep, tap)
+            self._fits[place] = fit_probe(features, poolings=self.config.poolings)
+        return self._fits[place]
+
+    def _probe_cache(self, timestep: int, taps: list[str]) -> RowCache:
+        table = self.dataset.table
+        labels = [list(table["hash"]), list(table["mos"]), list(table["split"])]
+        key = {
+            **self.store.key,
+            "probe": "standardised ridge",
+            "timestep": timestep,
+            "taps": taps,
+            "poolings": list(self.config.poolings),
+            "labels": json_hash(labels),
+        }
+        return RowCache("probes", key)
+
+    def overview(self) -> pd.DataFrame:
+        """The chosen statistic for each chosen timestep and tap: timestep, tap, value.
+
+        On the test part; the best channel is the best on the others. NaN where it is not computed
+        yet: this neither extracts nor fits.
+        """
+        taps = self.config.taps if self.config.statistic == "channel" else (*self.config.taps, ALL)
+        rows = [
+            {"timestep": timestep, "tap": tap, "value": self._value(timestep, tap)}
+            for tap in taps
+            for timestep in self.config.timesteps
+        ]
+        return pd.DataFrame(rows)
+
+    def _value(self, timestep: int, tap: str) -> float:
+        config = self.config
+        place = timestep, tuple(self.place(timestep, tap)[1]), config.poolings, config.statistic
+        if place not in self._values:
+            known = self._channel_value if config.statistic == "channel" else self._probe_value
+            value = known(timestep, tap)
+            if value is None:
+                return float("nan")
+            self._values[place] = value
+        return self._values[place]
+
+    def _probe_value(self, timestep: int, tap: str) -> float | None:
+        table = self.dataset.table
+        test = set(table.loc[table["split"] == "test", "hash"])
+        if not self._probe_cache(*self.place(timestep, tap)).held() >= test:
+            return None
+        scores = self.predictions(timestep, tap)
+        return getattr(metrics, self.config.statistic)(scores["score"], scores["mos"])
+
+    def _channel_value(self, timestep: int, tap: str) -> float | None:
+        if not self.store.has(timestep, tap):
+            return None
+        x = joined(self.features(timestep, tap), poolings=self.config.poolings)
+        test = (self.dataset.table["split"] == "test").to_numpy()
+        mos = self.dataset.table["mos"].to_numpy()
+        best = np.nanargmax(np.abs(channel_srcc(x[~test], mos[~test])))
+        return abs(metrics.srcc(x[test, best], mos[test]))
+
+    def measured(self) -> dict[str, float]:
+        """n, and SRCC and PLCC of the view's points with their 95% intervals."""
+        points = self.points()
+        points = points[points["split"] == "test"]
+        return metrics.summary(points["x"], points["mos"], groups=points.get("group"))
+
+    # Photographs
+
+    def channel(self) -> int:
+        """The column shown: the chosen one, or the one that goes best with MOS outside test."""
+        x = self.columns()
+        chosen = self.config.channel
+        if chosen is not None:
+            if chosen >= x.shape[1]:
+                raise LabError(f"channel {chosen}: this view has {x.shape[1]}, from 0.")
+            return chosen
+        rest = (self.dataset.table["split"] != "test").to_numpy()
+        mos = self.dataset.table["mos"].to_numpy()
+        return int(np.nanargmax(np.abs(channel_srcc(x[rest], mos[rest]))))
+
+    def points(self) -> pd.DataFrame:
+        """What the scatter shows: name, path, mos, split, x, group where known.
+
+        ``x``: the probe's score (test part), or the feature of one channel (all photographs).
+        """
+        if self.config.plot == "score":
+            return self.predictions().rename(columns={"score": "x"})
+        table = self.dataset.table
+        kept = [name for name in ("group",) if name in table]
+        return table[["name", "path", "mos", "split", *kept]].assign(
+            x=self.columns()[:, self.channel()]
+        )
+
+    def photograph(self) -> str:
+        """The name of the one shown: the chosen one, or the test one judged most wrongly."""
+        if self.config.photograph is not None:
+            self.position(self.config.photograph)
+            return self.config.photograph
+        table = self.predictions()
+        return table.loc[(table["score"] - table["mos"]).abs().idxmax(), "name"]
+
+    def position(self, name: str) -> int:
+        """Place of a photograph in the dataset. Raises LabError for a name it has not."""
+        found = np.flatnonzero(self.dataset.table["name"] == name)
+        if not len(found):
+            raise LabError(f"no photograph {name!r} in {self.dataset.manifest.spec.title}.")
+        return int(found[0])
+
+    def place(self, timestep: int | None = None, tap: str | None = None) -> tuple[int, list[str]]:
+        """Timestep and taps of the view, or as asked for; ``ALL`` is all chosen taps."""
+        tap = tap or self.config.tap
+        timestep = self.config.timestep if timestep is None else timestep
+        return timestep, list(self.config.taps) if tap == ALL else [tap]
+
+
+def _with_taps(config: ExploreConfig, backbone: Backbone) -> ExploreConfig:
+    """``config`` with taps that the backbone has, of which the one shown is one, or LabError."""
+    taps = config.taps or tuple(default_taps(backbone))
+    FeatureTaps(backbone.unet, taps)  # refuses unknown names
+    if config.tap not in (*taps, ALL):
+        raise unknown("tap", config.tap, [*taps, ALL])
+    return dataclasses.replace(config, taps=taps)

@@ -1,0 +1,165 @@
+"""Single photographs in the explorer: what is known of one, what is near it, what damage does."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from plotly.colors import get_colorscale, sample_colorscale
+
+from ..datasets.damages import damage, to_floats, to_pillow
+from ..datasets.images import read_image, to_tensor
+from ..diffusion.latents import content_noise
+from ..probing.features import Features, pool, tap_maps
+from ..probing.probe import joined
+from ..training.load_model import load_model
+from .explorer import Explorer
+
+_MAPS = 64  # remembered
+
+
+class Damaged(NamedTuple):
+    """A photograph and its damaged self, squashed: pictures and scores before and after.
+
+    ``probe``: the explorer's scores; ``model``: those of the chosen run, else ``None``.
+    ``channels``: label, before, after and shift, in standard deviations over the dataset, the
+    largest first.
+    """
+
+    pictures: tuple[Image.Image, Image.Image]
+    probe: tuple[float, float]
+    model: tuple[float, float] | None
+    channels: pd.DataFrame
+
+
+class Photographs:
+    """Looks at single photographs of an explorer's view; makes passes of one photograph."""
+
+    def __init__(self, explorer: Explorer):
+        self.explorer = explorer
+        self._maps: dict[tuple, torch.Tensor] = {}
+        self._model = None, None
+
+    def card(self, name: str) -> dict:
+        """Its row of the dataset's table, with score (None outside test), column and feature."""
+        explorer = self.explorer
+        at, column = explorer.position(name), explorer.channel()
+        scores = explorer.predictions().set_index("name")["score"]
+        return {
+            **explorer.dataset.table.iloc[at].to_dict(),
+            "score": float(scores[name]) if name in scores else None,
+            "column": str(explorer.column_names()[column]),
+            "feature": float(explorer.columns()[at, column]),
+        }
+
+    def neighbours(self, name: str, n: int = 6) -> pd.DataFrame:
+        """The ``n`` nearest in standardised features: name, path, mos, distance; nearest first.
+
+        Distance: root of the mean squared difference, so that two photographs drawn at random are
+        about 1.4 apart in any view.
+        """
+        x = self.explorer.columns()
+        z = (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)
+        here = self.explorer.position(name)
+        distance = np.sqrt(((z - z[here]) ** 2).mean(1))
+        order = [i for i in np.argsort(distance, kind="stable") if i != here][:n]
+        table = self.explorer.dataset.table.iloc[order]
+        return table[["name", "path", "mos"]].assign(distance=distance[order])
+
+    def activation(self, name: str, remembered: bool = False) -> np.ndarray | None:
+        """Activation map (h, w) of the view's tap, of joined ones the last.
+
+        Of the shown channel where one is plotted (it then decides on the tap), else the root of
+        the mean square over channels. One pass of one photograph; ``remembered``: None instead.
+        """
+        explorer = self.explorer
+        timestep, taps = explorer.place()
+        tap, channel = taps[-1], None
+        if explorer.config.plot == "channel":
+            column = explorer.column_names()[explorer.channel()]
+            tap, channel = column.tap, column.channel
+        place = explorer.store, name, timestep, tap
+        if place not in self._maps:
+            if remembered:
+                return None
+            while len(self._maps) >= _MAPS:
+                self._maps.pop(next(iter(self._maps)))
+            path = explorer.dataset.table["path"][explorer.position(name)]
+            self._maps[place] = self._pass(name, path, [tap])[tap][0]
+        maps = self._maps[place]
+        if maps.ndim == 2:  # an attention gives (positions, channels) of a square
+            maps = maps.T.unflatten(1, (int(len(maps) ** 0.5), -1))
+        shown = maps.square().mean(0).sqrt() if channel is None else maps[channel]
+        return shown.numpy()
+
+    def damaged(self, name: str, kind: str, strength: float) -> Damaged:
+        """``damages.damage`` done to a photograph as the network sees it: one pass.
+
+        At strength 0 the features are those of the cache.
+        """
+        explorer, config = self.explorer, self.explorer.config
+        at = explorer.position(name)
+        path = explorer.dataset.table["path"][at]
+        before = to_pillow(to_floats(Image.fromarray(read_image(path, config.image_size))))
+        after = to_pillow(damage(to_floats(before), kind, strength))
+        timestep, taps = explorer.place()
+        maps = self._pass(name, after, taps)
+        pooled = Features({(timestep, tap): pool(maps[tap]) for tap in taps}, pd.DataFrame([{}]))
+        model, x = explorer.fitted()
+        rows = np.stack([x[at], joined(pooled, poolings=config.poolings)[0]])
+        channels = pd.DataFrame(
+            {
+                "label": [str(column) for column in explorer.column_names()],
+                "before": rows[0],
+                "after": rows[1],
+                "shift": (rows[1] - rows[0]) / np.maximum(x.std(0), 1e-12),
+            }
+        )
+        return Damaged(
+            pictures=(before, after),
+            probe=tuple(float(score) for score in model.predict(rows)),
+            model=self._scores([before, after]) if config.model else None,
+            channels=channels.sort_values("shift", key=abs, ascending=False, ignore_index=True),
+        )
+
+    def _scores(self, pictures: list[Image.Image]) -> tuple[float, ...]:
+        run = self.explorer.config.model
+        if self._model[0] != run:
+            self._model = run, load_model(run)  # one at a time, as they are large
+        device = self.explorer.config.device
+        return tuple(float(s) for s in self._model[1].score(pictures, device=device))
+
+    def _pass(self, name: str, source: Path | Image.Image, taps: list[str]) -> dict:
+        """Maps of a picture that stands for a photograph, under that one's noise."""
+        explorer, config = self.explorer, self.explorer.config
+        images = to_tensor(read_image(source, config.image_size))[None]
+        noise = None
+        if config.noise_seed is not None:
+            side = config.image_size // explorer.backbone.downscale
+            shape = (explorer.backbone.unet.config.in_channels, side, side)
+            content = explorer.dataset.table["hash"][explorer.position(name)]
+            noise = content_noise(content, config.noise_seed, shape)[None]
+        return tap_maps(
+            explorer.backbone,
+            images,
+            config.timestep,
+            taps,
+            config.prompts,
+            noise,
+            explorer.compute_on,
+        )
+
+
+def coloured(activation: np.ndarray, photograph: Image.Image) -> Image.Image:
+    """A map (h, w) laid over its photograph, from its least value (blue) to its largest (yellow).
+
+    Positions stay squares: they are what the network has.
+    """
+    low, high = float(activation.min()), float(activation.max())
+    level = ((activation - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
+    shades = sample_colorscale(get_colorscale("Viridis"), np.linspace(0, 1, 256), colortype="tuple")
+    picture = Image.fromarray((np.array(shades) * 255).round().astype(np.uint8)[level])
+    picture = picture.resize(photograph.size, Image.Resampling.NEAREST)
+    return Image.blend(photograph.convert("L").convert("RGB"), picture, 0.65)
