@@ -34,6 +34,28 @@ def photographs(folder: Path, n: int, size: int = 64, seed: int = 0) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def demo_photographs(folder: Path, names: tuple[str, ...] | None = None) -> None:
+    """Views of the demo set's pictures under six damages each, 256x256, with ``scores.csv``."""
+    from dpiqa_lab.datasets.damages import damage, to_floats, to_pillow
+    from dpiqa_lab.datasets.demo import PICTURES, open_picture, pseudo_mos
+
+    kinds = {"none": 0, "defocus": 0.3, "motion_blur": 0.6, "noise": 0.8, "jpeg": 0.9}
+    folder.mkdir(parents=True)
+    rows = []
+    for picture in names or PICTURES:
+        whole = open_picture(picture)
+        side = min(whole.size)
+        x = (whole.width - side) // 2
+        view = to_floats(whole.crop((x, 0, x + side, side)).resize((256, 256)))
+        for kind, strength in {**kinds, "low_contrast": 0.7}.items():
+            image = view if kind == "none" else damage(view, kind, strength)
+            name = f"{Path(picture).stem}-{kind}.png"
+            to_pillow(image).save(folder / name)
+            mos = round(pseudo_mos(view, image), 4)
+            rows.append({"name": name, "mos": mos, "scene": Path(picture).stem})
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+
+
 @pytest.fixture
 def small_folder(tmp_path):
     """A folder of 30 small photographs with a CSV, as ``dataset="folder"`` takes it."""

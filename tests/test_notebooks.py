@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
+from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.runs import find_run
 from tests.conftest import BIQ, REPOSITORY
 from tests.training.test_training import QUICK
@@ -61,6 +62,25 @@ def test_03_refuses_wrong_parameters_before_any_work(tmp_path, wrong, message):
     result = _papermill(tmp_path, **wrong)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+def test_06_shows_its_view_without_widgets(small_folder, tmp_path):
+    options = {
+        "dataset": "folder", "data_root": "photos", "mos_range": "0,100", "image_size": 64,
+        "backbone": "tiny", "prompts": "none", "timesteps": "1,100", "taps": "mid_block",
+        "device": "cpu", "name": "by_06",
+    }  # fmt: skip
+    result = _papermill(tmp_path, "06_explore", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    assert kinds.count("application/vnd.plotly.v1+json") == 6
+    assert not any("widget" in kind for kind in kinds)
+    assert "papermill " in str(notebook)
+    assert {path.name for path in (runs_dir() / "by_06").iterdir()} == {
+        "view.html", "points.csv", "curves.csv", "photographs.png", "command.txt",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

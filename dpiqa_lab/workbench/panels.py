@@ -231,24 +231,32 @@ class Panel(w.VBox):
         self.worker.start()
 
     def _worked(self, action: Callable[[], None]) -> None:
-        problem, bad = None, True
-        try:
+        def act():
             with watched(self._watch):
                 action()
-        except Stopped:
-            problem, bad = "Stopped; what was done is kept.", False
-        except LabError as error:
-            problem = str(error)
-        except Exception as error:
-            problem = f"unexpected {type(error).__name__}: {error}"
+
+        said, bad = self._outcome(act)
         for control in self._controls:
             control.disabled = False
         self.stop.disabled, self.progress.layout.visibility = True, "hidden"
-        self._busy = False
         self.damage.forget()
-        self.told(self._show)
-        if problem:
-            self._say(problem, bad)
+        shown = self._outcome(self._show)  # still busy: clicks meanwhile would mix with it
+        self._busy = False
+        if said or shown[0]:
+            self._say(*((said, bad) if said else shown))
+
+    @staticmethod
+    def _outcome(action: Callable[[], None]) -> tuple[str, bool]:
+        """What to say of an action, nothing where it went well, and whether it went wrong."""
+        try:
+            action()
+        except Stopped:
+            return "Stopped; what was done is kept.", False
+        except LabError as error:
+            return str(error), True
+        except Exception as error:
+            return f"unexpected {type(error).__name__}: {error}", True
+        return "", False
 
     def _watch(self, what: str, done: int, total: int) -> None:
         if self._stop:

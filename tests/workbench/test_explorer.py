@@ -1,0 +1,427 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import dpiqa_lab as lab
+from dpiqa_lab.core.errors import LabError
+from dpiqa_lab.core.files import write_json
+from dpiqa_lab.core.paths import runs_dir
+from dpiqa_lab.core.progress import watched
+from dpiqa_lab.evaluation.comparison import compare_predictions, shared_predictions
+from dpiqa_lab.probing import features as features_module
+from dpiqa_lab.probing.channels import channel_srcc
+from dpiqa_lab.probing.probe import probe
+from dpiqa_lab.workbench import explorer_figures as figures
+from dpiqa_lab.workbench.explore_config import ExploreConfig
+from dpiqa_lab.workbench.explorer import Explorer
+from dpiqa_lab.workbench.explorer_photographs import Photographs, coloured
+from dpiqa_lab.workbench.explorer_view import View, contact_sheet
+from dpiqa_lab.workbench.panel_parts import follow
+from dpiqa_lab.workbench.panels import Panel, Stopped
+from tests.conftest import photographs
+
+QUICK = {
+    "dataset": "folder", "mos_range": "0,100", "image_size": 64, "backbone": "tiny",
+    "prompts": "none", "timesteps": "1,300", "taps": "mid_block,up_blocks.1", "device": "cpu",
+    "precision": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explored") / "photos"
+    photographs(folder, 30).to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+def _config(root, **options):
+    return ExploreConfig.from_parameters({**QUICK, "data_root": str(root), **options})
+
+
+@pytest.fixture(scope="module")
+def computed(root):
+    """An explorer whose chosen features are all there."""
+    explorer = Explorer(_config(root))
+    explorer.compute()
+    return explorer
+
+
+@pytest.fixture
+def explorer(computed, root):
+    computed.choose(**{k: getattr(_config(root), k) for k in ("timesteps", "taps", "timestep")})
+    computed.choose(tap="all", plot="score", statistic="srcc", poolings=("mean", "std"))
+    computed.choose(channel=None, photograph=None, run_a=None, run_b=None, model=None)
+    return computed
+
+
+@pytest.fixture
+def no_passes(monkeypatch):
+    """Any U-Net pass is an error."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a U-Net pass")
+
+    monkeypatch.setattr("dpiqa_lab.diffusion.backbone.Backbone.denoise", refuse)
+
+
+# What is chosen
+
+
+def test_changes_are_checked_and_take_along_what_hung_on_the_old(root):
+    config = _config(root, timestep=300, tap="mid_block", channel=3, photograph="p001.png")
+    assert config.but(timesteps="1,50").timestep == 1
+    assert config.but(timesteps="50,300").timestep == 300
+    assert config.but(taps="up_blocks.1").tap == "all"
+    assert config.but(tap="up_blocks.1").channel is None
+    assert config.but(statistic="plcc").channel == 3
+    other = config.but(dataset="demo", data_root=None)
+    assert (other.image_size, other.photograph) == (256, None)
+    with pytest.raises(LabError, match="timesteps must be between 0 and 999, got 1000"):
+        config.but(timesteps="1,1000")
+    with pytest.raises(LabError, match="timesteps must be int, got 'x'"):
+        config.but(timesteps="1,x")
+    with pytest.raises(LabError, match="unknown timestep 7"):
+        config.but(timestep=7)
+
+
+def test_the_command_gives_the_view_again_whatever_the_names(root):
+    import shlex
+
+    config = _config(root, photograph="it's 1.png", strength=0.25, timestep=300)
+    config = config.but(data_root=str(root), name="007")
+    words = shlex.split(config.command())
+    assert words[0] == "papermill"
+    assert words[1].endswith("notebooks/06_explore.ipynb")
+    given = {name: (flag, value) for flag, name, value in zip(*[iter(words[3:])] * 3, strict=True)}
+    assert given["name"] == ("-r", "007")  # -p would make it the number 7
+    # As papermill reads them.
+    values = {
+        name: value if flag == "-r" else json.loads(value) for name, (flag, value) in given.items()
+    }
+    assert ExploreConfig.from_parameters(values) == config
+
+
+# From the cache
+
+
+def test_every_choice_follows_from_the_cache(explorer, no_passes):
+    view = View(explorer)
+    assert explorer.coverage().to_numpy().all()
+    for timestep in (1, 300):
+        for tap in ("all", "mid_block", "up_blocks.1"):
+            for plot in ("score", "channel"):
+                explorer.choose(timestep=timestep, tap=tap, plot=plot)
+                view.curves()
+                assert len(view.points().data[2].x) == 6  # the test part
+    explorer.choose(statistic="channel")
+    assert not explorer.overview()["value"].isna().any()
+    explorer.choose(timesteps="1,200")
+    assert explorer.coverage().loc[200].sum() == 0
+    assert explorer.overview().query("timestep == 200")["value"].isna().all()
+    explorer.choose(timestep=200)
+    assert not explorer.ready()
+    with pytest.raises(LabError, match="no features of 'mid_block' at timestep 200 yet"):
+        view.points()
+
+
+def test_predictions_are_the_probes(explorer, monkeypatch):
+    for tap in ("all", "mid_block"):
+        explorer.choose(timestep=300, tap=tap)
+        expected = probe(explorer.features())
+        found = explorer.predictions()
+        assert list(found["name"]) == list(expected["name"])
+        assert found["score"].to_numpy() == pytest.approx(expected["score"].to_numpy())
+    value = explorer.overview().query("timestep == 300 and tap == 'mid_block'")["value"].item()
+    assert value == pytest.approx(lab.metrics.srcc(expected["score"], expected["mos"]))
+    # A probe seen before is not fitted again, by a new explorer neither.
+    monkeypatch.setattr("dpiqa_lab.workbench.explorer.fit_probe", None)
+    again = Explorer(explorer.config)
+    assert again.predictions().equals(found)
+
+
+def test_channel_srcc_is_scipys():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    x, mos = rng.normal(size=(20, 3)).round(1), rng.normal(size=20).round(1)
+    expected = [spearmanr(column, mos).statistic for column in x.T]
+    assert channel_srcc(x, mos) == pytest.approx(expected)
+    assert np.isnan(channel_srcc(np.ones((20, 1)), mos)[0])
+
+
+def test_columns_are_named_as_they_are_joined(explorer):
+    explorer.choose(poolings=("max", "grid"), tap="all", plot="channel")
+    names, x = explorer.column_names(), explorer.columns()
+    assert len(names) == x.shape[1]
+    features = explorer.features()
+    for place in (0, len(names) // 2, len(names) - 1):
+        tap, pooling, channel, quarter = names[place]
+        index = channel if quarter is None else 4 * channel + quarter
+        assert (x[:, place] == features[1, tap, pooling][:, index].numpy()).all()
+    assert str(names[-1]).startswith("up_blocks.1, grid 4 of channel")
+    best = explorer.channel()
+    rest = (explorer.dataset.table["split"] != "test").to_numpy()
+    found = np.abs(channel_srcc(x[rest], explorer.dataset.table["mos"].to_numpy()[rest]))
+    assert found[best] == found.max()
+    explorer.choose(channel=99999)
+    with pytest.raises(LabError, match="channel 99999: this view has"):
+        explorer.channel()
+
+
+def test_a_wrong_choice_leaves_the_view_as_it_was(explorer):
+    before = explorer.config
+    for wrong in ({"taps": "mid_blok"}, {"tap": "up_blocks.2"}, {"dataset": "nothing"}):
+        with pytest.raises(LabError, match="unknown"):
+            explorer.choose(**wrong)
+        assert explorer.config == before
+    with pytest.raises(LabError, match="do not fit"):
+        explorer.choose(image_size=100)
+    assert explorer.config == before
+    assert explorer.ready()
+
+
+def test_work_can_be_watched_and_stopped_and_keeps_what_is_done(root, monkeypatch):
+    explorer = Explorer(_config(root, timesteps="7", batch_size=4))
+    told = []
+
+    def watch(what, done, total):
+        told.append((what, done, total))
+        if what == "extracting features" and done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped), watched(watch):
+        explorer.compute()
+    assert told[-4:] == [("extracting features", i, 8) for i in range(4)]
+    assert len(explorer.store.entry(7, "mid_block").held()) == 12
+    assert not explorer.ready()
+    passes = []
+    original = features_module.FeatureTaps.__enter__
+    monkeypatch.setattr(
+        features_module.FeatureTaps, "__enter__", lambda self: passes.append(1) or original(self)
+    )
+    explorer.compute()
+    assert explorer.ready()
+    assert len(passes) == 5  # (30 - 12) / 4 batches
+
+
+# Photographs
+
+
+def test_the_photograph_shown_is_the_one_judged_most_wrongly(explorer):
+    table = explorer.predictions()
+    worst = table.loc[(table["score"] - table["mos"]).abs().idxmax(), "name"]
+    assert explorer.photograph() == worst
+    explorer.choose(photograph="p003.png")
+    assert explorer.photograph() == "p003.png"
+    explorer.choose(photograph="p999.png")
+    with pytest.raises(LabError, match=r"no photograph 'p999.png' in"):
+        explorer.photograph()
+
+
+def test_neighbours_are_the_nearest_by_hand(explorer):
+    x = explorer.columns()
+    z = (x - x.mean(0)) / x.std(0)
+    distances = [np.sqrt(np.mean((row - z[4]) ** 2)) for row in z]
+    order = [i for i in np.argsort(distances) if i != 4][:3]
+    found = Photographs(explorer).neighbours("p004.png", 3)
+    assert list(found["name"]) == [f"p{i:03d}.png" for i in order]
+    assert found["distance"].to_numpy() == pytest.approx([distances[i] for i in order], rel=1e-6)
+
+
+def test_an_activation_map_pools_to_the_cached_feature(explorer):
+    shown = Photographs(explorer)
+    for pooling, statistic in (("mean", np.mean), ("max", np.max), ("std", np.std)):
+        explorer.choose(poolings=(pooling,), tap="up_blocks.1", plot="channel")
+        explorer.choose(channel=5)
+        assert shown.activation("p004.png", remembered=True) is None or pooling != "mean"
+        activation = shown.activation("p004.png")
+        assert statistic(activation) == pytest.approx(explorer.columns()[4, 5], rel=1e-4, abs=1e-5)
+        assert shown.activation("p004.png", remembered=True) is not None
+
+
+def test_no_damage_gives_the_cached_features_and_score(explorer):
+    done = Photographs(explorer).damaged("p004.png", "noise", 0.0)
+    assert done.channels["after"].to_numpy() == pytest.approx(
+        done.channels["before"].to_numpy(), rel=1e-3, abs=1e-4
+    )
+    assert done.probe[0] == pytest.approx(done.probe[1], abs=1e-4)
+    test = explorer.predictions().iloc[0]
+    done = Photographs(explorer).damaged(test["name"], "noise", 0.0)
+    assert done.probe[0] == pytest.approx(test["score"])
+
+
+def test_damage_under_noise_keeps_that_photographs_noise(root):
+    explorer = Explorer(_config(root, noise_seed=3, timesteps="300"))
+    explorer.compute()
+    done = Photographs(explorer).damaged("p004.png", "noise", 0.0)
+    assert done.channels["shift"].abs().max() < 0.01
+
+
+def test_damage_moves_what_it_should(explorer):
+    done = Photographs(explorer).damaged("p000.png", "defocus", 1.0)
+    before, after = (np.asarray(picture, float) for picture in done.pictures)
+    assert after.std() < before.std() / 2
+    assert done.channels["shift"].abs().is_monotonic_decreasing
+    assert done.channels["shift"].abs().iloc[0] > 0.5
+    # MOS of these photographs is their contrast.
+    assert done.probe[1] < done.probe[0]
+
+
+def test_a_map_lies_over_its_photograph():
+    white = Image.new("RGB", (40, 20), "white")
+    picture = np.asarray(coloured(np.array([[0.0, 1.0]]), white)).astype(int)
+    assert picture.shape == (20, 40, 3)
+    assert (picture[:, :20] == picture[0, 0]).all()
+    assert (picture[:, 20:] == picture[0, 39]).all()
+    assert picture[0, 39].sum() > picture[0, 0].sum()
+
+
+# Two runs
+
+
+def _run(name, table, **config):
+    folder = runs_dir() / name
+    write_json(folder / "config.json", {"dataset": "folder", **config})
+    write_json(folder / "summary.json", {"status": "completed"})
+    table.to_csv(folder / "predictions.csv", index=False)
+
+
+def test_runs_are_compared_on_what_both_were_tested_on():
+    rng = np.random.default_rng(0)
+    mos = rng.uniform(size=80)
+    names = [f"{i}.png" for i in range(80)]
+    table = pd.DataFrame({"name": names, "mos": mos, "split": ["test"] * 70 + ["val"] * 10})
+    _run("good", table.assign(score=mos + 0.01 * rng.normal(size=80)))
+    _run("bad", table.assign(score=rng.normal(size=80))[::-1])
+    _run("other", table.assign(mos=mos / 2, score=mos))
+    _run("elsewhere", table.assign(name=[f"b{i}" for i in range(80)], score=mos))
+    shared = shared_predictions("good", "bad")
+    assert len(shared) == 70
+    found = compare_predictions(shared).set_index("metric")
+    difference = found.loc["srcc", "a"] - found.loc["srcc", "b"]
+    assert found.loc["srcc", "difference"] == pytest.approx(difference)
+    assert found.loc["srcc", "a"] > 0.99
+    assert found["differs"].all()
+    same = compare_predictions(shared_predictions("good", "good"))
+    assert (same["difference"] == 0).all()
+    assert not same["differs"].any()
+    with pytest.raises(LabError, match="other datasets or score scales"):
+        shared_predictions("good", "other")
+    with pytest.raises(LabError, match="share no test photograph"):
+        shared_predictions("good", "elsewhere")
+
+
+# Figures, files, widgets
+
+
+def test_figures_ring_what_is_shown(explorer):
+    view = View(explorer)
+    explorer.choose(timestep=300, tap="mid_block", photograph=explorer.predictions()["name"][0])
+    ring = view.curves().data[-1]
+    assert list(ring.x) == ["300"]
+    row = explorer.predictions().iloc[0]
+    ring = view.points().data[-1]
+    assert (ring.x[0], ring.y[0]) == (row["score"], row["mos"])
+
+
+def test_an_export_holds_the_view(explorer):
+    explorer.choose(name="exported", photograph="p004.png")
+    files = {path.name: path for path in View(explorer).export()}
+    assert {path.parent for path in files.values()} == {runs_dir() / "exported"}
+    page = files["view.html"].read_text()
+    assert page.count("<div id=") >= 6
+    assert page.count("cdn.plot.ly") == 0 or "plotly.js v" in page  # opens offline
+    table = pd.read_csv(files["points.csv"])
+    assert table["x"].to_numpy() == pytest.approx(explorer.points()["x"].to_numpy())
+    assert files["command.txt"].read_text() == explorer.config.command() + "\n"
+    assert Image.open(files["photographs.png"]).width > 600
+
+
+def test_a_contact_sheet_has_room_for_all():
+    sheet = contact_sheet([Image.new("RGB", (300, 100), "red")] * 5, ["a\nb"] * 5, columns=4)
+    pixels = np.asarray(sheet)
+    assert (pixels == (255, 0, 0)).all(-1).sum() == 5 * 192 * 64
+
+
+def test_a_widget_follows_a_figure():
+    import plotly.graph_objects as go
+
+    first = figures.points(None, "x", None)
+    widget = go.FigureWidget(first)
+    table = pd.DataFrame({"name": ["a"], "mos": [0.5], "split": ["test"], "x": [0.25]})
+    follow(widget, figures.points(table, "other", "a"))
+    assert list(widget.data[2].x) == [0.25]
+    assert widget.layout.xaxis.title.text == "other"
+    assert not widget.layout.annotations
+    follow(widget, first)
+    assert len(widget.layout.annotations) == 1
+
+
+@pytest.fixture
+def panel(explorer):
+    return Panel(View(explorer))
+
+
+def test_the_panel_follows_choices_and_says_what_is_wrong(panel, explorer):
+    before = list(panel.photographs.points.data[2].x)
+    panel.timestep.value = 300
+    assert explorer.config.timestep == 300
+    assert list(panel.photographs.points.data[2].x) != before
+    panel.channel.value = "many"
+    assert "lab-bad" in panel.message.value
+    assert "channel must be int, got" in panel.message.value
+    panel.plot.value = "channel"
+    panel.channel.value = "2"
+    assert explorer.config.channel == 2
+    assert "in the cache" in panel.message.value
+    panel.timesteps.value = "1, 200, oops"
+    assert "oops" in panel.message.value
+    assert panel.timesteps.value == "1, 300"  # as it is
+
+
+def test_the_panel_computes_beside_the_notebook_and_stops(panel, explorer):
+    panel.timesteps.value = "11"
+    assert "0 of 2" in panel.message.value
+    assert panel.photographs.points.layout.annotations[0].text.startswith("not computed yet")
+    panel.work("computing", lambda: panel._ask_stop() or explorer.compute())
+    assert panel.timestep.disabled
+    panel.worker.join(60)
+    assert "Stopped" in panel.message.value
+    assert not panel.timestep.disabled
+    assert panel.stop.disabled
+    panel.compute.click()
+    panel.worker.join(60)
+    assert "2 of 2" in panel.message.value
+    assert len(panel.photographs.points.data[2].x) == 6
+
+
+def test_the_panel_opens_another_dataset_or_says_why_not(panel, explorer, root):
+    panel.data_root.value = str(root / "nowhere")
+    panel.opener.click()
+    panel.worker.join(60)
+    assert "no folder" in panel.message.value
+    assert panel.data_root.value == str(root)
+
+
+def test_a_click_shows_the_photograph_and_damage_its_fall(panel):
+    panel.photographs._photograph("p000.png")
+    assert "p000.png" in panel.photographs.card.value
+    assert "activation map" in panel.photographs.card.value
+    assert panel.photographs.near.value.count("<img") == 6
+    panel.tabs.selected_index = 1
+    assert list(panel.damage.scores.data[0].x) == [0, 0.5]
+    panel.damage.strength.value = 1.0
+    assert list(panel.damage.scores.data[0].x) == [0, 0.5, 1]
+    assert "-p strength 1.0" in panel.files.command.value
+    panel.damage.damage.value = "jpeg"
+    assert list(panel.damage.scores.data[0].x) == [0, 1]
+
+
+def test_explore_gives_widgets_only_where_somebody_watches(root, monkeypatch):
+    monkeypatch.setattr("dpiqa_lab.workbench.panels.interactive", lambda: True)
+    assert isinstance(lab.explore(_config(root)), Panel)
+    monkeypatch.setattr("dpiqa_lab.workbench.panels.interactive", lambda: False)
+    assert isinstance(lab.explore(_config(root)), View)
