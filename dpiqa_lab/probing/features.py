@@ -72,6 +72,7 @@ class FeatureStore:
         compute = compute or choose_compute()
         self.ids = list(dataset.table["hash"])
         self.cache_dir = cache_dir
+        self._seen: set[tuple[int, str]] = set()
         self.key = {
             "unet": tensors_hash(backbone.unet.state_dict()),
             "vae": backbone.vae_hash(),
@@ -87,8 +88,10 @@ class FeatureStore:
         return RowCache("features", key, self.cache_dir)
 
     def has(self, timestep: int, tap: str) -> bool:
-        """Whether they are there for all photographs."""
-        return self.entry(timestep, tap).held().issuperset(self.ids)
+        """Whether they are there for all photographs; what was there once is taken to stay."""
+        if (timestep, tap) not in self._seen and self.entry(timestep, tap).held() >= set(self.ids):
+            self._seen.add((timestep, tap))
+        return (timestep, tap) in self._seen
 
     def held(self) -> list[tuple[int, str]]:
         """Every (timestep, tap) that is there for all photographs, whoever computed it."""

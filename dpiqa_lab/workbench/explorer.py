@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BACKBONE = ("backbone", "revision", "random_weights")
 _STORE = (*DATASET, *_BACKBONE, "prompts", "noise_seed", "device", "precision")
-_IN_MEMORY = 16  # tables of features; those of Stable Diffusion take some 40 kB a photograph each
+_MEMORY = 1_000_000_000  # bytes of features kept; Stable Diffusion's: 40 kB a tap and photograph
 
 
 class Column(NamedTuple):
@@ -87,7 +87,8 @@ class Explorer:
         store = FeatureStore(backbone, dataset, config.prompts, config.noise_seed, None, compute)
         self.compute_on, self.dataset, self.backbone, self.store = compute, dataset, backbone, store
         self.config = config
-        self._features, self._fits, self._values = {}, {}, {}
+        self._features, self._fits, self._values, self._best_columns = {}, {}, {}, {}
+        self._columns = None, None  # the last ones asked for
 
     # What is there
 
@@ -137,16 +138,28 @@ class Explorer:
         for name in taps:
             place = timestep, name
             if place not in self._features:
-                loaded = self.store.load(*place)
-                while len(self._features) >= max(_IN_MEMORY, len(taps)):
-                    self._features.pop(next(iter(self._features)))
-                self._features[place] = loaded
+                self._features[place] = self.store.load(*place)
             rows[place] = self._features[place]
+        for place in [place for place in self._features if place not in rows]:  # oldest first
+            if self._bytes() <= _MEMORY:
+                break
+            del self._features[place]
         return Features(rows, self.dataset.table)
 
-    def columns(self) -> np.ndarray:
-        """The view's features side by side, (n, k)."""
-        return joined(self.features(), poolings=self.config.poolings)
+    def _bytes(self) -> int:
+        return sum(part.nbytes for rows in self._features.values() for part in rows.values())
+
+    def columns(self, timestep: int | None = None, tap: str | None = None) -> np.ndarray:
+        """Features side by side, (n, k) float64: what the probe is fed."""
+        place = self._joined_place(timestep, tap)
+        if self._columns[0] != place:
+            features = self.features(timestep, tap)
+            self._columns = place, joined(features, poolings=self.config.poolings)
+        return self._columns[1]
+
+    def _joined_place(self, timestep: int | None, tap: str | None) -> tuple:
+        timestep, taps = self.place(timestep, tap)
+        return timestep, tuple(taps), self.config.poolings
 
     def column_names(self) -> list[Column]:
         """What each of the ``columns`` is."""
@@ -170,23 +183,19 @@ class Explorer:
         cache = self._probe_cache(timestep, taps)
 
         def predict(positions):
-            model, x = self.fitted(timestep, tap)
-            return {"score": torch.from_numpy(model.predict(x[test.index[positions]]))}
+            x = self.columns(timestep, tap)[test.index[positions]]
+            return {"score": torch.from_numpy(self.fitted(timestep, tap).predict(x))}
 
         scores = cache.rows(list(test["hash"]), predict, batch_size=len(test))["score"]
         return test.drop(columns="hash").assign(score=scores.numpy()).reset_index(drop=True)
 
-    def fitted(
-        self, timestep: int | None = None, tap: str | None = None
-    ) -> tuple["Pipeline", np.ndarray]:
-        """The probe's regression and all photographs' features (n, k), see ``fit_probe``."""
-        timestep, taps = self.place(timestep, tap)
-        place = timestep, tuple(taps), self.config.poolings
+    def fitted(self, timestep: int | None = None, tap: str | None = None) -> "Pipeline":
+        """The probe's regression, see ``fit_probe``."""
+        place = self._joined_place(timestep, tap)
         if place not in self._fits:
-            if len(self._fits) >= _IN_MEMORY:
-                self._fits.pop(next(iter(self._fits)))
             features = self.features(timestep, tap)
-            self._fits[place] = fit_probe(features, poolings=self.config.poolings)
+            model, x = fit_probe(features, poolings=self.config.poolings)
+            self._fits[place], self._columns = model, (place, x)
         return self._fits[place]
 
     def _probe_cache(self, timestep: int, taps: list[str]) -> RowCache:
@@ -217,10 +226,10 @@ class Explorer:
         return pd.DataFrame(rows)
 
     def _value(self, timestep: int, tap: str) -> float:
-        config = self.config
-        place = timestep, tuple(self.place(timestep, tap)[1]), config.poolings, config.statistic
+        statistic = self.config.statistic
+        place = *self._joined_place(timestep, tap), statistic
         if place not in self._values:
-            known = self._channel_value if config.statistic == "channel" else self._probe_value
+            known = self._channel_value if statistic == "channel" else self._probe_value
             value = known(timestep, tap)
             if value is None:
                 return float("nan")
@@ -238,31 +247,38 @@ class Explorer:
     def _channel_value(self, timestep: int, tap: str) -> float | None:
         if not self.store.has(timestep, tap):
             return None
-        x = joined(self.features(timestep, tap), poolings=self.config.poolings)
         test = (self.dataset.table["split"] == "test").to_numpy()
-        mos = self.dataset.table["mos"].to_numpy()
-        best = np.nanargmax(np.abs(channel_srcc(x[~test], mos[~test])))
-        return abs(metrics.srcc(x[test, best], mos[test]))
+        best = self.columns(timestep, tap)[test, self._best(timestep, tap)]
+        return abs(metrics.srcc(best, self.dataset.table["mos"][test]))
 
-    def measured(self) -> dict[str, float]:
-        """n, and SRCC and PLCC of the view's points with their 95% intervals."""
+    def _best(self, timestep: int | None = None, tap: str | None = None) -> int:
+        """The column that goes best with MOS outside the test part."""
+        place = self._joined_place(timestep, tap)
+        if place not in self._best_columns:
+            rest = (self.dataset.table["split"] != "test").to_numpy()
+            found = channel_srcc(self.columns(timestep, tap)[rest], self.dataset.table["mos"][rest])
+            self._best_columns[place] = int(np.nanargmax(np.abs(found)))
+        return self._best_columns[place]
+
+    def measured(self) -> dict:
+        """n, srcc and plcc of the view's test points; 95% intervals as srcc_ci and plcc_ci."""
         points = self.points()
         points = points[points["split"] == "test"]
-        return metrics.summary(points["x"], points["mos"], groups=points.get("group"))
+        x, mos = points["x"], points["mos"]
+        found = {"n": len(points), "srcc": metrics.srcc(x, mos), "plcc": metrics.plcc(x, mos)}
+        intervals = metrics.bootstrap(x, mos, groups=points.get("group"))
+        return found | {f"{name}_ci": interval for name, interval in intervals.items()}
 
     # Photographs
 
     def channel(self) -> int:
         """The column shown: the chosen one, or the one that goes best with MOS outside test."""
-        x = self.columns()
         chosen = self.config.channel
-        if chosen is not None:
-            if chosen >= x.shape[1]:
-                raise LabError(f"channel {chosen}: this view has {x.shape[1]}, from 0.")
-            return chosen
-        rest = (self.dataset.table["split"] != "test").to_numpy()
-        mos = self.dataset.table["mos"].to_numpy()
-        return int(np.nanargmax(np.abs(channel_srcc(x[rest], mos[rest]))))
+        if chosen is None:
+            return self._best()
+        if chosen >= (count := self.columns().shape[1]):
+            raise LabError(f"channel {chosen}: this view has {count}, from 0.")
+        return chosen
 
     def points(self) -> pd.DataFrame:
         """What the scatter shows: name, path, mos, split, x, group where known.

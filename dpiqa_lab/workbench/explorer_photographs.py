@@ -107,7 +107,7 @@ class Photographs:
         timestep, taps = explorer.place()
         maps = self._pass(name, after, taps)
         pooled = Features({(timestep, tap): pool(maps[tap]) for tap in taps}, pd.DataFrame([{}]))
-        model, x = explorer.fitted()
+        x = explorer.columns()
         rows = np.stack([x[at], joined(pooled, poolings=config.poolings)[0]])
         channels = pd.DataFrame(
             {
@@ -119,7 +119,7 @@ class Photographs:
         )
         return Damaged(
             pictures=(before, after),
-            probe=tuple(float(score) for score in model.predict(rows)),
+            probe=tuple(float(score) for score in explorer.fitted().predict(rows)),
             model=self._scores([before, after]) if config.model else None,
             channels=channels.sort_values("shift", key=abs, ascending=False, ignore_index=True),
         )

@@ -1,5 +1,6 @@
 """The explorer's widgets: they call the view and show what it gives. No science here."""
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -28,11 +29,14 @@ class Stopped(Exception):  # noqa: N818 - no error
     """The stop button was pressed."""
 
 
-def explore(config: ExploreConfig | None = None, **parameters) -> "Panel | View":
+def explore(
+    config: ExploreConfig | None = None, widgets: bool | None = None, **parameters
+) -> "Panel | View":
     """The explorer as widgets; where nobody watches, as by papermill, its view as still figures.
 
     Args:
         config: resolved; or its fields by name, as ``explore(dataset="demo", timesteps="1,50")``.
+        widgets: True or False in place of a look at who watches.
 
     Returns:
         To be named last in a cell. Only the still view computes features that are missing.
@@ -41,10 +45,17 @@ def explore(config: ExploreConfig | None = None, **parameters) -> "Panel | View"
         LabError: impossible parameters, no such dataset or backbone.
     """
     view = View(Explorer(config or ExploreConfig.from_parameters(parameters)))
-    if interactive():
+    if interactive() if widgets is None else widgets:
+        _allow_widgets_in_colab()
         return Panel(view)
     view.explorer.compute()
     return view
+
+
+def _allow_widgets_in_colab() -> None:
+    """Colab shows other widgets than its own only where it is told to."""
+    if "google.colab" in sys.modules:
+        sys.modules["google.colab"].output.enable_custom_widget_manager()
 
 
 class Panel(w.VBox):
