@@ -33,7 +33,7 @@ def curves(overview: pd.DataFrame, statistic: str, timestep: int, tap: str) -> g
         figure.add_trace(
             go.Scatter(
                 x=[str(t) for t in rows["timestep"]],
-                y=rows["value"],
+                y=_numbers(rows["value"]),
                 name="all joined" if name == ALL else name,
                 customdata=[[t, name] for t in rows["timestep"]],
                 mode="lines+markers",
@@ -94,7 +94,7 @@ def damage_scores(tried: pd.DataFrame, kind: str) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=tried["strength"],
-                y=y,
+                y=_numbers(y),
                 name=name,
                 mode="lines+markers",
                 line={"color": colour, "width": 2.5},
@@ -165,8 +165,13 @@ def against(shared: pd.DataFrame | None, run_a: str, run_b: str, chosen: str | N
     return _laid_out(figure, title, f"score of {escaped(run_a)}", f"score of {escaped(run_b)}", 420)
 
 
+def _numbers(values) -> list[float | None]:
+    """NaN as None: what goes to a browser is JSON, which has none."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
 def _chosen(x, y) -> go.Scatter:
-    ring = go.Scatter(x=list(x), y=list(y), mode="markers", marker=_CHOSEN)
+    ring = go.Scatter(x=list(x), y=_numbers(y), mode="markers", marker=_CHOSEN)
     return ring.update(showlegend=False, hoverinfo="skip")
 
 

@@ -220,8 +220,8 @@ class Panel(w.VBox):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 action()
-            if caught:
-                self._say(str(caught[-1].message))
+            if told := [one.message for one in caught if one.category is UserWarning]:
+                self._say(str(told[-1]))
         except LabError as error:
             self._fill()  # the controls go back to what is shown
             self._say(str(error), bad=True)
