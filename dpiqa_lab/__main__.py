@@ -70,6 +70,19 @@ def protocol(arguments: argparse.Namespace) -> None:
         print(f"\n{part.to_string(float_format='{:.3f}'.format)}")
 
 
+def sweep(arguments: argparse.Namespace) -> None:
+    """Run a notebook over a grid of parameters; what is finished is not run again."""
+    from .workbench.sweep import run_sweep
+
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    grid = {name: [_literal(v) for v in values.split(",")] for name, values in arguments.grid}
+    table = run_sweep(arguments.notebook, grid, given, arguments.name)
+    print(f"\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+    failed = int((table["status"] != "completed").sum())
+    if failed:
+        raise LabError(f"{failed} of {len(table)} runs failed; the same command tries these again.")
+
+
 def _literal(text: str):
     """A number, True, False or None as itself; anything else is text."""
     try:
@@ -83,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     subs = {}
-    for command in (demo, runs, score, protocol):
+    for command in (demo, runs, score, protocol, sweep):
         subs[command] = commands.add_parser(command.__name__, help=command.__doc__)
         subs[command].set_defaults(call=command)
     subs[score].add_argument("photographs", nargs="+", type=Path)
@@ -95,6 +108,16 @@ def main(argv: list[str] | None = None) -> int:
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="any parameter of notebook 03, as -p backbone sd15",
     )  # fmt: skip
+    subs[sweep].add_argument("notebook", type=Path)
+    subs[sweep].add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter that all runs share, as -p dataset koniq",
+    )  # fmt: skip
+    subs[sweep].add_argument(
+        "-g", "--grid", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2,…"),
+        help="a parameter and its values, as -g timestep 1,10,100",
+    )  # fmt: skip
+    subs[sweep].add_argument("--name", help="of the sweep's folder (default: made up)")
     arguments = parser.parse_args(argv)
     try:
         arguments.call(arguments)
