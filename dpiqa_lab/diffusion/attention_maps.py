@@ -15,15 +15,17 @@ from ..core.errors import LabError
 from .attention import split_heads
 from .backbone import Backbone
 from .prompts import FACTORS, factor_members, prompt_texts
+from .taps import block_taps
 
 _MAPS = ".processor.maps"
 
 
 def map_taps(unet: nn.Module) -> list[str]:
-    """Paths of every cross-attention's maps, in the order of the modules; see AttentionMaps."""
+    """Paths of every cross-attention's maps, in the order they run; see AttentionMaps."""
     return [
-        f"{name}{_MAPS}"
-        for name, module in unet.named_modules()
+        f"{block}.{name}{_MAPS}"
+        for block in block_taps(unet)
+        for name, module in unet.get_submodule(block).named_modules()
         if isinstance(module, Attention) and module.is_cross_attention
     ]
 
