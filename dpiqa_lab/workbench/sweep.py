@@ -69,28 +69,27 @@ def run_sweep(
                 print(f"{said}: completed, skipped")
                 continue
             print(said, flush=True)
-            _run(
-                notebook, record, asked, f"{name}-{record.stem}" if "run_name" in offered else None
-            )
+            run_name = f"{name}-{record.stem}" if "run_name" in offered else None
+            _run(notebook, record, asked, run_name)
             _write(folder, combinations)
         return _write(folder, combinations)
 
 
 def _run(notebook: Path, record: Path, asked: dict, run_name: str | None) -> None:
-    given = asked if run_name is None else {**asked, "run_name": run_name}
-    result = {"parameters": _plain(asked), "run": run_name, "error": None}
+    given = _plain(asked)  # papermill writes lists into a notebook, but no tuples
+    result = {"parameters": given, "run": run_name, "error": None}
+    if run_name is not None:
+        given = {**given, "run_name": run_name}
     start = time.monotonic()
     try:
         run_notebook(notebook, record.with_suffix(".ipynb"), **given)
         result["status"] = "completed"
     except Exception as error:  # any failure of one notebook leaves the others their turn
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        # Papermill puts the traceback first and what went wrong last.
-        result |= {
-            "status": "failed",
-            "error": (lines[0] if isinstance(error, LabError) else lines[-1])[:500],
-        }
-        print(f"failed: {result['error']}", flush=True)
+        text = str(error).strip() or type(error).__name__
+        if not isinstance(error, LabError):
+            text = text.splitlines()[-1]  # papermill puts the traceback first
+        result |= {"status": "failed", "error": text[:500]}
+        print(f"failed: {text[:500]}", flush=True)
     write_json(record, {**result, "seconds": round(time.monotonic() - start, 1)})
 
 
