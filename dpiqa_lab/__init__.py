@@ -34,6 +34,7 @@ _HOME = {
     "train_prior": "training.prior_run",
     "load_model": "training.load_model",
     "ridge_on_statistics": "evaluation.baselines",
+    "svr_on_naturalness": "evaluation.baselines",
     "run_protocol": "evaluation.protocol",
     "over_splits": "evaluation.protocol",
     "beside_published": "evaluation.protocol",
