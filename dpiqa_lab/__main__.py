@@ -55,15 +55,37 @@ def score(arguments: argparse.Namespace) -> None:
         print(f"{value:.4f}\t{path}")
 
 
+def convert(arguments: argparse.Namespace) -> None:
+    """Write a checkpoint of DP-IQA's authors as a folder of safetensors that this lab opens."""
+    from .training.converted import convert
+
+    run = convert(arguments.checkpoint, arguments.folder, arguments.prompts)
+    size = sum(path.stat().st_size for path in run.checkpoints.iterdir()) / 1e9
+    print(
+        f"{run.config['kind']} in {run.path}, {size:.2f} GB. Its weights stay under their authors' "
+        f"terms.\nScore by: python -m dpiqa_lab score --model {run.path} <photographs>"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input ends with its message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (demo, runs, score):
-        sub = commands.add_parser(command.__name__, help=command.__doc__)
-        sub.set_defaults(call=command)
+    parsers = {}
+    for command in (demo, runs, score, convert):
+        parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
+        parsers[command].set_defaults(call=command)
+    sub = parsers[score]
     sub.add_argument("photographs", nargs="+", type=Path)
     sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
+    sub = parsers[convert]
+    sub.add_argument("checkpoint", type=Path, help="the authors' .pth, of a teacher or a student")
+    sub.add_argument("folder", type=Path, help="folder to write, absent or empty")
+    sub.add_argument(
+        "--prompts",
+        type=Path,
+        help="a teacher's prompt embeddings (.pth); without it CLIP's text encoder is fetched",
+    )
     arguments = parser.parse_args(argv)
     try:
         arguments.call(arguments)
