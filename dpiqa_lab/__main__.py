@@ -56,6 +56,18 @@ def score(arguments: argparse.Namespace) -> None:
         print(f"{value:.4f}\t{path}")
 
 
+def convert(arguments: argparse.Namespace) -> None:
+    """Write a checkpoint of DP-IQA's authors as a folder of safetensors that this lab opens."""
+    from .training.converted import convert
+
+    run = convert(arguments.checkpoint, arguments.folder, arguments.prompts)
+    size = sum(path.stat().st_size for path in run.checkpoints.iterdir()) / 1e9
+    print(
+        f"{run.config['kind']} in {run.path}, {size:.2f} GB. Its weights stay under their authors' "
+        f"terms.\nScore by: python -m dpiqa_lab score --model {run.path} <photographs>"
+    )
+
+
 def protocol(arguments: argparse.Namespace) -> None:
     """Train and test on numbered splits; print medians beside published results."""
     from .evaluation.protocol import beside_published, over_splits, run_protocol
@@ -82,16 +94,26 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input ends with its message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    subs = {}
-    for command in (demo, runs, score, protocol):
-        subs[command] = commands.add_parser(command.__name__, help=command.__doc__)
-        subs[command].set_defaults(call=command)
-    subs[score].add_argument("photographs", nargs="+", type=Path)
-    subs[score].add_argument("--model", default="demo", help="name or folder of a run")
-    subs[protocol].add_argument("dataset", help="koniq, clive, …")
-    subs[protocol].add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
-    subs[protocol].add_argument("--splits", type=int, default=10, help="how many (default: 10)")
-    subs[protocol].add_argument(
+    parsers = {}
+    for command in (demo, runs, score, convert, protocol):
+        parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
+        parsers[command].set_defaults(call=command)
+    sub = parsers[score]
+    sub.add_argument("photographs", nargs="+", type=Path)
+    sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
+    sub = parsers[convert]
+    sub.add_argument("checkpoint", type=Path, help="the authors' .pth, of a teacher or a student")
+    sub.add_argument("folder", type=Path, help="folder to write, absent or empty")
+    sub.add_argument(
+        "--prompts",
+        type=Path,
+        help="a teacher's prompt embeddings (.pth); without it CLIP's text encoder is fetched",
+    )
+    sub = parsers[protocol]
+    sub.add_argument("dataset", help="koniq, clive, …")
+    sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
+    sub.add_argument("--splits", type=int, default=10, help="how many (default: 10)")
+    sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="any parameter of notebook 03, as -p backbone sd15",
     )  # fmt: skip

@@ -23,7 +23,7 @@ from ..diffusion.taps import FeatureTaps
 from ..models.calibrate import standardise_layers, start_at_ridge
 from ..models.teacher import Teacher
 from .batches import StepBatches
-from .checkpoints import drop_checkpoints, load_weights, save_weights
+from .checkpoints import drop_checkpoints, find_weights, load_weights, save_weights
 from .config import TrainConfig
 from .loop import Schedule, Task, fit
 from .losses import score_loss
@@ -100,9 +100,7 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     Raises:
         LabError: the run has no such weights yet.
     """
-    path = run.checkpoints / f"{weights}.safetensors"
-    if not path.is_file():
-        raise LabError(f"run {run.name} has no {weights} weights yet: {path} is missing.")
+    path = find_weights(run, weights)
     teacher = build_teacher(run.config)
     teacher.load_trainable_state(load_weights(path))
     return teacher.eval()
