@@ -35,6 +35,12 @@ class Finding:
         return f"{self.what}{advice}" + (f":\n{listing(self.names)}" if self.names else "")
 
 
+def as_frame(findings: Iterable[Finding]) -> pd.DataFrame:
+    """A row a finding: severity, what, names (a tuple, all of them), advice."""
+    rows = [(f.severity, f.what, f.names, f.advice) for f in findings]
+    return pd.DataFrame(rows, columns=["severity", "what", "names", "advice"])
+
+
 def check_labels(
     table: pd.DataFrame, spec: DatasetSpec, mos_range: tuple[float, float]
 ) -> list[Finding]:

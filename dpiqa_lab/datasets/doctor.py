@@ -6,7 +6,7 @@ and photographs are read, is the same code.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from ..core.errors import LabError
 from .checks import (
     SEVERITIES,
     Finding,
+    as_frame,
     check_copies,
     check_count,
     check_labels,
@@ -52,13 +53,6 @@ class Examination:
         """Whether there is no error."""
         return all(finding.severity != "error" for finding in self.findings)
 
-    def frame(self) -> pd.DataFrame:
-        """A row a finding: severity, what, names (a tuple, all of them), advice."""
-        return pd.DataFrame(
-            [(f.severity, f.what, f.names, f.advice) for f in self.findings],
-            columns=["severity", "what", "names", "advice"],
-        )
-
     def __str__(self) -> str:
         lines = [f"{self.spec.title} in {self.root}"]
         lines += [f"{finding.severity:8}{finding}" for finding in self.findings]
@@ -69,9 +63,10 @@ def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.Da
     """What is wrong with a dataset, see ``examine``.
 
     Returns:
-        A row a finding: severity ("error", "warning" or "info"), what, names, advice.
+        A row a finding, errors first: severity ("error", "warning" or "info"), what, names (a
+        tuple, all of them), advice.
     """
-    return examine(name, root, **options).frame()
+    return as_frame(examine(name, root, **options).findings)
 
 
 def examine(
@@ -88,7 +83,7 @@ def examine(
         name, root, split, split_seed, mos_range, columns: as for ``manifests.load_manifest``.
 
     Raises:
-        LabError: an unknown dataset or option; what is wrong with the data is returned instead.
+        LabError: an unknown dataset or an impossible scale; all else is returned as findings.
     """
     spec = get_spec(name)
     mos_range = check_scale(mos_range or spec.mos_range)
@@ -102,19 +97,17 @@ def examine(
         table = read_labels(spec, root, columns)
     except LabError as error:
         found.append(_told(error, "the labels cannot be read"))
-        found += _misplaced_labels(spec, root)
+        misplaced = _misplaced_labels(spec, root)
+        found += misplaced
+        if not misplaced:
+            table = _pictures(root)
     else:
         found += check_labels(table, spec, mos_range)
         table = table[table["name"].notna()].drop_duplicates("name").reset_index(drop=True)
         found += check_count(len(table), spec, columns)
-    labelled = len(table) > 0
-    if labelled:
         table, unlabelled = locate(table, root)
         found += _check_places(table, unlabelled, root)
-    elif not _misplaced_labels(spec, root):
-        paths = [path for path in walk(root) if path.suffix.lower() in SUFFIXES]
-        names = [path.relative_to(root).as_posix() for path in paths]
-        table = pd.DataFrame({"name": names, "path": paths})
+    labelled = "mos_raw" in table
     if not len(table):
         return _examination(spec, root, found, table)
     table = table.join(take_inventory(table["path"], root))
@@ -155,6 +148,13 @@ def _examination(
 def _told(error: LabError, what: str) -> Finding:
     first, *rest = str(error).splitlines()
     return Finding("error", f"{what}: {first}", tuple(line.strip() for line in rest))
+
+
+def _pictures(root: Path) -> pd.DataFrame:
+    """Name and path of every picture under ``root``, labelled or not."""
+    paths = [path for path in walk(root) if path.suffix.lower() in SUFFIXES]
+    names = [path.relative_to(root).as_posix() for path in paths]
+    return pd.DataFrame({"name": names, "path": paths})
 
 
 def _check_headers(spec: DatasetSpec, root: Path) -> list[Finding]:
@@ -211,10 +211,12 @@ def _check_places(table: pd.DataFrame, unlabelled: list[str], root: Path) -> lis
     if unlabelled:
         what = f"{len(unlabelled)} photographs have no label; they are not used"
         found.append(Finding("info", what, tuple(unlabelled)))
-    missing = {name.lower() for name, path in _pairs(table) if not path.is_file()}
-    if missing:
-        found += _misplaced_photographs(missing, root)
-    return found
+    missing = {
+        name.lower()
+        for name, path in zip(table["name"], table["path"], strict=True)
+        if not path.is_file()
+    }
+    return found + (_misplaced_photographs(missing, root) if missing else [])
 
 
 def _misplaced_photographs(missing: set[str], root: Path) -> list[Finding]:
@@ -239,22 +241,16 @@ def _misplaced_photographs(missing: set[str], root: Path) -> list[Finding]:
 def _check_photographs(table: pd.DataFrame, root: Path) -> list[Finding]:
     """Missing and unreadable files, and what the rest takes on the disk."""
     found = []
-    there = [path.is_file() for path in table["path"]]
-    missing = [name for name, here in zip(table["name"], there, strict=True) if not here]
-    if missing:
-        what = f"{len(missing)} of {len(table)} photographs are missing"
-        found.append(Finding("error", what, tuple(missing), "fetch them again"))
-    unreadable = [
-        error for error, here in zip(table["error"], there, strict=True) if here and error
-    ]
-    if unreadable:
-        names = tuple(error.replace(f"{root}{os.sep}", "") for error in unreadable)
-        what = f"{len(unreadable)} of {len(table)} photographs cannot be read"
+    there = table["path"].map(Path.is_file).astype(bool)
+    n = len(table)
+    if not there.all():
+        what = f"{n - there.sum()} of {n} photographs are missing"
+        found.append(Finding("error", what, tuple(table["name"][~there]), "fetch them again"))
+    errors = table["error"][there & (table["error"] != "")]
+    if len(errors):
+        names = tuple(errors.str.replace(f"{root}{os.sep}", "", regex=False))
+        what = f"{len(errors)} of {n} photographs cannot be read"
         found.append(Finding("error", what, names, "fetch them again"))
-    size = sum(path.stat().st_size for path, here in zip(table["path"], there, strict=True) if here)
-    found.append(Finding("info", f"{sum(there):,} photographs take {size / 1e6:,.1f} MB of disk"))
+    megabytes = sum(path.stat().st_size for path in table["path"][there]) / 1e6
+    found.append(Finding("info", f"{there.sum():,} photographs take {megabytes:,.1f} MB of disk"))
     return found
-
-
-def _pairs(table: pd.DataFrame) -> Iterator[tuple[str, Path]]:
-    return zip(table["name"], table["path"], strict=True)

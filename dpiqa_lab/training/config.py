@@ -27,9 +27,9 @@ RECIPES = {
 class TrainConfig:
     """Parameters of a teacher training; ``None`` means: decided by ``resolve``, and recorded."""
 
-    dataset: str = option("demo", "demo, biq2021, koniq or folder")
+    dataset: str = option("demo", "a name of data/README.md, folder for your own")
     data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
-    split: str = option("auto", "auto, official, random, or a CSV file with name and split")
+    split: str = option("auto", "auto, official, random, random-3, or a CSV file")
     split_seed: int = option(0, "seed of a random split", low=0)
     on_bad_image: str = option(
         "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
