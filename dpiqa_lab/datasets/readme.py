@@ -5,13 +5,14 @@ from .specs import SPECS, DatasetSpec
 _HEAD = """\
 # Data
 
-Each dataset is a folder here, or anywhere else named by `data_root`. Photographs and label files belong to
-their authors and are not part of this repository; `data/tiny_prior/` (the embedded
+Each dataset is a folder here, or anywhere else named by `data_root`. Photographs and label files
+belong to their authors and are not part of this repository; `data/tiny_prior/` (the embedded
 backbone, with its [model card](tiny_prior/README.md)) is.
 
-`python -m dpiqa_lab check <name> --root <folder>` says whether a folder is complete and sound: files missing,
-unreadable, copied or misplaced, labels that cannot be, parts that overlap; and what a training on it needs of
-disk and memory (`--time`: how long it takes on this machine). In a notebook: `lab.check_dataset(...)`.
+`python -m dpiqa_lab check <name> --root <folder>` says whether a folder is complete and sound:
+files missing, unreadable, copied or misplaced, labels that cannot be, parts that overlap; and what
+a training on it needs of disk and memory (`--time`: how long it takes on this machine). In a
+notebook: `lab.check_dataset(...)`.
 
 | name | what | photographs | score | official parts |
 |---|---|---|---|---|
@@ -20,12 +21,12 @@ disk and memory (`--time`: how long it takes on this machine). In a notebook: `l
 _TAIL = """\
 ## Scores and parts
 
-Scores are mapped to [0, 1], higher is better, by the ends of the scale above (not by those of the release).
-Official splits are used where there are any; where one has no val part, a tenth of train is taken, by seed.
-Else the parts are 70/10/20 by seed, and of datasets made from reference pictures every reference with all its
-versions is in one part. `split="random"` with `split_seed`, or numbered, `split="random-3"`, or
-`split="my.csv"` (columns `name`, `split`) decide otherwise. Every run keeps its `split.csv`. Equal file
-content in two parts is warned of.
+Scores are mapped to [0, 1], higher is better, by the ends of the scale above (not by those of the
+release). Official splits are used where there are any; where one has no val part, a tenth of train
+is taken, by seed. Else the parts are 70/10/20 by seed, and of datasets made from reference pictures
+every reference with all its versions is in one part. `split="random"` with `split_seed`, or
+numbered, `split="random-3"`, or `split="my.csv"` (columns `name`, `split`) decide otherwise. Every
+run keeps its `split.csv`. Equal file content in two parts is warned of.
 
 ## Your own photographs
 
@@ -37,11 +38,12 @@ photos/
 ```
 
 ```
-papermill notebooks/03_train.ipynb out.ipynb -p dataset folder -p data_root photos -y '{mos_range: [1, 5]}'
+papermill notebooks/03_train.ipynb out.ipynb \\
+  -p dataset folder -p data_root photos -y '{mos_range: [1, 5]}'
 ```
 
-`name_column`, `mos_column`, `labels` (the CSV's name), `group_column` (what must stay in one part) and
-`lower_better` describe other files.
+`name_column`, `mos_column`, `labels` (the CSV's name), `group_column` (what must stay in one part)
+and `lower_better` describe other files.
 """
 
 

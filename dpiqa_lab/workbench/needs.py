@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import torch
 
-from ..core.device import choose_compute
+from ..core.device import choose_compute, keep_freed_memory, make_deterministic
 from ..core.paths import cache_dir
 from ..datasets.checks import Finding, as_frame
 from ..datasets.dataset import QualityDataset, load_dataset
@@ -82,6 +82,8 @@ def durations(config: TrainConfig) -> list[Finding]:
         LabError: the dataset cannot be loaded.
     """
     compute = choose_compute(config.device, config.precision)
+    make_deterministic()  # as a training does: both change how long a step takes
+    keep_freed_memory()
     dataset = load_dataset(config.dataset, **config.dataset_options())
     counts = dataset.manifest.table["split"].value_counts()
     steps = StepBatches(
