@@ -16,6 +16,7 @@ _HOME = {
     "runs": "core.runs:list_runs",
     "load_dataset": "datasets.dataset",
     "QualityDataset": "datasets.dataset",
+    "check_dataset": "datasets.doctor",
     "read_image": "datasets.images",
     "load_backbone": "diffusion.loading",
     "FeatureTaps": "diffusion.taps",
@@ -45,6 +46,7 @@ _HOME = {
     "round_trip": "evaluation.reconstruction",
     "linear_round_trip": "evaluation.reconstruction",
     "run_notebook": "workbench.runner",
+    "training_needs": "workbench.needs",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
 __all__ = sorted([*_HOME, *_MODULES])

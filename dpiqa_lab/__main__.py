@@ -47,6 +47,33 @@ def runs(arguments: argparse.Namespace) -> None:
     print(table.to_string(index=False) if len(table) else f"no runs in {runs_dir()} yet")
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Say what is wrong with a dataset's folder, and what a training on it needs."""
+    from .datasets.doctor import examine
+    from .training.config import TrainConfig
+    from .workbench.needs import durations, sizes
+
+    name, root = arguments.dataset, arguments.root
+    options = {key: _literal(value) for key, value in arguments.parameter}
+    found = examine(name, root, split=arguments.split, **options)
+    config = TrainConfig.from_parameters(
+        {
+            "dataset": name,
+            "data_root": root,
+            "split": arguments.split,
+            "backbone": arguments.backbone,
+            **options,
+        }
+    )
+    print(found)
+    needs = sizes(config, len(found.table)) if len(found.table) else []
+    if arguments.time and found.healthy:
+        needs += durations(config)
+    for need in needs:
+        print(f"{need.severity:8}{need}")
+    return 0 if found.healthy and all(need.severity != "error" for need in needs) else 1
+
+
 def score(arguments: argparse.Namespace) -> None:
     """Score photographs with the model of a run, to the terminal."""
     from .training.load_model import load_model
@@ -95,9 +122,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
-    for command in (demo, runs, score, convert, protocol):
+    for command in (demo, runs, check, score, convert, protocol):
         parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
         parsers[command].set_defaults(call=command)
+    sub = parsers[check]
+    sub.add_argument("dataset", help="demo, koniq, clive, … : the names in data/README.md")
+    sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
+    sub.add_argument("--split", default="auto", help="as for training: random-3, a CSV file, …")
+    sub.add_argument("--backbone", default="auto", help="whose needs are computed (default: auto)")
+    sub.add_argument("--time", action="store_true", help="reckon the training's time from a trial")
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="of the reader or the scale, as -p mos_range 1,5 or -p keep_training_images True",
+    )  # fmt: skip
     sub = parsers[score]
     sub.add_argument("photographs", nargs="+", type=Path)
     sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
@@ -119,11 +156,10 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     try:
-        arguments.call(arguments)
+        return arguments.call(arguments) or 0
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":
