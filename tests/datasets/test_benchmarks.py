@@ -202,7 +202,8 @@ def test_real_labels(name, tmp_path):
 
 @needs_labels
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "clive" else pytest.mark.slow) for n in REAL]
+    "name",
+    [pytest.param(n, marks=[] if n in ("clive", "koniq") else pytest.mark.slow) for n in REAL],
 )
 def test_real_labels_with_generated_photographs(name, tmp_path):
     root, n, sizes = _real(name, tmp_path)
