@@ -16,6 +16,7 @@ _HOME = {
     "runs": "core.runs:list_runs",
     "load_dataset": "datasets.dataset",
     "QualityDataset": "datasets.dataset",
+    "check_dataset": "datasets.doctor",
     "read_image": "datasets.images",
     "load_backbone": "diffusion.loading",
     "FeatureTaps": "diffusion.taps",
@@ -49,6 +50,9 @@ _HOME = {
     "run_probe": "probing.runs",
     "extraction_cost": "probing.cost",
     "Teacher": "models.teacher",
+    "Student": "models.student",
+    "load_official_teacher": "models.official",
+    "load_official_student": "models.official",
     "TrainConfig": "training.config",
     "train_teacher": "training.teacher_run",
     "PriorConfig": "training.prior_config",
@@ -57,6 +61,7 @@ _HOME = {
     "load_model": "training.load_model",
     "ridge_on_statistics": "evaluation.baselines",
     "run_ablation": "evaluation.ablation",
+    "svr_on_naturalness": "evaluation.baselines",
     "run_protocol": "evaluation.protocol",
     "over_splits": "evaluation.protocol",
     "beside_published": "evaluation.protocol",
@@ -65,6 +70,7 @@ _HOME = {
     "linear_round_trip": "evaluation.reconstruction",
     "run_notebook": "workbench.runner",
     "run_sweep": "workbench.sweep",
+    "training_needs": "workbench.needs",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
 __all__ = sorted([*_HOME, *_MODULES])

@@ -11,12 +11,15 @@ from .specs import get_spec
 class DatasetConfig:
     """A dataset and how it is read; ``None`` means: decided by the dataset."""
 
-    dataset: str = option("demo", "demo, biq2021, koniq or folder")
+    dataset: str = option("demo", "a name of data/README.md, folder for your own")
     data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
-    split: str = option("auto", "auto, official, random, or a CSV file with name and split")
+    split: str = option("auto", "auto, official, random, random-3, or a CSV file")
     split_seed: int = option(0, "seed of a random split", low=0)
     on_bad_image: str = option(
         "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
+    )
+    keep_training_images: bool = option(
+        False, "dataset=clive: keep the 7 photographs its subjects were trained on, as the authors"
     )
     labels: str | None = option(None, "dataset=folder: the CSV with the scores")
     name_column: str = option("name", "dataset=folder: column of file names")
@@ -56,4 +59,6 @@ class DatasetConfig:
         if self.dataset == "folder":
             columns = ("labels", "name_column", "mos_column", "group_column")
             options |= {name: getattr(self, name) for name in columns}
+        if self.dataset == "clive":
+            options["keep_training_images"] = self.keep_training_images
         return options

@@ -76,7 +76,8 @@ def load_dataset(
     """A dataset by name.
 
     Args:
-        name: "demo", "biq2021", "koniq" or "folder".
+        name: of ``specs``: "demo", "koniq", "clive", "livefb", "spaq", "biq2021", "kadid10k",
+            "tid2013", or "folder" for your own.
         root: the dataset's folder; ``None`` is ``data/<name>``.
         split: "train", "val", "test" or "all".
         image_size: side in pixels of the square that every photograph is squashed to; ``None``
