@@ -47,6 +47,33 @@ def runs(arguments: argparse.Namespace) -> None:
     print(table.to_string(index=False) if len(table) else f"no runs in {runs_dir()} yet")
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Say what is wrong with a dataset's folder, and what a training on it needs."""
+    from .datasets.doctor import examine
+    from .training.config import TrainConfig
+    from .workbench.needs import durations, sizes
+
+    name, root = arguments.dataset, arguments.root
+    options = {key: _literal(value) for key, value in arguments.parameter}
+    found = examine(name, root, split=arguments.split, **options)
+    config = TrainConfig.from_parameters(
+        {
+            "dataset": name,
+            "data_root": root,
+            "split": arguments.split,
+            "backbone": arguments.backbone,
+            **options,
+        }
+    )
+    print(found)
+    needs = sizes(config, len(found.table)) if len(found.table) else []
+    if arguments.time and found.healthy:
+        needs += durations(config)
+    for need in needs:
+        print(f"{need.severity:8}{need}")
+    return 0 if found.healthy and all(need.severity != "error" for need in needs) else 1
+
+
 def score(arguments: argparse.Namespace) -> None:
     """Score photographs with the model of a run, to the terminal."""
     from .training.load_model import load_model
@@ -54,6 +81,18 @@ def score(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.model)
     for path, value in zip(arguments.photographs, model.score(arguments.photographs), strict=True):
         print(f"{value:.4f}\t{path}")
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Write a checkpoint of DP-IQA's authors as a folder of safetensors that this lab opens."""
+    from .training.converted import convert
+
+    run = convert(arguments.checkpoint, arguments.folder, arguments.prompts)
+    size = sum(path.stat().st_size for path in run.checkpoints.iterdir()) / 1e9
+    print(
+        f"{run.config['kind']} in {run.path}, {size:.2f} GB. Its weights stay under their authors' "
+        f"terms.\nScore by: python -m dpiqa_lab score --model {run.path} <photographs>"
+    )
 
 
 def protocol(arguments: argparse.Namespace) -> None:
@@ -70,6 +109,19 @@ def protocol(arguments: argparse.Namespace) -> None:
         print(f"\n{part.to_string(float_format='{:.3f}'.format)}")
 
 
+def sweep(arguments: argparse.Namespace) -> None:
+    """Run a notebook over a grid of parameters; what is finished is not run again."""
+    from .workbench.sweep import run_sweep
+
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    grid = {name: [_literal(v) for v in values.split(",")] for name, values in arguments.grid}
+    table = run_sweep(arguments.notebook, grid, given, arguments.name)
+    print(f"\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+    failed = int((table["status"] != "completed").sum())
+    if failed:
+        raise LabError(f"{failed} of {len(table)} runs failed; the same command tries these again.")
+
+
 def _literal(text: str):
     """A number, True, False or None as itself; anything else is text."""
     try:
@@ -82,26 +134,56 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input ends with its message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    subs = {}
-    for command in (demo, runs, score, protocol):
-        subs[command] = commands.add_parser(command.__name__, help=command.__doc__)
-        subs[command].set_defaults(call=command)
-    subs[score].add_argument("photographs", nargs="+", type=Path)
-    subs[score].add_argument("--model", default="demo", help="name or folder of a run")
-    subs[protocol].add_argument("dataset", help="koniq, clive, …")
-    subs[protocol].add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
-    subs[protocol].add_argument("--splits", type=int, default=10, help="how many (default: 10)")
-    subs[protocol].add_argument(
+    parsers = {}
+    for command in (demo, runs, check, score, convert, protocol, sweep):
+        parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
+        parsers[command].set_defaults(call=command)
+    sub = parsers[check]
+    sub.add_argument("dataset", help="demo, koniq, clive, … : the names in data/README.md")
+    sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
+    sub.add_argument("--split", default="auto", help="as for training: random-3, a CSV file, …")
+    sub.add_argument("--backbone", default="auto", help="whose needs are computed (default: auto)")
+    sub.add_argument("--time", action="store_true", help="reckon the training's time from a trial")
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="of the reader or the scale, as -p mos_range 1,5 or -p keep_training_images True",
+    )  # fmt: skip
+    sub = parsers[score]
+    sub.add_argument("photographs", nargs="+", type=Path)
+    sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
+    sub = parsers[convert]
+    sub.add_argument("checkpoint", type=Path, help="the authors' .pth, of a teacher or a student")
+    sub.add_argument("folder", type=Path, help="folder to write, absent or empty")
+    sub.add_argument(
+        "--prompts",
+        type=Path,
+        help="a teacher's prompt embeddings (.pth); without it CLIP's text encoder is fetched",
+    )
+    sub = parsers[protocol]
+    sub.add_argument("dataset", help="koniq, clive, …")
+    sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
+    sub.add_argument("--splits", type=int, default=10, help="how many (default: 10)")
+    sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="any parameter of notebook 03, as -p backbone sd15",
     )  # fmt: skip
+    sub = parsers[sweep]
+    sub.add_argument("notebook", type=Path)
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter that all runs share, as -p dataset koniq",
+    )  # fmt: skip
+    sub.add_argument(
+        "-g", "--grid", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2,…"),
+        help="a parameter and its values, as -g timestep 1,10,100",
+    )  # fmt: skip
+    sub.add_argument("--name", help="of the sweep's folder (default: made up)")
     arguments = parser.parse_args(argv)
     try:
-        arguments.call(arguments)
+        return arguments.call(arguments) or 0
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

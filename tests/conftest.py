@@ -17,7 +17,9 @@ from PIL import Image  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIQ = REPOSITORY.parent / "shared" / "biq2021"
+LABELS = REPOSITORY.parent / "shared" / "labels"
 needs_biq = pytest.mark.skipif(not BIQ.is_dir(), reason="the BIQ2021 photographs are not here")
+needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason="the real label files are not here")
 
 
 def photographs(folder: Path, n: int, size: int = 64, seed: int = 0) -> pd.DataFrame:

@@ -51,6 +51,14 @@ class QualityDataset:
         """Another part of the same dataset."""
         return QualityDataset(self.manifest, part, self.image_size)
 
+    def sample(self, n: int, seed: int = 0) -> "QualityDataset":
+        """``n`` of its photographs, drawn by the seed, in their order; all where it has no more."""
+        if n >= len(self):
+            return self
+        table = self.table.sample(n, random_state=seed).sort_index()
+        manifest = dataclasses.replace(self.manifest, table=table.reset_index(drop=True))
+        return QualityDataset(manifest, self.part, self.image_size)
+
     def with_split(self, parts: pd.Series, said: str) -> "QualityDataset":
         """The same photographs parted otherwise, for instance by ``splits.folds``."""
         table = self.manifest.table.assign(split=parts)
@@ -68,7 +76,8 @@ def load_dataset(
     """A dataset by name.
 
     Args:
-        name: "demo", "biq2021", "koniq" or "folder".
+        name: of ``specs``: "demo", "koniq", "clive", "livefb", "spaq", "biq2021", "kadid10k",
+            "tid2013", or "folder" for your own.
         root: the dataset's folder; ``None`` is ``data/<name>``.
         split: "train", "val", "test" or "all".
         image_size: side in pixels of the square that every photograph is squashed to; ``None``

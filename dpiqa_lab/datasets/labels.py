@@ -1,20 +1,27 @@
 """Label files as their authors released them, read into one table.
 
 Every reader takes the dataset's folder and gives a DataFrame with ``name`` (the photograph,
-relative to the folder) and ``mos_raw`` (the released score), and where the release has them
-``split`` (train / val / test), ``group`` (what must not be in two parts) and ``subset`` (reported
-apart).
+relative to the folder), ``mos_raw`` (the released score, as it stands in the file) and ``where``
+(file and row), and where the release has them ``split`` (train / val / test), ``group`` (what must
+not be in two parts) and ``subset`` (reported apart). What the scores are worth is for ``checks``.
 """
 
 from pathlib import Path
+from zipfile import BadZipFile
 
+import numpy as np
 import pandas as pd
+import scipy.io
+from scipy.io.matlab import MatReadError
 
 from ..core.errors import LabError, listing
 
+# The photographs that LIVE Challenge's subjects were trained on: rows 0 to 6 of its release.
+CLIVE_TRAINING = tuple(f"t{i}.bmp" for i in range(1, 8))
+
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file with the separator guessed, every value as text, unnamed columns dropped.
+    """A CSV file, whatever its separator, or an Excel sheet: values as text, no unnamed columns.
 
     Raises:
         LabError: the file is missing, empty or no table.
@@ -22,15 +29,41 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise LabError(f"{path}: no such label file.")
     try:
-        table = pd.read_csv(path, sep=None, engine="python", dtype=str, encoding="utf-8-sig")
-    except (UnicodeDecodeError, ValueError, pd.errors.ParserError) as error:
-        raise LabError(f"{path}: not a readable UTF-8 table ({error}).") from error
+        if path.suffix.lower() == ".xlsx":
+            table = pd.read_excel(path, dtype=str, engine="openpyxl")
+        else:
+            separator = find_separator(path)
+            table = pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig")
+    except (ValueError, KeyError, SyntaxError, BadZipFile) as error:
+        raise LabError(f"{path}: not a readable table ({error}).") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise LabError(
+            f"{path}: its rows have more values than its first line has names; was it saved with "
+            "decimal commas, or with another separator?"
+        )
     table.columns = [str(column).strip() for column in table.columns]
     return table[[column for column in table.columns if not column.startswith("Unnamed")]]
 
 
+def find_separator(path: Path) -> str:
+    """What parts the names in the first line of a CSV file: comma, semicolon, tab, bar or space.
+
+    Raises:
+        LabError: the file is no UTF-8 text.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+    except UnicodeDecodeError as error:
+        raise LabError(f"{path}: not a readable UTF-8 table ({error}).") from error
+    # A space only where there is nothing else: column names have spaces too.
+    return max(",;\t|", key=header.count) if any(c in header for c in ",;\t|") else " "
+
+
 def pick(table: pd.DataFrame, path: Path, **columns: str) -> pd.DataFrame:
     """The wanted columns of ``table``, renamed: ``pick(table, path, name="image_name")``.
+
+    A column ``where`` is added: the file's name and the row as an editor counts it.
 
     Raises:
         LabError: a column is not there; the message lists those that are.
@@ -41,24 +74,8 @@ def pick(table: pd.DataFrame, path: Path, **columns: str) -> pd.DataFrame:
             f"{path}: no column {', '.join(map(repr, absent))}; "
             f"its columns are {', '.join(map(repr, table.columns))}."
         )
-    return table[list(columns.values())].set_axis(list(columns), axis=1).copy()
-
-
-def numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """``table`` with ``mos_raw`` as float.
-
-    Raises:
-        LabError: scores that are missing or no finite number, with their rows.
-    """
-    values = pd.to_numeric(table["mos_raw"], errors="coerce").astype(float)
-    bad = table[~values.between(-1e12, 1e12)]
-    if len(bad):
-        rows = [f"row {i + 2}: {row['name']}: {row['mos_raw']}" for i, row in bad.iterrows()]
-        raise LabError(
-            f"{path}: {len(bad)} scores that are no finite number. Mend or remove these rows:\n"
-            + listing(rows)
-        )
-    return table.assign(mos_raw=values)
+    picked = table[list(columns.values())].set_axis(list(columns), axis=1)
+    return picked.assign(where=[f"{path.name} row {i + 2}" for i in table.index])
 
 
 def demo(root: Path) -> pd.DataFrame:
@@ -66,7 +83,7 @@ def demo(root: Path) -> pd.DataFrame:
     path = root / "labels.csv"
     table = pick(read_table(path), path, name="name", mos_raw="mos", group="scene", split="split")
     table["name"] = "images/" + table["name"] + ".png"
-    return numbers(table, path)
+    return table
 
 
 def biq2021(root: Path) -> pd.DataFrame:
@@ -74,7 +91,7 @@ def biq2021(root: Path) -> pd.DataFrame:
     parts = []
     for split in ("train", "test"):
         path = root / f"{split.title()} (Images and MOS).csv"
-        part = numbers(pick(read_table(path), path, name="Image Name", mos_raw="MOS"), path)
+        part = pick(read_table(path), path, name="Image Name", mos_raw="MOS")
         parts.append(part.assign(split=split))
     table = pd.concat(parts, ignore_index=True)
     table["subset"] = table["name"].str.split().str[0]
@@ -83,13 +100,84 @@ def biq2021(root: Path) -> pd.DataFrame:
 
 
 def koniq(root: Path) -> pd.DataFrame:
-    """``koniq10k_distributions_sets.csv`` with the official parts."""
+    """Either release: ``…_distributions_sets.csv`` with the official parts, or without them
+    ``…_scores_and_distributions.csv``, whose MOS is on 1 to 5 and ``MOS_zscore`` on 0 to 100.
+    """
     path = root / "koniq10k_distributions_sets.csv"
-    table = pick(read_table(path), path, name="image_name", mos_raw="MOS", split="set")
-    table["split"] = table["split"].replace({"training": "train", "validation": "val"})
+    other = root / "koniq10k_scores_and_distributions.csv"
+    if path.is_file() or not other.is_file():
+        table = pick(read_table(path), path, name="image_name", mos_raw="MOS", split="set")
+        table["split"] = table["split"].replace({"training": "train", "validation": "val"})
+    else:
+        table = pick(read_table(other), other, name="image_name", mos_raw="MOS_zscore")
     folder = next((name for name in ("1024x768", "512x384") if (root / name).is_dir()), "1024x768")
     table["name"] = folder + "/" + table["name"]
-    return numbers(table, path)
+    return table
+
+
+def clive(root: Path, keep_training_images: bool = False) -> pd.DataFrame:
+    """MATLAB files, names and scores in one order.
+
+    ``keep_training_images`` keeps the 7 that the subjects were trained on, as DP-IQA's authors do.
+    """
+    names_path = root / "Data" / "AllImages_release.mat"
+    mos_path = root / "Data" / "AllMOS_release.mat"
+    names = [str(np.squeeze(cell)) for cell in _matlab(names_path, "AllImages_release")]
+    scores = _matlab(mos_path, "AllMOS_release")
+    if len(names) != len(scores):
+        raise LabError(
+            f"{names_path} has {len(names)} names, {mos_path} {len(scores)} scores: they are not "
+            "of one release."
+        )
+    table = pd.DataFrame({"name": names, "mos_raw": scores})
+    table["where"] = [f"{mos_path.name} entry {i + 1}" for i in table.index]
+    training = table["name"].isin(CLIVE_TRAINING)
+    table["name"] = np.where(training, "Images/trainingImages/", "Images/") + table["name"]
+    return table if keep_training_images else table[~training].reset_index(drop=True)
+
+
+def livefb(root: Path) -> pd.DataFrame:
+    """Whole pictures; the official test part is ``labels640.csv``, the rest is for training."""
+    path, test = root / "labels_image.csv", root / "labels640.csv"
+    table = pick(read_table(path), path, name="name", mos_raw="mos")
+    tested = table["name"].isin(pick(read_table(test), test, name="name_image")["name"])
+    return table.assign(split=np.where(tested, "test", "train"))
+
+
+def spaq(root: Path) -> pd.DataFrame:
+    """The Excel sheet of scores, in the folder or in its ``Annotations/``."""
+    name = "MOS and Image attribute scores.xlsx"
+    path = next((p for p in (root / name, root / "Annotations" / name) if p.is_file()), root / name)
+    table = pick(read_table(path), path, name="Image name", mos_raw="MOS")
+    table["name"] = "TestImage/" + table["name"]
+    return table
+
+
+def kadid10k(root: Path) -> pd.DataFrame:
+    """``dmos.csv``; groups are the reference pictures."""
+    path = root / "dmos.csv"
+    table = pick(read_table(path), path, name="dist_img", mos_raw="dmos", group="ref_img")
+    table["name"] = "images/" + table["name"]
+    return table
+
+
+def tid2013(root: Path) -> pd.DataFrame:
+    """``mos_with_names.txt``, a line a picture: score, name; its first part is the reference."""
+    path = root / "mos_with_names.txt"
+    if not path.is_file():
+        raise LabError(f"{path}: no such label file.")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    rows = [(i, line.split()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    odd = [f"line {i}: {' '.join(words)}" for i, words in rows if len(words) != 2]
+    if odd:
+        raise LabError(
+            f"{path}: {len(odd)} lines that are not a score, a space and a name:\n{listing(odd)}"
+        )
+    table = pd.DataFrame([words for _, words in rows], columns=["mos_raw", "name"])
+    table["where"] = [f"{path.name} row {i}" for i, _ in rows]
+    table["group"] = table["name"].str.lower().str.split("_").str[0]
+    table["name"] = "distorted_images/" + table["name"]
+    return table
 
 
 def folder(
@@ -115,4 +203,16 @@ def folder(
         columns["group"] = group_column
     if "split" in table.columns:
         columns["split"] = "split"
-    return numbers(pick(table, path, **columns), path)
+    return pick(table, path, **columns)
+
+
+def _matlab(path: Path, key: str) -> np.ndarray:
+    """The variable of that name, flat."""
+    if not path.is_file():
+        raise LabError(f"{path}: no such label file.")
+    try:
+        return scipy.io.loadmat(path)[key].ravel()
+    except KeyError:
+        raise LabError(f"{path}: holds no variable {key!r}.") from None
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        raise LabError(f"{path}: not a readable MATLAB file ({error}).") from error

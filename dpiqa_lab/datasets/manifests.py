@@ -1,14 +1,17 @@
 """From a label table to photographs on disk with normalised scores, every problem told at once."""
 
+import inspect
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import LabError, listing
+from ..core.errors import LabError, listing, unknown
 from ..core.paths import data_dir
+from .checks import check_count, check_labels, check_leaks, numbers, refuse
 from .demo import make_demo
 from .images import SUFFIXES
 from .inventory import take_inventory
@@ -57,33 +60,32 @@ def load_manifest(
         on_bad_image: "error" lists all missing or unreadable photographs and stops; "skip" leaves
             them out and records them.
         mos_range, lower_better: ends and direction of the scale, where they differ from the spec's.
-        columns: for ``folder``: labels, name_column, mos_column, group_column.
+        columns: of the reader, see ``labels``: for ``folder`` labels, name_column, mos_column,
+            group_column; for ``clive`` keep_training_images.
 
     Raises:
         LabError: anything wrong with the labels or the photographs, before any long work.
     """
     spec = get_spec(name)
-    root = Path(root).expanduser().resolve() if root else data_dir() / name
-    if name == "demo":
-        make_demo(root)
-    if not root.is_dir():
-        raise LabError(f"no folder {root}.\n{spec.where(root)}\nOr name another by data_root.")
-    try:
-        table = spec.read(root, **columns)
-    except LabError as error:
-        raise LabError(f"{error}\n{spec.where(root)}") from None
-    low, high = mos_range = _scale(mos_range or spec.mos_range)
+    root = find_root(spec, root)
+    table = read_labels(spec, root, columns)
+    low, high = mos_range = check_scale(mos_range or spec.mos_range)
     lower_better = spec.lower_better if lower_better is None else lower_better
-    _check_labels(table, spec, mos_range)
-    table, notes = _find(table, root)
+    refuse(check_labels(table, spec, mos_range), f"{spec.title} labels")
+    table = table.drop(columns="where").assign(mos_raw=numbers(table["mos_raw"]))
+    table, unlabelled = locate(table, root)
+    if len(outside := outside_of(table, root)):
+        raise LabError(f"photographs outside {root}; move them inside:\n{listing(outside)}")
+    notes = [f"{len(unlabelled)} photographs without a label, not used"] if unlabelled else []
     table = table.join(take_inventory(table["path"], root))
     table, skipped = _set_bad_aside(table, spec, root, on_bad_image)
     scaled = (table["mos_raw"] - low) / (high - low)
     table["mos"] = 1 - scaled if lower_better else scaled
     table["split"], said = assign_split(table, split, split_seed)
-    notes += _repeated(table)
-    if spec.count and len(table) < spec.count:
-        notes.append(f"subset: {len(table):,} of {spec.count:,}")
+    for leak in check_leaks(table):
+        notes.append(f"{leak.what}: {', '.join(leak.names[:6])}")
+        warnings.warn(notes[-1], stacklevel=2)
+    notes += [count.what for count in check_count(len(table), spec, columns)]
     if len(skipped):
         notes.append(f"{len(skipped)} photographs left out as missing or unreadable")
     if spec.note:
@@ -91,54 +93,72 @@ def load_manifest(
     return Manifest(spec, root, table, said, mos_range, lower_better, skipped, tuple(notes))
 
 
-def _scale(mos_range) -> tuple[float, float]:
+def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
+    """The dataset's folder; the demo set is made where it is not there yet.
+
+    Raises:
+        LabError: no such folder.
+    """
+    root = Path(root).expanduser().resolve() if root else data_dir() / spec.name
+    if spec.name == "demo":
+        make_demo(root)
+    if not root.is_dir():
+        raise LabError(f"no folder {root}.\n{spec.where(root)}\nOr name another by data_root.")
+    return root
+
+
+def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) -> pd.DataFrame:
+    """The reader's table, see ``labels``.
+
+    Raises:
+        LabError: an option that the reader does not have, or a label file that cannot be read.
+    """
+    known = list(inspect.signature(spec.read).parameters)[1:]
+    for name in options:
+        if name not in known:
+            raise unknown(f"option of {spec.name}", name, known)
+    try:
+        return spec.read(root, **options).reset_index(drop=True)
+    except LabError as error:
+        raise LabError(f"{error}\n{spec.where(root)}") from None
+
+
+def check_scale(mos_range) -> tuple[float, float]:
+    """``mos_range`` as two floats; LabError where it is not two numbers, lowest first."""
     if len(mos_range) != 2 or not mos_range[0] < mos_range[1]:
         raise LabError(f"mos_range must be two numbers, lowest first, got {mos_range!r}.")
     return float(mos_range[0]), float(mos_range[1])
 
 
-def _check_labels(table: pd.DataFrame, spec: DatasetSpec, mos_range: tuple[float, float]) -> None:
-    problems = []
-    if not len(table):
-        problems.append("no rows")
-    repeated = table["name"][table["name"].duplicated()]
-    if len(repeated):
-        problems.append(f"{len(repeated)} photographs labelled twice:\n{listing(repeated)}")
-    outside = table[~table["mos_raw"].between(*mos_range)]
-    if len(outside):
-        rows = [f"{row['name']}: {row.mos_raw:g}" for _, row in outside.iterrows()]
-        low, high = mos_range
-        problems.append(
-            f"{len(outside)} scores outside {low:g} to {high:g} (set mos_range if the scale is "
-            f"another):\n{listing(rows)}"
-        )
-    if problems:
-        raise LabError(f"{spec.title} labels: " + "\n".join(problems))
+def locate(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:
+    """``table`` with ``path``, names matched to files whatever their case.
 
-
-def _find(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Add ``path``; names match files whatever their case. Notes tell of files without a label."""
+    Also the photographs in the same folders that have no label, as names.
+    """
     folders = sorted({str(Path(name).parent) for name in table["name"]})
     files = {}
     for folder in folders:
         if (root / folder).is_dir():
             for entry in os.scandir(root / folder):
                 files.setdefault(f"{folder}/{entry.name}".removeprefix("./").lower(), entry.path)
-    table = table.reset_index(drop=True)
     exact = [root / name for name in table["name"]]
     found = [
         path if path.is_file() else Path(files.get(name.lower().removeprefix("./"), path))
         for name, path in zip(table["name"], exact, strict=True)
     ]
-    outside = [str(p) for p in found if not p.resolve().is_relative_to(root.resolve())]
-    if outside:
-        raise LabError(f"photographs outside {root}; move them inside:\n{listing(outside)}")
     labelled = {str(path) for path in found}
-    extra = sum(
-        path not in labelled and Path(path).suffix.lower() in SUFFIXES for path in files.values()
-    )
-    notes = [f"{extra} photographs without a label, not used"] if extra else []
-    return table.assign(path=found), notes
+    extra = [
+        str(Path(path).relative_to(root))
+        for path in files.values()
+        if path not in labelled and Path(path).suffix.lower() in SUFFIXES
+    ]
+    return table.assign(path=found), sorted(extra)
+
+
+def outside_of(table: pd.DataFrame, root: Path) -> list[str]:
+    """Located photographs that lie outside the dataset's folder."""
+    root = root.resolve()
+    return [str(path) for path in table["path"] if not path.resolve().is_relative_to(root)]
 
 
 def _set_bad_aside(table: pd.DataFrame, spec: DatasetSpec, root: Path, on_bad_image: str):
@@ -154,15 +174,3 @@ def _set_bad_aside(table: pd.DataFrame, spec: DatasetSpec, root: Path, on_bad_im
         raise LabError(f"no readable photograph.\n{spec.where(root)}")
     skipped = table.loc[bad, ["name", "error"]].reset_index(drop=True)
     return table[~bad].drop(columns="error").reset_index(drop=True), skipped
-
-
-def _repeated(table: pd.DataFrame) -> list[str]:
-    """Notes on the same file content in two parts, which would make a test too easy."""
-    parts = table.groupby("hash")["split"].nunique()
-    leaked = table[table["hash"].isin(parts[parts > 1].index)].sort_values("hash")
-    if not len(leaked):
-        return []
-    names = ", ".join(leaked["name"].head(6))
-    message = f"{len(leaked)} photographs with equal content stand in different parts: {names}"
-    warnings.warn(message, stacklevel=3)
-    return [message]

@@ -1,7 +1,7 @@
 """One row a dataset: what its release holds, where it comes from and how it is read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +18,18 @@ class DatasetSpec:
     Attributes:
         count: labelled photographs in the whole release; ``None`` where any number is right.
         mos_range: ends of the scale of the released scores; scores outside it are refused.
-        lower_better: whether a lower released score means better quality.
         tree: the files and folders expected under the root.
-        source: how to get it. licence: its terms, in short.
+        homepage: its page. source: how to get it. licence: its terms, in short.
+        citation: the publication to name.
         read: root folder to label table, see ``labels``.
+        label_files: label file to the columns that the release has there; none where it is no
+            table with a header.
+        lower_better: whether a lower released score means better quality.
+        observed: lowest and highest score in the release.
+        parts: the official split in words; empty where the release has none.
+        references: how many pictures the photographs were made from, which must each stay in one
+            part; 0 where every photograph is its own.
+        option_counts: reader option to ``count`` where it is set.
         image_size: side in pixels the photographs are squashed to by default.
         note: said wherever the scores appear.
     """
@@ -34,16 +42,35 @@ class DatasetSpec:
     source: str
     licence: str
     read: Callable[..., pd.DataFrame]
+    homepage: str = ""
+    citation: str = ""
+    label_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lower_better: bool = False
+    observed: tuple[float, float] | None = None
+    parts: str = ""
+    references: int = 0
+    option_counts: Mapping[str, int] = field(default_factory=dict)
     image_size: int = 512
     note: str = ""
 
     def where(self, root: Path) -> str:
         """How to get the data and where to put it, for messages."""
         tree = "\n".join(f"  {line}" for line in self.tree.splitlines())
-        return f"{self.title}: {self.source}\nExpected under {root}:\n{tree}"
+        page = f"\n{self.homepage}" if self.homepage else ""
+        return f"{self.title}: {self.source}{page}\nExpected under {root}:\n{tree}"
+
+    def expected(self, options: Mapping[str, object]) -> int | None:
+        """``count`` when read with these options."""
+        counts = [n for name, n in self.option_counts.items() if options.get(name)]
+        return counts[0] if counts else self.count
 
 
+_VOTES = ("image_name", "c1", "c2", "c3", "c4", "c5", "c_total", "MOS", "SD")
+_PATCHES = tuple(
+    f"{what}_patch_{i}"
+    for i in (1, 2, 3)
+    for what in ("mos", "width", "height", "top", "left", "bottom", "right")
+)
 _ROWS = [
     DatasetSpec(
         name="demo",
@@ -54,8 +81,102 @@ _ROWS = [
         source="made on first use from pictures inside scikit-image and scikit-learn",
         licence="that of the pictures: free to use, see scikit-image and scikit-learn",
         read=labels.demo,
+        label_files={"labels.csv": ("name", "mos", "scene", "damage", "split")},
+        parts="train, val and test, by scene",
         image_size=256,
         note=PSEUDO_MOS,
+    ),
+    DatasetSpec(
+        name="koniq",
+        title="KonIQ-10k",
+        count=10_073,
+        mos_range=(0, 100),
+        observed=(3.91, 88.39),
+        tree="1024x768/10004473376.jpg …  (or 512x384/)\nkoniq10k_distributions_sets.csv\n"
+        "  (or koniq10k_scores_and_distributions.csv: its MOS_zscore is read; it has no parts)",
+        homepage="https://database.mmsp-kn.de/koniq-10k-database.html",
+        source="photographs and scores from its page; koniq10k_distributions_sets.csv comes with "
+        "the authors' KonIQ code release",
+        licence="see its page",
+        citation="V. Hosu, H. Lin, T. Sziranyi, D. Saupe. KonIQ-10k: An ecologically valid "
+        "database for deep learning of blind image quality assessment. IEEE Transactions on Image "
+        "Processing 29, 2020",
+        read=labels.koniq,
+        label_files={
+            "koniq10k_distributions_sets.csv": (*_VOTES, "set"),
+            "koniq10k_scores_and_distributions.csv": (*_VOTES, "MOS_zscore"),
+        },
+        parts="train 7,058, val 1,000, test 2,015",
+    ),
+    DatasetSpec(
+        name="clive",
+        title="LIVE In the Wild Challenge",
+        count=1_162,
+        option_counts={"keep_training_images": 1_169},
+        mos_range=(0, 100),
+        observed=(3.42, 92.43),
+        tree="Images/100.bmp …\nImages/trainingImages/t1.bmp … t7.bmp\n"
+        "Data/AllImages_release.mat\nData/AllMOS_release.mat",
+        homepage="https://live.ece.utexas.edu/research/ChallengeDB/index.html",
+        source="asked for on its page; the archive is called ChallengeDB_release",
+        licence="free to use, copy, modify and distribute with its copyright notice and citation; "
+        "see the README inside",
+        citation="D. Ghadiyaram, A. C. Bovik. Massive online crowdsourced study of subjective and "
+        "objective picture quality. IEEE Transactions on Image Processing 25(1), 2016",
+        read=labels.clive,
+        label_files={"Data/AllImages_release.mat": (), "Data/AllMOS_release.mat": ()},
+    ),
+    DatasetSpec(
+        name="livefb",
+        title="LIVE-FB (FLIVE)",
+        count=39_810,
+        mos_range=(0, 100),
+        observed=(0, 94.33),
+        tree="voc_emotic_ava/…\nblur_dataset/…\nEE371R/…\nlabels_image.csv\nlabels640.csv",
+        homepage="https://github.com/niu-haoran/FLIVE_Database",
+        source="its database_prep.ipynb fetches the photographs; labels_image.csv and "
+        "labels640.csv (the official test part) are in https://github.com/baidut/PaQ-2-PiQ",
+        licence="see its pages; the photographs come from VOC, EMOTIC, AVA and a blur dataset",
+        citation="Z. Ying, H. Niu, P. Gupta, D. Mahajan, D. Ghadiyaram, A. Bovik. From patches to "
+        "pictures (PaQ-2-PiQ): mapping the perceptual space of picture quality. CVPR 2020",
+        read=labels.livefb,
+        label_files={
+            "labels_image.csv": ("name", "mos"),
+            "labels640.csv": (
+                "name_patch",
+                *_PATCHES,
+                *(f"{what}_image" for what in ("mos", "name", "width", "height")),
+                *(f"{side}_image" for side in ("top", "left", "bottom", "right")),
+            ),
+        },
+        parts="train 37,983, test 1,827",
+    ),
+    DatasetSpec(
+        name="spaq",
+        title="SPAQ",
+        count=11_125,
+        mos_range=(0, 100),
+        observed=(2, 96),
+        tree="TestImage/00001.jpg …\nMOS and Image attribute scores.xlsx  (or in Annotations/)",
+        homepage="https://github.com/h4nwei/SPAQ",
+        source="the links are on its page; photographs are large: shrinking their short side to "
+        "512 pixels first saves disk and time",
+        licence="see its page",
+        citation="Y. Fang, H. Zhu, Y. Zeng, K. Ma, Z. Wang. Perceptual quality assessment of "
+        "smartphone photography. CVPR 2020",
+        read=labels.spaq,
+        label_files={
+            f"{folder}MOS and Image attribute scores.xlsx": (
+                "Image name",
+                "MOS",
+                "Brightness",
+                "Colorfulness",
+                "Contrast",
+                "Noisiness",
+                "Sharpness",
+            )
+            for folder in ("", "Annotations/")
+        },
     ),
     DatasetSpec(
         name="biq2021",
@@ -63,20 +184,48 @@ _ROWS = [
         count=12_000,
         mos_range=(0, 1),
         tree="Images/ss01 (1).jpg …\nTrain (Images and MOS).csv\nTest (Images and MOS).csv",
+        homepage="https://github.com/nisarahmedrana/BIQ2021",
         source="git clone https://github.com/nisarahmedrana/BIQ2021 (424 MB)",
         licence="see its repository",
+        citation="N. Ahmed, S. Asif. BIQ2021: a large-scale blind image quality assessment "
+        "database. Journal of Electronic Imaging 31(5), 2022",
         read=labels.biq2021,
+        label_files={
+            f"{part} (Images and MOS).csv": ("Image Name", "MOS") for part in ("Train", "Test")
+        },
+        parts="train 10,000, test 2,000",
     ),
     DatasetSpec(
-        name="koniq",
-        title="KonIQ-10k",
-        count=10_073,
-        mos_range=(0, 100),
-        tree="1024x768/10004473376.jpg …  (or 512x384/)\nkoniq10k_distributions_sets.csv",
-        source="https://database.mmsp-kn.de/koniq-10k-database.html, photographs and scores "
-        "(koniq10k_distributions_sets.csv comes with the KonIQ code release)",
+        name="kadid10k",
+        title="KADID-10k",
+        count=10_125,
+        mos_range=(1, 5),
+        observed=(1, 4.93),
+        references=81,
+        tree="images/I01_01_01.png …\ndmos.csv",
+        homepage="https://database.mmsp-kn.de/kadid-10k-database.html",
+        source="kadid10k.zip (about 3 GB) from its page",
         licence="see its page",
-        read=labels.koniq,
+        citation="H. Lin, V. Hosu, D. Saupe. KADID-10k: a large-scale artificially distorted IQA "
+        "database. QoMEX 2019",
+        read=labels.kadid10k,
+        label_files={"dmos.csv": ("dist_img", "ref_img", "dmos", "var")},
+    ),
+    DatasetSpec(
+        name="tid2013",
+        title="TID2013",
+        count=3_000,
+        mos_range=(0, 9),
+        observed=(0.24, 7.21),
+        references=25,
+        tree="distorted_images/I01_01_1.bmp …\nmos_with_names.txt",
+        homepage="http://www.ponomarenko.info/tid2013.htm",
+        source="tid2013.rar (about 900 MB) from its page",
+        licence="see its page",
+        citation="N. Ponomarenko et al. Image database TID2013: peculiarities, results and "
+        "perspectives. Signal Processing: Image Communication 30, 2015",
+        read=labels.tid2013,
+        label_files={"mos_with_names.txt": ()},
     ),
     DatasetSpec(
         name="folder",
@@ -88,6 +237,7 @@ _ROWS = [
         "name_column, mos_column, mos_range and lower_better describe it",
         licence="yours",
         read=labels.folder,
+        parts="its column split, where it has one",
     ),
 ]
 SPECS = {spec.name: spec for spec in _ROWS}

@@ -1,5 +1,6 @@
-"""Who is in train, val and test: decided once, seeded, by content where content repeats."""
+"""Who is in train, val and test: decided once, seeded, whole groups together."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,17 @@ def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tup
     Args:
         table: ``name``, and where known ``split`` and ``group``.
         split: "official" is the release's own; "random" is 70/10/20 by ``seed``, whole groups
-            together; "auto" the first where there is one, else the second; anything else is a CSV
-            file with the columns name and split. Where a split has no val part, a tenth of its
-            train part is taken, by ``seed``.
+            together, and "random-3" the same by seed 3; "auto" the first where there is one, else
+            the second; anything else is a CSV file with the columns name and split. Where a split
+            has no val part, a tenth of its train part is taken, by ``seed``.
 
     Raises:
         LabError: no official split, a part that is empty or unknown, or a file that does not fit.
     """
     if split == "auto":
         split = "official" if "split" in table else "random"
+    if numbered := re.fullmatch(r"random-(\d+)", split):
+        split, seed = "random", int(numbered[1])
     if split == "random":
         parts = _by_share(table, seed, {"test": 0.2, "val": 0.1})
         said = f"random split 70/10/20, seed {seed}"

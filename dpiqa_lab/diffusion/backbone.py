@@ -15,7 +15,8 @@ class Backbone(nn.Module):
 
     Attributes:
         unet, vae: diffusers modules. The VAE is frozen and always evaluates in float32.
-        record: what it is: name, source, revision, whether its weights are random, and the seed.
+        record: what it is: name, source, revision, whether its weights are random, the
+            seed, and whose weights replace its own where any do.
         default_prompts: prompt set of ``denoise(prompts=None)``.
     """
 
@@ -167,4 +168,6 @@ def describe_record(record: dict) -> str:
     """A backbone in words, with its randomness said aloud."""
     weights = f" with RANDOM weights (seed {record['seed']})" if record["random_weights"] else ""
     revision = f" at {record['revision'][:12]}" if record["revision"] else ""
+    if "weights" in record:
+        weights = f" with the weights of {record['weights']}"
     return f"{record['name']}{revision}{weights}"

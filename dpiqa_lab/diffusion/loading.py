@@ -45,30 +45,51 @@ def load_backbone(
     Raises:
         LabError: no such preset, folder or hub id, a gated one, no network, or files missing.
     """
-    preset = find_preset(name)
-    folder = Path(preset.source).expanduser()
-    is_folder = folder.is_dir()
-    if not is_folder and (preset.source.count("/") != 1 or preset.source.startswith((".", "/"))):
-        raise LabError(
-            f"no backbone {name!r}: expected one of {', '.join(PRESETS)}, a hub id such as "
-            "'owner/name', or a folder in diffusers layout."
-        )
-    revision = None if is_folder else revision or preset.revision
+    place = preset, folder, revision = _find(name, revision)
     if name == "tiny" and not list(folder.glob("unet/*.safetensors")):
         random_weights = True
-    place = (preset, folder if is_folder else None, revision)
-    keep_vae = not random_weights or (is_folder and list(folder.glob("vae/*.safetensors")))
+    keep_vae = not random_weights or (folder and list(folder.glob("vae/*.safetensors")))
     vae = _pretrained("vae", *place) if keep_vae else _random("vae", *place, seed)
     unet = _random("unet", *place, seed) if random_weights else _pretrained("unet", *place)
     record = {
         "name": name,
-        "source": preset.source if not is_folder or name not in PRESETS else name,
+        "source": preset.source if not folder or name not in PRESETS else name,
         "revision": revision,
         "random_weights": random_weights,
         "seed": seed if random_weights else None,
     }
     embedder = PromptEmbedder(preset, revision, unet.config.cross_attention_dim, record)
     return Backbone(unet, vae, embedder, record, preset.prompts)
+
+
+def empty_backbone(name: str, weights: str) -> Backbone:
+    """The architecture of ``load_backbone(name)`` on torch's meta device, which holds no values.
+
+    For weights that come from elsewhere: nothing is downloaded for a preset, nothing initialised.
+
+    Args:
+        weights: where they come from, for the record.
+
+    Raises:
+        LabError: as ``load_backbone``.
+    """
+    place = preset, folder, revision = _find(name, None)
+    parts = {}
+    for part in ("unet", "vae"):
+        config = _config(*place, part)
+        with torch.device("meta"):
+            parts[part] = _class(part, config).from_config(config)
+    record = {
+        "name": name,
+        "source": preset.source if not folder or name not in PRESETS else name,
+        "revision": revision,
+        "random_weights": False,
+        "seed": None,
+        "weights": weights,
+    }
+    width = parts["unet"].config.cross_attention_dim
+    embedder = PromptEmbedder(preset, revision, width, record)
+    return Backbone(**parts, embed=embedder, record=record, default_prompts=preset.prompts)
 
 
 def resolve_auto(device: str = "auto") -> tuple[str, str]:
@@ -87,6 +108,20 @@ def resolve_auto(device: str = "auto") -> tuple[str, str]:
         size = preset.download / 1e9
         return "sd15", f"a GPU is here; {size:.1f} GB are fetched on this first use"
     return "tiny", "a GPU is here, but the weights of sd15 are neither cached nor can be fetched"
+
+
+def _find(name: str, revision: str | None) -> tuple[Preset, Path | None, str | None]:
+    """Preset, folder where it is one, and revision where it is none."""
+    preset = find_preset(name)
+    folder = Path(preset.source).expanduser()
+    if folder.is_dir():
+        return preset, folder, None
+    if preset.source.count("/") != 1 or preset.source.startswith((".", "/")):
+        raise LabError(
+            f"no backbone {name!r}: expected one of {', '.join(PRESETS)}, a hub id such as "
+            "'owner/name', or a folder in diffusers layout."
+        )
+    return preset, None, revision or preset.revision
 
 
 def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None):

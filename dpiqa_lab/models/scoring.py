@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,13 @@ from ..core.progress import progress_bar
 from ..datasets.images import read_image, to_tensor
 
 Photograph = Path | str | Image.Image | torch.Tensor
+
+
+class ModelOutput(NamedTuple):
+    """score (b,) on the normalised MOS scale; feature_map (b, 8, 64, 64)."""
+
+    score: torch.Tensor
+    feature_map: torch.Tensor
 
 
 class Scorer:

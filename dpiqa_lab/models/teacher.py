@@ -1,7 +1,6 @@
 """The teacher: one U-Net pass guided by quality prompts, decoded into a score (paper figure 2)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 
@@ -10,18 +9,11 @@ from ..diffusion.backbone import Backbone
 from ..diffusion.taps import FeatureTaps
 from .image_adapter import ImageAdapter
 from .quality_feature_decoder import QualityFeatureDecoder
-from .scoring import Scorer
+from .scoring import ModelOutput, Scorer
 from .text_adapter import TextAdapter
 from .trainable import Trainable
 
 TRAINABLE = ("all", "lora", "adapters", "decoder")
-
-
-class TeacherOutput(NamedTuple):
-    """score (b,) on the normalised MOS scale; feature_map (b, 8, 64, 64)."""
-
-    score: torch.Tensor
-    feature_map: torch.Tensor
 
 
 class Teacher(Scorer, Trainable):
@@ -29,7 +21,7 @@ class Teacher(Scorer, Trainable):
 
     Args:
         backbone: its U-Net is trained with the rest, its VAE is not.
-        prompts: prompt set; ``None`` is the backbone's default.
+        prompts: prompt set, or its embeddings (1, K, d); ``None`` is the backbone's default set.
         timestep: of the one U-Net pass, 0 to 999.
         decoder_width: of the quality feature decoder; 512 as published.
         text_adapter, image_adapter: whether to have them.
@@ -44,7 +36,7 @@ class Teacher(Scorer, Trainable):
     def __init__(
         self,
         backbone: Backbone,
-        prompts: str | Sequence[str] | None = None,
+        prompts: str | Sequence[str] | torch.Tensor | None = None,
         timestep: int = 1,
         decoder_width: int = 512,
         text_adapter: bool = True,
@@ -66,7 +58,8 @@ class Teacher(Scorer, Trainable):
         self.image_size = image_size
         # Finest level first, the order of the published decoder: 320, 640, 1280, 1280 channels.
         self.taps = [f"up_blocks.{i}" for i in reversed(range(len(widths)))]
-        embeddings = backbone.embed_prompts(prompts, prompt_pooling)
+        known = torch.is_tensor(prompts)
+        embeddings = prompts if known else backbone.embed_prompts(prompts, prompt_pooling)
         self.register_buffer("prompt_embeddings", embeddings.detach().clone())
         width = self.prompt_embeddings.shape[-1]
         self.text_adapter = TextAdapter(width) if text_adapter else None
@@ -78,13 +71,13 @@ class Teacher(Scorer, Trainable):
         """Latents (b, 4, h/8, w/8) of images (b, 3, h, w) in [0,1]: the frozen part of a pass."""
         return self.backbone.encode(images, self.vae_input)
 
-    def forward(self, images: torch.Tensor, latents: torch.Tensor | None = None) -> TeacherOutput:
+    def forward(self, images: torch.Tensor, latents: torch.Tensor | None = None) -> ModelOutput:
         """Score and feature map of images (b, 3, h, w) in [0,1].
 
         ``latents`` are those of ``encode`` where they are already known.
         """
         score, feature_map = self.quality_feature_decoder(self.levels(images, latents))
-        return TeacherOutput(score, feature_map)
+        return ModelOutput(score, feature_map)
 
     def levels(
         self, images: torch.Tensor, latents: torch.Tensor | None = None

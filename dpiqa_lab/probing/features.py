@@ -7,15 +7,17 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..core.cache import RowCache, Rows, cache_table, shared_rows
+from ..core.cache import RowCache, Rows, shared_rows
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
+from ..diffusion.attention_maps import attention_maps_of, is_map
 from ..diffusion.backbone import Backbone
 from ..diffusion.latents import content_noise, dataset_latents
-from ..diffusion.taps import FeatureTaps
+from ..diffusion.prompts import FACTORS
+from ..diffusion.taps import FeatureTaps, block_taps
 
 POOLINGS = ("mean", "std", "max", "grid")
 
@@ -24,7 +26,8 @@ class Features:
     """Pooled features of a dataset, photographs in its order.
 
     ``features[timestep, tap, pooling]`` is a (n, channels) float32 tensor; (n, 4 x channels) for
-    "grid", the means of the four quarters. ``features.table`` is the dataset's table.
+    "grid", the means of the four quarters. Of attention maps the channels are the factors.
+    ``features.table`` is the dataset's table.
     """
 
     def __init__(self, rows: dict[tuple[int, str], dict[str, torch.Tensor]], table: pd.DataFrame):
@@ -68,10 +71,12 @@ class FeatureStore:
         noise_seed: int | None = None,
         cache_dir: Path | str | None = None,
         compute: Compute | None = None,
+        factors: Sequence[str] = FACTORS,
     ):
         compute = compute or choose_compute()
         self.ids = list(dataset.table["hash"])
         self.cache_dir = cache_dir
+        self.factors = list(factors)
         self._seen: set[tuple[int, str]] = set()
         self.key = {
             "unet": tensors_hash(backbone.unet.state_dict()),
@@ -85,6 +90,8 @@ class FeatureStore:
     def entry(self, timestep: int, tap: str) -> RowCache:
         """Where the features of one tap at one timestep are kept."""
         key = {**self.key, "timestep": timestep, "tap": tap}
+        if is_map(tap):
+            key["factors"] = self.factors
         return RowCache("features", key, self.cache_dir)
 
     def has(self, timestep: int, tap: str) -> bool:
@@ -92,16 +99,6 @@ class FeatureStore:
         if (timestep, tap) not in self._seen and self.entry(timestep, tap).held() >= set(self.ids):
             self._seen.add((timestep, tap))
         return (timestep, tap) in self._seen
-
-    def held(self) -> list[tuple[int, str]]:
-        """Every (timestep, tap) that is there for all photographs, whoever computed it."""
-        places = []
-        for entry in cache_table(self.cache_dir):
-            key = dict(entry["key"])
-            place = key.pop("timestep", None), key.pop("tap", None)
-            if entry["kind"] == "features" and key == self.key and self.has(*place):
-                places.append(place)
-        return sorted(places)
 
     def load(self, timestep: int, tap: str) -> Rows:
         """Pooled features by pooling. Raises LabError where they are not there for all."""
@@ -125,6 +122,7 @@ def extract_features(
     compute: Compute | None = None,
     batch_size: int = 8,
     workers: int = 0,
+    factors: Sequence[str] = FACTORS,
 ) -> Features:
     """One U-Net pass a photograph and timestep, every tap pooled over its positions.
 
@@ -133,26 +131,30 @@ def extract_features(
     Args:
         dataset: with an ``image_size`` that fits the U-Net.
         timesteps: each 0 to 999; all of them go through the U-Net in one batch.
-        taps: module paths of the U-Net; ``None`` is its mid block and up blocks.
+        taps: module paths of the U-Net, or of its attention maps (``attention_maps.map_taps``);
+            ``None`` is its mid block and up blocks.
         prompts: prompt set; ``None`` is the backbone's default.
         noise_seed: add the timestep's noise to the latents, drawn by this seed and the
             photograph's content; ``None`` adds none, as the paper does.
         cache_dir: ``None`` is the lab's own.
         batch_size: photographs a pass.
+        factors: words that attention maps are summed over, see ``prompts.factor_members``.
 
     Raises:
-        LabError: an impossible timestep, an unknown tap, or a size that does not fit the U-Net.
+        LabError: an impossible timestep, an unknown tap, a factor that stands in no prompt, or a
+            size that does not fit the U-Net.
     """
     if bad := [t for t in timesteps if not 0 <= t < 1000]:
         raise LabError(f"timesteps must be between 0 and 999, got {bad}.")
     unet = backbone.unet
-    taps = taps or default_taps(backbone)
-    FeatureTaps(unet, taps)  # refuses unknown names before any work
+    taps = taps or block_taps(unet, down=False)
+    with attention_maps_of(backbone, taps, prompts, factors):
+        FeatureTaps(unet, taps)  # refuses unknown names before any work
     compute = compute or choose_compute()
     backbone.to(compute.device)
     latents = dataset_latents(backbone, dataset, compute, workers=workers, cache_dir=cache_dir)
     embeddings = backbone.embed_prompts(prompts)
-    store = FeatureStore(backbone, dataset, prompts, noise_seed, cache_dir, compute)
+    store = FeatureStore(backbone, dataset, prompts, noise_seed, cache_dir, compute, factors)
     ids = store.ids
     caches = {(timestep, tap): store.entry(timestep, tap) for timestep in timesteps for tap in taps}
 
@@ -167,7 +169,11 @@ def extract_features(
             noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
             stacked = torch.cat([backbone.add_noise(z, noise.to(z), t) for t in times])
         steps = torch.tensor(times, device=compute.device).repeat_interleave(len(z))
-        with compute.autocast(), FeatureTaps(unet, names, stop=True, copy=False) as outputs:
+        with (
+            compute.autocast(),
+            attention_maps_of(backbone, names, prompts, factors),
+            FeatureTaps(unet, names, stop=True, copy=False) as outputs,
+        ):
             backbone.denoise(stacked, steps, embeddings)
         pooled = {name: pool(outputs[name].float()) for name in names}
         return {
@@ -192,40 +198,6 @@ def extract_features(
     return Features(rows, dataset.table)
 
 
-def default_taps(backbone: Backbone) -> list[str]:
-    """The mid block and the up blocks of its U-Net."""
-    return ["mid_block", *(f"up_blocks.{i}" for i in range(len(backbone.unet.up_blocks)))]
-
-
-@torch.no_grad()
-def tap_maps(
-    backbone: Backbone,
-    images: torch.Tensor,
-    timestep: int,
-    taps: Sequence[str],
-    prompts: str | Sequence[str] | None = None,
-    noise: torch.Tensor | None = None,
-    compute: Compute | None = None,
-) -> dict[str, torch.Tensor]:
-    """What ``extract_features`` pools, of pictures that are in no dataset: one pass, nothing kept.
-
-    Args:
-        images: (b, 3, h, w) in [0,1].
-        noise: standard normal, as the latents, added as at ``timestep``; ``None`` adds none.
-
-    Returns:
-        tap to maps (b, c, h, w), or (b, positions, c) of attentions, float32 on the CPU.
-    """
-    compute = compute or choose_compute()
-    backbone.to(compute.device)
-    z = backbone.encode(images)
-    if noise is not None:
-        z = backbone.add_noise(z, noise.to(z), timestep)
-    with compute.autocast(), FeatureTaps(backbone.unet, taps, stop=True, copy=False) as outputs:
-        backbone.denoise(z, timestep, prompts)
-    return {tap: outputs[tap].float().cpu() for tap in taps}
-
-
 def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
     """Taps that lack photographs, with the timesteps that lack the same: these share passes."""
     taps: dict[int, tuple[str, ...]] = {}
@@ -236,7 +208,7 @@ def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int
 
 
 def pool(maps: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Statistics over positions, by ``POOLINGS``, of maps (b, c, h, w) or (b, positions, c)."""
+    """Statistics over positions of maps (b, c, h, w), or of sequences (b, positions, c)."""
     if maps.ndim == 3:
         maps = maps.transpose(1, 2)[..., None]
     flat = maps.flatten(2)

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
+def joined(
+    features: Features,
+    timestep: int | Sequence[int] | None = None,
+    taps: str | Sequence[str] | None = None,
+    poolings: Sequence[str] = ("mean", "std"),
+) -> np.ndarray:
+    """Pooled features side by side, (n, channels) float64; arguments as for ``probe``."""
+    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
+    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
+    parts = [features[t, tap, pool].numpy() for t in timesteps for tap in taps for pool in poolings]
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
 def probe(
     features: Features,
     timestep: int | Sequence[int] | None = None,
@@ -49,7 +62,7 @@ def fit_probe(
     taps: str | Sequence[str] | None = None,
     poolings: Sequence[str] = ("mean", "std"),
 ) -> tuple["Pipeline", np.ndarray]:
-    """The fitted regression of ``probe``, and what it is fed: all photographs (n, k), float64."""
+    """The fitted regression of ``probe``, and what it is fed: ``joined``, of all photographs."""
     x = joined(features, timestep, taps, poolings)
     table = features.table
     rows = {part: (table["split"] == part).to_numpy() for part in ("train", "val", "test")}
@@ -59,21 +72,8 @@ def fit_probe(
     return fit_ridge(x[rows["train"]], mos[rows["train"]], x[rows["val"]], mos[rows["val"]]), x
 
 
-def joined(
-    features: Features,
-    timestep: int | Sequence[int] | None = None,
-    taps: str | Sequence[str] | None = None,
-    poolings: Sequence[str] = ("mean", "std"),
-) -> np.ndarray:
-    """Features side by side, (n, k) float64: by timestep, then tap, then pooling."""
-    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
-    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
-    parts = [features[t, tap, pooling] for t in timesteps for tap in taps for pooling in poolings]
-    return np.concatenate([part.numpy() for part in parts], axis=1).astype(np.float64)
-
-
 def probe_table(
-    features: Features, poolings: Sequence[str] = ("mean", "std"), joined: bool = True
+    features: Features, poolings: Sequence[str] = ("mean", "std"), together: bool = True
 ) -> pd.DataFrame:
     """``probe`` for every timestep and tap, and for all taps together.
 
@@ -83,7 +83,7 @@ def probe_table(
     """
     rows = []
     for timestep in features.timesteps:
-        for tap in [*features.taps, *(["all"] if joined else [])]:
+        for tap in [*features.taps, *(["all"] if together else [])]:
             scores = probe(features, timestep, None if tap == "all" else tap, poolings)
             found = metrics.summary(scores["score"], scores["mos"], groups=scores.get("group"))
             low, high = found["srcc_ci"]

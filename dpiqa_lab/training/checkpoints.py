@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ..core.errors import LabError
 from ..core.files import atomic_path, file_hash, read_json, write_json
+from ..core.runs import Run
 
 KEEP = 2
 _FILES = ("weights.safetensors", "optimizer.safetensors")
@@ -37,6 +38,18 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors raises several kinds
         raise LabError(f"{path}: no readable weights ({error}).") from error
+
+
+def find_weights(run: Run, weights: str) -> Path:
+    """The file with a run's "best" or "last" weights.
+
+    Raises:
+        LabError: the run has no such weights yet.
+    """
+    path = run.checkpoints / f"{weights}.safetensors"
+    if not path.is_file():
+        raise LabError(f"run {run.name} has no {weights} weights yet: {path} is missing.")
+    return path
 
 
 def save_checkpoint(

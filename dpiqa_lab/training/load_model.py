@@ -6,20 +6,24 @@ from torch import nn
 
 from ..core.errors import LabError
 from ..core.runs import find_run
+from .converted import load_converted
 from .teacher_run import load_teacher
 
 
 def load_model(run: str | Path, weights: str = "best") -> nn.Module:
-    """The model that a run trained, with ``.score(photographs)``.
+    """The model of a run or of a converted checkpoint, with ``.score(photographs)``.
 
     Args:
-        run: name or folder of the run, such as "runs/demo-tiny-1a2b3c4d".
+        run: name or folder of the run, such as "runs/demo-tiny-1a2b3c4d", or the folder that
+            ``convert`` wrote.
         weights: "best" by validation, or "last".
 
     Raises:
         LabError: no such run, it trained no such model, or it has no such weights yet.
     """
     found = find_run(run)
+    if "converted_from" in found.config:
+        return load_converted(found, weights)
     if "backbone" not in found.config:
         raise LabError(
             f"run {found.name} trained a prior, which does not score: load_backbone("

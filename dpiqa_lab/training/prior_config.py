@@ -25,7 +25,7 @@ class PriorConfig:
     vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
     vae_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
 
-    unet_steps: int = option(3600, "optimiser steps of U-Net and text encoder", low=1)
+    unet_steps: int = option(2600, "optimiser steps of U-Net and text encoder", low=1)
     unet_batch: int = option(16, "views a step", low=1)
     unet_rate: float = option(5e-4, "learning rate, falling to 0 by a cosine", low=0.0)
     drop_caption: float = option(0.1, "share of captions dropped", low=0.0, high=1.0)

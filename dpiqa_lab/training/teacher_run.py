@@ -23,7 +23,7 @@ from ..diffusion.taps import FeatureTaps
 from ..models.calibrate import standardise_layers, start_at_ridge
 from ..models.teacher import Teacher
 from .batches import StepBatches
-from .checkpoints import drop_checkpoints, load_weights, save_weights
+from .checkpoints import drop_checkpoints, find_weights, load_weights, save_weights
 from .config import TrainConfig
 from .loop import Schedule, Task, fit
 from .losses import score_loss
@@ -100,9 +100,7 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     Raises:
         LabError: the run has no such weights yet.
     """
-    path = run.checkpoints / f"{weights}.safetensors"
-    if not path.is_file():
-        raise LabError(f"run {run.name} has no {weights} weights yet: {path} is missing.")
+    path = find_weights(run, weights)
     teacher = build_teacher(run.config)
     teacher.load_trainable_state(load_weights(path))
     return teacher.eval()
@@ -233,18 +231,7 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
     if len(dataset.manifest.skipped):
         run.write_table("skipped", dataset.manifest.skipped)
     run.write_table("split", dataset.manifest.table[["name", "split"]])
-    schedule = Schedule(
-        steps_per_epoch=len(task.steps),
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        lr_milestones=config.lr_milestones,
-        lr_decay=config.lr_decay,
-        max_steps=config.max_steps,
-        validate_every=config.validate_every,
-        patience=config.patience,
-        clip_norm=config.clip_norm,
-        warmup_steps=config.warmup_steps,
-    )
+    schedule = schedule_of(config, len(task.steps))
     progress = fit(run, task, schedule, compute)
     save_weights(run.checkpoints / "last.safetensors", teacher.trainable_state())
     teacher.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
@@ -264,6 +251,22 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
         notes=_notes(config, dataset, teacher),
     )
     drop_checkpoints(run.checkpoints)
+
+
+def schedule_of(config: TrainConfig, steps_per_epoch: int) -> Schedule:
+    """How long and how fast a config trains."""
+    return Schedule(
+        steps_per_epoch=steps_per_epoch,
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_milestones=config.lr_milestones,
+        lr_decay=config.lr_decay,
+        max_steps=config.max_steps,
+        validate_every=config.validate_every,
+        patience=config.patience,
+        clip_norm=config.clip_norm,
+        warmup_steps=config.warmup_steps,
+    )
 
 
 def _metrics(predictions: pd.DataFrame) -> dict:

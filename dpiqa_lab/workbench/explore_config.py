@@ -3,19 +3,17 @@
 import dataclasses
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError, unknown
 from ..core.parameters import build, option
 from ..core.paths import notebook_path
 from ..core.runs import check_name
+from ..datasets.config import DatasetConfig
 from ..datasets.damages import DAMAGES
-from ..datasets.specs import get_spec
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import find_preset
 from ..probing.features import POOLINGS
-from ..training.config import TrainConfig
 
 STATISTICS = {
     "srcc": "SRCC of the probe",
@@ -23,11 +21,6 @@ STATISTICS = {
     "channel": "|SRCC| of the best channel",
 }
 ALL = "all"  # in place of a tap: all chosen ones joined
-DATASET = (
-    "dataset", "data_root", "split", "split_seed", "on_bad_image", "labels", "name_column",
-    "mos_column", "group_column", "mos_range", "lower_better", "image_size",
-)  # fmt: skip
-
 # What a change takes with it, as it has no meaning for the new value.
 _HANGING = {
     "dataset": ("image_size", "mos_range", "lower_better", "photograph", "channel"),
@@ -40,21 +33,8 @@ _HANGING = {
 
 
 @dataclass(frozen=True)
-class ExploreConfig:
+class ExploreConfig(DatasetConfig):
     """A view of the explorer. ``None`` means: decided by the dataset, the backbone or the data."""
-
-    dataset: str = option("demo", "demo, biq2021, koniq or folder")
-    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
-    split: str = option("auto", "auto, official, random, or a CSV file with name and split")
-    split_seed: int = option(0, "seed of a random split", low=0)
-    on_bad_image: str = option("error", "error, or skip: leave out", ("error", "skip"))
-    labels: str | None = option(None, "dataset=folder: the CSV with the scores")
-    name_column: str = option("name", "dataset=folder: column of file names")
-    mos_column: str = option("mos", "dataset=folder: column of scores")
-    group_column: str | None = option(None, "dataset=folder: column of what belongs together")
-    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
-    lower_better: bool | None = option(None, "whether a lower score is better")
-    image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
 
     backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
     revision: str | None = option(None, "hub revision of the backbone")
@@ -111,8 +91,10 @@ class ExploreConfig:
 
     def resolve(self) -> "ExploreConfig":
         """The same with defaults in place. Raises LabError for impossible values."""
-        spec = get_spec(self.dataset)
-        backbone = resolve_auto(self.device)[0] if self.backbone == "auto" else self.backbone
+        backbone = self.backbone
+        if backbone == "auto":
+            backbone, why = resolve_auto(self.device)
+            print(f"backbone auto: {backbone} ({why})")
         if not self.timesteps or not self.poolings or self.taps == ():
             raise LabError("timesteps, taps and poolings must name at least one each.")
         timesteps = tuple(sorted(set(self.timesteps)))
@@ -125,14 +107,9 @@ class ExploreConfig:
             backbone=backbone,
             timesteps=timesteps,
             timestep=timestep,
-            data_root=self.data_root and str(Path(self.data_root).expanduser().resolve()),
-            image_size=self.image_size or spec.image_size,
             prompts=self.prompts or find_preset(backbone).prompts,
+            **self.dataset_defaults(),
         )
-
-    def dataset_options(self) -> dict:
-        """Arguments of ``load_dataset``, as of a training on the same photographs."""
-        return TrainConfig(**{name: getattr(self, name) for name in DATASET}).dataset_options()
 
     def command(self) -> str:
         """A papermill command whose notebook shows this view."""

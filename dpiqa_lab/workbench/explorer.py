@@ -13,20 +13,24 @@ from ..core.device import choose_compute
 from ..core.errors import LabError, unknown
 from ..core.files import json_hash
 from ..core.progress import progress_bar
+from ..datasets.config import DatasetConfig
 from ..datasets.dataset import load_dataset
+from ..diffusion.attention_maps import attention_maps_of
 from ..diffusion.backbone import Backbone
 from ..diffusion.loading import load_backbone
-from ..diffusion.taps import FeatureTaps
-from ..probing.channels import channel_srcc
-from ..probing.features import Features, FeatureStore, default_taps, extract_features
+from ..diffusion.prompts import FACTORS
+from ..diffusion.taps import FeatureTaps, block_taps
+from ..probing.correlations import spearman_columns
+from ..probing.features import Features, FeatureStore, extract_features
 from ..probing.probe import fit_probe, joined
-from .explore_config import ALL, DATASET, ExploreConfig
+from .explore_config import ALL, ExploreConfig
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+_DATASET = tuple(DatasetConfig.__dataclass_fields__)
 _BACKBONE = ("backbone", "revision", "random_weights")
-_STORE = (*DATASET, *_BACKBONE, "prompts", "noise_seed", "device", "precision")
+_STORE = (*_DATASET, *_BACKBONE, "prompts", "noise_seed", "device", "precision")
 _MEMORY = 1_000_000_000  # bytes of features kept; Stable Diffusion's: 40 kB a tap and photograph
 
 
@@ -74,7 +78,7 @@ class Explorer:
             self.config = _with_taps(config, self.backbone)
             return
         compute = choose_compute(config.device, config.precision)
-        if same(DATASET):
+        if same(_DATASET):
             dataset = self.dataset
         else:
             dataset = load_dataset(config.dataset, **config.dataset_options())
@@ -102,12 +106,6 @@ class Explorer:
         """Whether the features of the view itself are."""
         timestep, taps = self.place()
         return all(self.store.has(timestep, tap) for tap in taps)
-
-    def blocks(self) -> list[str]:
-        """Down, mid and up blocks of the U-Net: what to choose taps from."""
-        unet = self.backbone.unet
-        down = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
-        return [*down, *default_taps(self.backbone)]
 
     def compute(self) -> None:
         """Extract what the chosen timesteps and taps lack, and fit their probes.
@@ -256,7 +254,8 @@ class Explorer:
         place = self._joined_place(timestep, tap)
         if place not in self._best_columns:
             rest = (self.dataset.table["split"] != "test").to_numpy()
-            found = channel_srcc(self.columns(timestep, tap)[rest], self.dataset.table["mos"][rest])
+            x = self.columns(timestep, tap)[rest]
+            found = spearman_columns(x, self.dataset.table["mos"][rest].to_numpy())
             self._best_columns[place] = int(np.nanargmax(np.abs(found)))
         return self._best_columns[place]
 
@@ -317,8 +316,9 @@ class Explorer:
 
 def _with_taps(config: ExploreConfig, backbone: Backbone) -> ExploreConfig:
     """``config`` with taps that the backbone has, of which the one shown is one, or LabError."""
-    taps = config.taps or tuple(default_taps(backbone))
-    FeatureTaps(backbone.unet, taps)  # refuses unknown names
+    taps = config.taps or tuple(block_taps(backbone.unet, down=False))
+    with attention_maps_of(backbone, taps, config.prompts, FACTORS):
+        FeatureTaps(backbone.unet, taps)  # refuses unknown names
     if config.tap not in (*taps, ALL):
         raise unknown("tap", config.tap, [*taps, ALL])
     return dataclasses.replace(config, taps=taps)

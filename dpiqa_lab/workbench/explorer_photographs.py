@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from plotly.colors import get_colorscale, sample_colorscale
 
 from ..datasets.damages import damage, to_floats, to_pillow
 from ..datasets.images import read_image, to_tensor
-from ..diffusion.latents import content_noise
-from ..probing.features import Features, pool, tap_maps
+from ..probing.activations import image_maps
+from ..probing.features import Features, pool
 from ..probing.probe import joined
 from ..training.load_model import load_model
 from .explorer import Explorer
@@ -89,8 +88,6 @@ class Photographs:
             path = explorer.dataset.table["path"][explorer.position(name)]
             self._maps[place] = self._pass(name, path, [tap])[tap][0]
         maps = self._maps[place]
-        if maps.ndim == 2:  # an attention gives (positions, channels) of a square
-            maps = maps.T.unflatten(1, (int(len(maps) ** 0.5), -1))
         shown = maps.square().mean(0).sqrt() if channel is None else maps[channel]
         return shown.numpy()
 
@@ -134,32 +131,13 @@ class Photographs:
     def _pass(self, name: str, source: Path | Image.Image, taps: list[str]) -> dict:
         """Maps of a picture that stands for a photograph, under that one's noise."""
         explorer, config = self.explorer, self.explorer.config
-        images = to_tensor(read_image(source, config.image_size))[None]
-        noise = None
-        if config.noise_seed is not None:
-            side = config.image_size // explorer.backbone.downscale
-            shape = (explorer.backbone.unet.config.in_channels, side, side)
-            content = explorer.dataset.table["hash"][explorer.position(name)]
-            noise = content_noise(content, config.noise_seed, shape)[None]
-        return tap_maps(
+        return image_maps(
             explorer.backbone,
-            images,
+            to_tensor(read_image(source, config.image_size))[None],
+            [explorer.dataset.table["hash"][explorer.position(name)]],
             config.timestep,
             taps,
             config.prompts,
-            noise,
-            explorer.compute_on,
+            config.noise_seed,
+            compute=explorer.compute_on,
         )
-
-
-def coloured(activation: np.ndarray, photograph: Image.Image) -> Image.Image:
-    """A map (h, w) laid over its photograph, from its least value (blue) to its largest (yellow).
-
-    Positions stay squares: they are what the network has.
-    """
-    low, high = float(activation.min()), float(activation.max())
-    level = ((activation - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
-    shades = sample_colorscale(get_colorscale("Viridis"), np.linspace(0, 1, 256), colortype="tuple")
-    picture = Image.fromarray((np.array(shades) * 255).round().astype(np.uint8)[level])
-    picture = picture.resize(photograph.size, Image.Resampling.NEAREST)
-    return Image.blend(photograph.convert("L").convert("RGB"), picture, 0.65)

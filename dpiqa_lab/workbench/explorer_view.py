@@ -15,7 +15,8 @@ from ..evaluation.comparison import compare_predictions, shared_predictions
 from . import explorer_figures as figures
 from .contact_sheet import pictures
 from .explorer import Explorer
-from .explorer_photographs import Photographs, coloured
+from .explorer_photographs import Photographs
+from .overlays import overlay
 from .style import escaped
 
 _THUMB, _CAPTION, _GAP = 192, 34, 12  # pixels
@@ -51,9 +52,10 @@ class View:
         """The photograph, its activation map and its neighbours, with captions of two lines."""
         name = self.explorer.photograph()
         card, near = self.photographs.card(name), self.photographs.neighbours(name)
-        picture = Image.fromarray(read_image(card["path"]))
+        picture, activation = read_image(card["path"]), self.photographs.activation(name)
+        picture = Image.fromarray(picture)
         score = "not of the test part" if card["score"] is None else f"score {card['score']:.3f}"
-        shown = [picture, coloured(self.photographs.activation(name), picture)]
+        shown = [picture, overlay(picture, activation, activation.min(), activation.max())]
         shown += [Image.fromarray(read_image(path)) for path in near["path"]]
         captions = [f"{name}\nMOS {card['mos']:.3f}, {score}", "activation map\n" + self._tap()]
         captions += [

@@ -15,7 +15,7 @@ from ..datasets.damages import DAMAGES
 from ..datasets.images import read_image
 from ..evaluation.comparison import compare_predictions, shared_predictions
 from . import explorer_figures as figures
-from .explorer_photographs import coloured
+from .overlays import overlay
 from .panel_parts import button, cards, field, follow, head, note, picture, row, table
 
 
@@ -68,7 +68,9 @@ class PhotographsTab(w.VBox):
         self.look.layout.display = "none" if activation is not None else None
         shown = [picture(whole, 220, "photograph")]
         if activation is not None:
-            shown.append(picture(coloured(activation, whole), 220, "activation map"))
+            low, high = activation.min(), activation.max()
+            caption = f"activation map<br>{low:.3g} to {high:.3g}"
+            shown.append(picture(overlay(whole, activation, low, high), 220, caption))
         score = "– (not in the test part)" if card["score"] is None else f"{card['score']:.3f}"
         facts = [
             ["photograph", escape(name)],

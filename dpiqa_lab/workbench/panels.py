@@ -14,6 +14,7 @@ from ..core.runs import list_runs
 from ..datasets.specs import SPECS
 from ..diffusion.presets import PRESETS
 from ..diffusion.prompts import SETS
+from ..diffusion.taps import block_taps
 from ..probing.features import POOLINGS
 from .explore_config import ALL, STATISTICS, ExploreConfig
 from .explorer import Explorer
@@ -192,7 +193,9 @@ class Panel(w.VBox):
             self.prompts.options = list(dict.fromkeys([*SETS, config.prompts]))
             self.prompts.value = config.prompts
             self.timesteps.value = ", ".join(map(str, config.timesteps))
-            self.taps.options = list(dict.fromkeys([*explorer.blocks(), *config.taps]))
+            self.taps.options = list(
+                dict.fromkeys([*block_taps(explorer.backbone.unet), *config.taps])
+            )
             self.timestep.options = config.timesteps
             self.tap.options = {"all joined": ALL, **{tap: tap for tap in config.taps}}
             for name in _PLAIN:

@@ -113,7 +113,7 @@ def _break(root, fault):
         ("nan", r"scores that are no finite number(.|\n)*row 4: p002\.png: nan"),
         ("text", r"row 4: p002\.png: good"),
         ("range", r"outside 0 to 100 .*mos_range(.|\n)*p002\.png: 101"),
-        ("twice", r"labelled twice:\n  p002\.png"),
+        ("twice", r"1 photographs labelled twice(.|\n)*p002\.png"),
         ("column", r"no column 'mos'; its columns are 'name', 'MOS'"),
         ("escape", r"photographs outside .*(.|\n)*outside\.png"),
         ("empty", "no rows"),

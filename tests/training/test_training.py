@@ -241,6 +241,9 @@ def test_each_dataset_has_the_paper_s_milestones():
         return lab.TrainConfig.from_parameters({"dataset": dataset, "backbone": "tiny", **options})
 
     assert milestones("koniq").lr_milestones == (5,)
+    assert milestones("clive", keep_training_images=True).lr_milestones == (10,)
+    assert milestones("livefb").lr_milestones == (2,)
+    assert milestones("spaq").lr_milestones == (5,)
     assert milestones("koniq", lr_milestones="3,7").lr_milestones == (3, 7)
 
 

@@ -12,12 +12,12 @@ from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.progress import watched
 from dpiqa_lab.evaluation.comparison import compare_predictions, shared_predictions
 from dpiqa_lab.probing import features as features_module
-from dpiqa_lab.probing.channels import channel_srcc
+from dpiqa_lab.probing.correlations import spearman_columns
 from dpiqa_lab.probing.probe import probe
 from dpiqa_lab.workbench import explorer_figures as figures
 from dpiqa_lab.workbench.explore_config import ExploreConfig
 from dpiqa_lab.workbench.explorer import Explorer
-from dpiqa_lab.workbench.explorer_photographs import Photographs, coloured
+from dpiqa_lab.workbench.explorer_photographs import Photographs
 from dpiqa_lab.workbench.explorer_view import View, contact_sheet
 from dpiqa_lab.workbench.panel_parts import follow
 from dpiqa_lab.workbench.panels import Panel, Stopped
@@ -142,16 +142,6 @@ def test_predictions_are_the_probes(explorer, monkeypatch):
     assert again.predictions().equals(found)
 
 
-def test_channel_srcc_is_scipys():
-    from scipy.stats import spearmanr
-
-    rng = np.random.default_rng(0)
-    x, mos = rng.normal(size=(20, 3)).round(1), rng.normal(size=20).round(1)
-    expected = [spearmanr(column, mos).statistic for column in x.T]
-    assert channel_srcc(x, mos) == pytest.approx(expected)
-    assert np.isnan(channel_srcc(np.ones((20, 1)), mos)[0])
-
-
 def test_columns_are_named_as_they_are_joined(explorer):
     explorer.choose(poolings=("max", "grid"), tap="all", plot="channel")
     names, x = explorer.column_names(), explorer.columns()
@@ -164,7 +154,7 @@ def test_columns_are_named_as_they_are_joined(explorer):
     assert str(names[-1]).startswith("up_blocks.1, grid 4 of channel")
     best = explorer.channel()
     rest = (explorer.dataset.table["split"] != "test").to_numpy()
-    found = np.abs(channel_srcc(x[rest], explorer.dataset.table["mos"].to_numpy()[rest]))
+    found = np.abs(spearman_columns(x[rest], explorer.dataset.table["mos"].to_numpy()[rest]))
     assert found[best] == found.max()
     explorer.choose(channel=99999)
     with pytest.raises(LabError, match="channel 99999: this view has"):
@@ -268,15 +258,6 @@ def test_damage_moves_what_it_should(explorer):
     assert done.channels["shift"].abs().iloc[0] > 0.5
     # MOS of these photographs is their contrast.
     assert done.probe[1] < done.probe[0]
-
-
-def test_a_map_lies_over_its_photograph():
-    white = Image.new("RGB", (40, 20), "white")
-    picture = np.asarray(coloured(np.array([[0.0, 1.0]]), white)).astype(int)
-    assert picture.shape == (20, 40, 3)
-    assert (picture[:, :20] == picture[0, 0]).all()
-    assert (picture[:, 20:] == picture[0, 39]).all()
-    assert picture[0, 39].sum() > picture[0, 0].sum()
 
 
 # Two runs

@@ -1,0 +1,86 @@
+"""``data/README.md``, written from the specs: ``python -m dpiqa_lab.datasets.readme > …``."""
+
+from .specs import SPECS, DatasetSpec
+
+_HEAD = """\
+# Data
+
+Each dataset is a folder here, or anywhere else named by `data_root`. Photographs and label files
+belong to their authors and are not part of this repository; `data/tiny_prior/` (the embedded
+backbone, with its [model card](tiny_prior/README.md)) is.
+
+`python -m dpiqa_lab check <name> --root <folder>` says whether a folder is complete and sound:
+files missing, unreadable, copied or misplaced, labels that cannot be, parts that overlap; and what
+a training on it needs of disk and memory (`--time`: how long it takes on this machine). In a
+notebook: `lab.check_dataset(...)`.
+
+| name | what | photographs | score | official parts |
+|---|---|---|---|---|
+"""
+
+_TAIL = """\
+## Scores and parts
+
+Scores are mapped to [0, 1], higher is better, by the ends of the scale above (not by those of the
+release). Official splits are used where there are any; where one has no val part, a tenth of train
+is taken, by seed. Else the parts are 70/10/20 by seed, and of datasets made from reference pictures
+every reference with all its versions is in one part. `split="random"` with `split_seed`, or
+numbered, `split="random-3"`, or `split="my.csv"` (columns `name`, `split`) decide otherwise. Every
+run keeps its `split.csv`. Equal file content in two parts is warned of.
+
+## Your own photographs
+
+```
+photos/
+  scores.csv        name,mos
+  IMG_0001.jpg
+  holiday/IMG_0002.jpg
+```
+
+```
+papermill notebooks/03_train.ipynb out.ipynb \\
+  -p dataset folder -p data_root photos -y '{mos_range: [1, 5]}'
+```
+
+`name_column`, `mos_column`, `labels` (the CSV's name), `group_column` (what must stay in one part)
+and `lower_better` describe other files.
+"""
+
+
+def data_readme() -> str:
+    """The whole file as text."""
+    rows = [_row(spec) for spec in SPECS.values()]
+    sections = [_section(spec) for spec in SPECS.values() if spec.citation]
+    return _HEAD + "\n".join(rows) + "\n\n" + "\n".join(sections) + "\n" + _TAIL
+
+
+def _row(spec: DatasetSpec) -> str:
+    count = f"{spec.count:,}" if spec.count else "any"
+    for option, n in spec.option_counts.items():
+        count += f" ({n:,} with `{option}`)"
+    low, high = spec.mos_range
+    score = f"{low:g} to {high:g}"
+    if spec.observed:
+        score += f" (released: {spec.observed[0]:g} to {spec.observed[1]:g})"
+    score += f", {'lower' if spec.lower_better else 'higher'} is better"
+    if spec.name == "folder":
+        score = f"{score}; or as `mos_range` and `lower_better` say"
+    if spec.note:
+        score = f"**computed, no human opinion**, {score}"
+    parts = spec.parts or (f"none; {spec.references} references" if spec.references else "none")
+    return f"| `{spec.name}` | {spec.title} | {count} | {score} | {parts} |"
+
+
+def _section(spec: DatasetSpec) -> str:
+    return (
+        f"### {spec.title}\n\n"
+        f"Under `data/{spec.name}/`:\n\n```\n{spec.tree}\n```\n\n"
+        f"- From: {spec.source}.\n"
+        f"- Page: <{spec.homepage}>\n"
+        f"- Licence: {spec.licence}.\n"
+        f"- Cite: {spec.citation}.\n"
+    )
+
+
+if __name__ == "__main__":
+    print(data_readme(), end="")
