@@ -1,4 +1,4 @@
-import json
+import ast
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,8 @@ def test_the_command_gives_the_view_again_whatever_the_names(root):
     assert given["name"] == ("-r", "007")  # -p would make it the number 7
     # As papermill reads them.
     values = {
-        name: value if flag == "-r" else json.loads(value) for name, (flag, value) in given.items()
+        name: value if flag == "-r" else ast.literal_eval(value)
+        for name, (flag, value) in given.items()
     }
     assert ExploreConfig.from_parameters(values) == config
 

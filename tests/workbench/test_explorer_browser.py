@@ -150,8 +150,8 @@ def test_a_person_explores(jupyter, chromium, tmp_path):
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 1300})
-        page.set_default_timeout(90_000)
-        api.expect.set_options(timeout=90_000)
+        page.set_default_timeout(40_000)
+        api.expect.set_options(timeout=40_000)
         seen = Driver(page, shots)
         try:
             page.goto(jupyter)
