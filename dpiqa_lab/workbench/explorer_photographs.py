@@ -11,6 +11,7 @@ from PIL import Image
 from ..datasets.damages import damage, to_floats, to_pillow
 from ..datasets.images import read_image, to_tensor
 from ..probing.activations import image_maps
+from ..probing.correlations import standardised
 from ..probing.features import Features, pool
 from ..probing.probe import joined
 from ..training.load_model import load_model
@@ -23,8 +24,8 @@ class Damaged(NamedTuple):
     """A photograph and its damaged self, squashed: pictures and scores before and after.
 
     ``probe``: the explorer's scores; ``model``: those of the chosen run, else ``None``.
-    ``channels``: label, before, after and shift, in standard deviations over the dataset, the
-    largest first.
+    ``channels``: label, before, after and shift, in standard deviations over the dataset (0 for a
+    feature that is constant there), the largest first.
     """
 
     pictures: tuple[Image.Image, Image.Image]
@@ -59,8 +60,7 @@ class Photographs:
         Distance: root of the mean squared difference, so that two photographs drawn at random are
         about 1.4 apart in any view.
         """
-        x = self.explorer.columns()
-        z = (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)
+        z = np.nan_to_num(standardised(self.explorer.columns()))  # constants tell nothing apart
         here = self.explorer.position(name)
         distance = np.sqrt(((z - z[here]) ** 2).mean(1))
         order = [i for i in np.argsort(distance, kind="stable") if i != here][:n]
@@ -106,12 +106,14 @@ class Photographs:
         pooled = Features({(timestep, tap): pool(maps[tap]) for tap in taps}, pd.DataFrame([{}]))
         x = explorer.columns()
         rows = np.stack([x[at], joined(pooled, poolings=config.poolings)[0]])
+        varies = np.isfinite(standardised(x)).all(0)
+        spread = np.where(varies, x.std(0), np.inf)
         channels = pd.DataFrame(
             {
                 "label": [str(column) for column in explorer.column_names()],
                 "before": rows[0],
                 "after": rows[1],
-                "shift": (rows[1] - rows[0]) / np.maximum(x.std(0), 1e-12),
+                "shift": (rows[1] - rows[0]) / spread,
             }
         )
         return Damaged(

@@ -52,8 +52,8 @@ class View:
         """The photograph, its activation map and its neighbours, with captions of two lines."""
         name = self.explorer.photograph()
         card, near = self.photographs.card(name), self.photographs.neighbours(name)
-        picture, activation = read_image(card["path"]), self.photographs.activation(name)
-        picture = Image.fromarray(picture)
+        picture = Image.fromarray(read_image(card["path"]))
+        activation = self.photographs.activation(name)
         score = "not of the test part" if card["score"] is None else f"score {card['score']:.3f}"
         shown = [picture, overlay(picture, activation, activation.min(), activation.max())]
         shown += [Image.fromarray(read_image(path)) for path in near["path"]]
@@ -67,7 +67,7 @@ class View:
     def damage(self) -> tuple[go.Figure, go.Figure, list[Image.Image]]:
         """Scores from none to the chosen strength, the features moved, pictures before and after.
 
-        Two passes of one photograph.
+        One pass of one photograph.
         """
         config, name = self.explorer.config, self.explorer.photograph()
         done = self.photographs.damaged(name, config.damage, config.strength)

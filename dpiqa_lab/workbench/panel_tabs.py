@@ -109,7 +109,8 @@ class DamageTab(w.VBox):
         for control in self.controls:
             control.observe(self._changed, "value")
         choices = row(self.damage, self.strength, self.model)
-        super().__init__([choices, self.pair, self.scores, self.channels])
+        self._content = [choices, self.pair, self.scores, self.channels]
+        super().__init__()
 
     def forget(self) -> None:
         """The strengths tried so far belong to another view."""
@@ -117,6 +118,7 @@ class DamageTab(w.VBox):
 
     def draw(self) -> None:
         """The chosen photograph and damage, unless they are shown already."""
+        self.children = self._content  # plotly measures a figure's room once: not while hidden
         if self._tried is None and self.view.explorer.ready():
             self._damage()
 
@@ -165,10 +167,12 @@ class RunsTab(w.VBox):
         self.controls = [self.run_a, self.run_b]
         for control in self.controls:
             control.observe(self._changed, "value")
-        super().__init__([row(self.run_a, self.run_b), self.table, self.figure, self.card])
+        self._content = [row(self.run_a, self.run_b), self.table, self.figure, self.card]
+        super().__init__()
 
     def draw(self, chosen: str | None = None) -> None:
         """The two runs of the view; ``chosen``: a photograph to ring and show."""
+        self.children = self._content  # as in the damage tab
         config = self.view.explorer.config
         a, b = config.run_a, config.run_b
         if not (a and b):

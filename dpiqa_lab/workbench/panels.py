@@ -170,9 +170,9 @@ class Panel(w.VBox):
     def _show(self, look: bool = False) -> None:
         """All controls and the open tab as the view is."""
         self._fill()
+        self._draw_tab(look)
         coverage = self.view.explorer.coverage().to_numpy()
         self._say(f"{coverage.sum()} of {coverage.size} layers × timesteps are in the cache.")
-        self._draw_tab(look)
 
     def _draw_tab(self, look: bool = False) -> None:
         tab = self._tabs[self.tabs.selected_index or 0]

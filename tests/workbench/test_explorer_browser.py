@@ -106,7 +106,7 @@ class Driver:
             """title => {
                 const plots = [...document.querySelectorAll('.js-plotly-plot')];
                 const plot = plots.find(p => p.offsetParent && p.layout.title.text === title);
-                return plot._fullData.map(t => ({x: [...t.x], y: [...t.y], type: t.type}));
+                return plot._fullData.map(t => ({x: [...(t.x || [])], y: [...(t.y || [])]}));
             }""",
             title,
         )
@@ -143,15 +143,16 @@ TEST_PART = 2  # the trace
 
 
 def test_a_person_explores(jupyter, chromium, tmp_path):
-    api = pytest.importorskip("playwright.sync_api")
+    from playwright import sync_api as api
+
     shots = tmp_path / "screenshots"
     shots.mkdir()
     print(f"screenshots: {shots}")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 1300})
-        page.set_default_timeout(40_000)
-        api.expect.set_options(timeout=40_000)
+        page.set_default_timeout(90_000)
+        api.expect.set_options(timeout=90_000)
         seen = Driver(page, shots)
         try:
             page.goto(jupyter)
@@ -177,9 +178,11 @@ def _open_and_compute(seen):
     panel = page.locator(".lab-side")
     panel.wait_for()
     panel.get_by_text("0 of 9 layers × timesteps are in the cache").wait_for()
+    before = seen.plot(SCATTER)
+    assert before[TEST_PART]["x"] == []
     seen.click("Compute", "button")
     panel.get_by_text("9 of 9 layers × timesteps are in the cache").wait_for()
-    assert len(seen.plot(SCATTER)[TEST_PART]["x"]) > 5
+    assert len(seen.changed(SCATTER, before)[TEST_PART]["x"]) > 5
     seen.shot("1-photographs")
 
 
@@ -214,6 +217,7 @@ def _drag_damage(seen, expect):
     page.get_by_text("strength 0.30").wait_for()
     before = seen.plot(DAMAGE)
     handle = page.locator(".widget-hslider:visible", has_text="strength").locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
     box = handle.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
