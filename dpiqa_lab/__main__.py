@@ -109,6 +109,19 @@ def protocol(arguments: argparse.Namespace) -> None:
         print(f"\n{part.to_string(float_format='{:.3f}'.format)}")
 
 
+def sweep(arguments: argparse.Namespace) -> None:
+    """Run a notebook over a grid of parameters; what is finished is not run again."""
+    from .workbench.sweep import run_sweep
+
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    grid = {name: [_literal(v) for v in values.split(",")] for name, values in arguments.grid}
+    table = run_sweep(arguments.notebook, grid, given, arguments.name)
+    print(f"\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+    failed = int((table["status"] != "completed").sum())
+    if failed:
+        raise LabError(f"{failed} of {len(table)} runs failed; the same command tries these again.")
+
+
 def _literal(text: str):
     """A number, True, False or None as itself; anything else is text."""
     try:
@@ -122,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
-    for command in (demo, runs, check, score, convert, protocol):
+    for command in (demo, runs, check, score, convert, protocol, sweep):
         parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
         parsers[command].set_defaults(call=command)
     sub = parsers[check]
@@ -154,6 +167,17 @@ def main(argv: list[str] | None = None) -> int:
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="any parameter of notebook 03, as -p backbone sd15",
     )  # fmt: skip
+    sub = parsers[sweep]
+    sub.add_argument("notebook", type=Path)
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter that all runs share, as -p dataset koniq",
+    )  # fmt: skip
+    sub.add_argument(
+        "-g", "--grid", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2,…"),
+        help="a parameter and its values, as -g timestep 1,10,100",
+    )  # fmt: skip
+    sub.add_argument("--name", help="of the sweep's folder (default: made up)")
     arguments = parser.parse_args(argv)
     try:
         return arguments.call(arguments) or 0

@@ -8,6 +8,7 @@ import time
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 
 from dpiqa_lab.core.runs import find_run
@@ -61,6 +62,67 @@ def test_03_refuses_wrong_parameters_before_any_work(tmp_path, wrong, message):
     result = _papermill(tmp_path, **wrong)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+PROBED = {
+    "dataset": "folder", "data_root": "photos", "mos_range": "0,100", "backbone": "tiny",
+    "prompts": "prompts.txt", "image_size": 64, "timesteps": "1,100", "splits": 2, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture
+def few_prompts(tmp_path):
+    """Prompts that embed in no time, with the words that notebook 01 asks for."""
+    text = "noise of bad quality\nblur of bad quality\nof perfect quality\nof fair quality\n"
+    (tmp_path / "prompts.txt").write_text(text)
+
+
+def _shown(folder):
+    notebook = nbformat.read(folder / "out.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    return kinds.count("application/vnd.plotly.v1+json"), str(notebook)
+
+
+def test_01_probes_features_and_shows_its_figures(small_folder, few_prompts, tmp_path):
+    options = {**PROBED, "run_name": "by_01", "shown": 2}
+    result = _papermill(tmp_path, "01_feature_probing", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    run = find_run("by_01")
+    assert run.summary()["status"] == "completed"
+    assert run.summary()["metrics"]["test"]["srcc"] > 0.5  # of contrast, which is easy to see
+    assert {path.stem for path in run.figures.iterdir()} == {
+        "layer_by_timestep", "layer_by_statistic", "label_curves", "channels", "channel_extremes",
+        "cka", "pearson", "pca", "tsne", "activation_maps", "attention_maps",
+    }  # fmt: skip
+    names = {path.name for path in run.path.glob("*.csv")}
+    assert names == {"probes.csv", "statistics.csv", "labels.csv", "channels.csv", "attention.csv"}
+    figures, text = _shown(tmp_path)
+    assert figures == 11
+    assert "own split" in text
+    probes = pd.read_csv(run.path / "probes.csv")
+    assert len(probes) == 2 * (9 + 1) * 2  # timesteps, taps and all of them, splits
+
+
+def test_02_compares_arms_and_trains_at_a_timestep(small_folder, few_prompts, tmp_path):
+    short = {"end_to_end": True, "end_to_end_timesteps": "1", "end_to_end_steps": 1}
+    options = {**PROBED, "run_name": "by_02", "taps": "mid_block,up_blocks.3", **short}
+    result = _papermill(tmp_path, "02_timestep_ablation", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    run = find_run("by_02")
+    table = pd.read_csv(run.path / "ablation.csv")
+    assert table["arm"].value_counts().to_dict() == {
+        "as asked": 6, "with noise": 6, "no prompts": 6, "random weights": 6,
+        "simple statistics": 1,
+    }  # fmt: skip
+    assert (table["srcc_low"] <= table["srcc"]).all()
+    gains = pd.read_csv(run.path / "combinations.csv").set_index("combination")["gain"]
+    assert gains["one tap, one timestep"] == 0
+    assert len(gains) == 3
+    trained = pd.read_csv(run.path / "end_to_end.csv")
+    assert find_run(trained["run"][0]).config["timestep"] == 1
+    figures, _ = _shown(tmp_path)
+    assert figures == len(list(run.figures.iterdir())) == 6
 
 
 @pytest.mark.slow

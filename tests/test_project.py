@@ -12,6 +12,7 @@ import yaml
 import dpiqa_lab as lab
 from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
+from dpiqa_lab.probing.config import AblationConfig, FeatureProbeConfig
 from dpiqa_lab.training.config import TrainConfig
 from dpiqa_lab.training.prior_config import PriorConfig
 from tests.conftest import REPOSITORY
@@ -67,7 +68,13 @@ def test_notebooks_are_clean_and_thin(path):
 
 
 @pytest.mark.parametrize(
-    ("notebook", "config"), [("00_pretrain_prior", PriorConfig), ("03_train", TrainConfig)]
+    ("notebook", "config"),
+    [
+        ("00_pretrain_prior", PriorConfig),
+        ("01_feature_probing", FeatureProbeConfig),
+        ("02_timestep_ablation", AblationConfig),
+        ("03_train", TrainConfig),
+    ],
 )
 def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
     notebook = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4)

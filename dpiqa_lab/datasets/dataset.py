@@ -51,6 +51,14 @@ class QualityDataset:
         """Another part of the same dataset."""
         return QualityDataset(self.manifest, part, self.image_size)
 
+    def sample(self, n: int, seed: int = 0) -> "QualityDataset":
+        """``n`` of its photographs, drawn by the seed, in their order; all where it has no more."""
+        if n >= len(self):
+            return self
+        table = self.table.sample(n, random_state=seed).sort_index()
+        manifest = dataclasses.replace(self.manifest, table=table.reset_index(drop=True))
+        return QualityDataset(manifest, self.part, self.image_size)
+
     def with_split(self, parts: pd.Series, said: str) -> "QualityDataset":
         """The same photographs parted otherwise, for instance by ``splits.folds``."""
         table = self.manifest.table.assign(split=parts)

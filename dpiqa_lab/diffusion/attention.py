@@ -22,9 +22,9 @@ class SharedPromptAttention:
         **_,
     ) -> torch.Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = _heads(attn.to_q(hidden_states), attn.heads)
-        key = _heads(attn.to_k(context), attn.heads)
-        value = _heads(attn.to_v(context), attn.heads)
+        query = split_heads(attn.to_q(hidden_states), attn.heads)
+        key = split_heads(attn.to_k(context), attn.heads)
+        value = split_heads(attn.to_v(context), attn.heads)
         if len(key) != len(query):
             key, value = (x.expand(len(query), -1, -1, -1) for x in (key, value))
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
@@ -38,6 +38,6 @@ def share_prompts(unet: nn.Module) -> None:
     unet.set_attn_processor(SharedPromptAttention())
 
 
-def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """(b, n, heads * d) to (b, heads, n, d)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)

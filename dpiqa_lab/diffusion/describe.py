@@ -1,39 +1,49 @@
-"""What the taps of a backbone give, before anything is extracted."""
+"""What the taps of a backbone give and cost, before anything is extracted."""
 
+import time
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
 
+from .attention_maps import attention_maps_of
 from .backbone import Backbone
-from .taps import FeatureTaps
+from .prompts import prompt_texts
+from .taps import FeatureTaps, block_taps
 
 
 @torch.no_grad()
 def describe_taps(
-    backbone: Backbone, image_size: int = 512, taps: Sequence[str] | None = None
+    backbone: Backbone,
+    image_size: int = 512,
+    taps: Sequence[str] | None = None,
+    prompts: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Shapes and sizes, found by one pass over a grey latent.
+    """Shapes, sizes and times, found by two passes over a grey latent.
 
     Args:
         image_size: side in pixels.
-        taps: module paths of the U-Net; ``None`` is its down, mid and up blocks.
+        taps: module paths of the U-Net, or of its attention maps (``attention_maps.map_taps``);
+            ``None`` is its down, mid and up blocks.
+        prompts: prompt set; ``None`` is the backbone's default.
 
     Returns:
         A row a tap: tap, channels, height, width, stride (image pixels a position), bytes an image
-        in float32.
+        in float32, and seconds: from the start of a pass over one photograph to this tap, where
+        a pass for this tap alone ends; in float32, where the backbone is.
     """
     backbone.check_size(image_size, image_size)
     unet = backbone.unet
-    if taps is None:
-        taps = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
-        taps += ["mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
+    taps = block_taps(unet) if taps is None else taps
     side = image_size // backbone.downscale
     latents = torch.zeros(1, unet.config.in_channels, side, side, device=backbone.device)
-    # Shapes do not depend on the prompts: one empty vector saves embedding a whole set.
-    prompts = torch.zeros(1, 1, unet.config.cross_attention_dim, device=backbone.device)
-    with FeatureTaps(unet, taps, stop=True) as features:
-        backbone.denoise(latents, prompts=prompts)
+    # Neither shapes nor times depend on what the prompts say: zeros save embedding a whole set.
+    count = len(prompt_texts(prompts or backbone.default_prompts))
+    zeros = torch.zeros(1, count, unet.config.cross_attention_dim, device=backbone.device)
+    with attention_maps_of(backbone, taps, prompts):
+        with FeatureTaps(unet, taps, stop=True) as features:
+            backbone.denoise(latents, prompts=zeros)
+        seconds = _seconds(backbone, list(features), latents, zeros)
     rows = []
     for tap in features:
         shape = features[tap].shape
@@ -47,6 +57,31 @@ def describe_taps(
                 "width": width,
                 "stride": image_size // height if len(shape) == 4 else None,
                 "bytes per image": 4 * features[tap].numel(),
+                "seconds": seconds[tap],
             }
         )
     return pd.DataFrame(rows)
+
+
+def _seconds(backbone, taps, latents, prompts) -> dict[str, float]:
+    """Time from the start of a second pass to each tap; the first one has warmed up."""
+    device = backbone.device.type
+    moments = {}
+
+    def now() -> float:
+        if device in ("cuda", "mps"):
+            getattr(torch, device).synchronize()
+        return time.perf_counter()
+
+    def note(tap: str):
+        return lambda *_: moments.__setitem__(tap, now())
+
+    handles = [backbone.unet.get_submodule(tap).register_forward_hook(note(tap)) for tap in taps]
+    try:
+        start = now()
+        with FeatureTaps(backbone.unet, taps, stop=True, copy=False):
+            backbone.denoise(latents, prompts=prompts)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {tap: round(moment - start, 4) for tap, moment in moments.items()}

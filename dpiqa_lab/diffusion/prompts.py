@@ -1,8 +1,11 @@
 """Prompt sets: the text that guides the U-Net to quality (paper section 3.2)."""
 
+import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+
+import numpy as np
 
 from ..core.errors import LabError, unknown
 
@@ -27,6 +30,9 @@ MERGED = (
     "jpeg2000 compression", "jpeg compression", "noise", "blur", "color", "contrast",
     "overexposure", "underexposure", "spatial", "quantization", "other",
 )  # fmt: skip
+
+# What attention is summed over, where nothing else is asked for.
+FACTORS = ("blur", "noise", "bad", "perfect")
 
 SETS = {
     "official": "5 qualities x 9 scenes x 33 distortions = 1,485",
@@ -65,3 +71,23 @@ def prompt_texts(prompts: str | Sequence[str]) -> list[str]:
     if not texts:
         raise LabError(f"no prompts in {prompts!r}; use 'none' for an unconditional pass.")
     return texts
+
+
+def factor_members(texts: Sequence[str], factors: Sequence[str] = FACTORS) -> np.ndarray:
+    """Which prompts share a factor: (K, F) bool, whether the factor's words stand in the text.
+
+    Whole words count, so that "other" is not in "others", and "blur" takes "gaussian blur" along.
+
+    Raises:
+        LabError: no factor, or one that stands in none of the prompts.
+    """
+    if not len(factors):
+        raise LabError("no factors: give words of the prompts, such as blur,noise,bad,perfect.")
+    patterns = [re.compile(rf"\b{re.escape(factor)}\b", re.IGNORECASE) for factor in factors]
+    members = np.array([[bool(p.search(text)) for p in patterns] for text in texts])
+    if lacking := [f for f, found in zip(factors, members.any(0), strict=True) if not found]:
+        raise LabError(
+            f"factors {lacking} stand in none of the {len(texts)} prompts (the first: "
+            f"{texts[0]!r}); a factor is a word of the prompts, such as 'blur' or 'bad'."
+        )
+    return members

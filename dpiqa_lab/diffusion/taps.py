@@ -12,6 +12,12 @@ class _Stop(Exception):  # noqa: N818 - no error
     """Ends a forward pass whose remaining layers nobody asked for."""
 
 
+def block_taps(unet: nn.Module, down: bool = True) -> list[str]:
+    """Paths of a U-Net's blocks in the order they run: down (unless left out), mid and up."""
+    names = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))] if down else []
+    return [*names, "mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
+
+
 class FeatureTaps:
     """Context manager that keeps the outputs of the named modules.
 

@@ -13,9 +13,11 @@ from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
+from ..diffusion.attention_maps import attention_maps_of, is_map
 from ..diffusion.backbone import Backbone
 from ..diffusion.latents import content_noise, dataset_latents
-from ..diffusion.taps import FeatureTaps
+from ..diffusion.prompts import FACTORS
+from ..diffusion.taps import FeatureTaps, block_taps
 
 POOLINGS = ("mean", "std", "max", "grid")
 
@@ -24,7 +26,8 @@ class Features:
     """Pooled features of a dataset, photographs in its order.
 
     ``features[timestep, tap, pooling]`` is a (n, channels) float32 tensor; (n, 4 x channels) for
-    "grid", the means of the four quarters. ``features.table`` is the dataset's table.
+    "grid", the means of the four quarters. Of attention maps the channels are the factors.
+    ``features.table`` is the dataset's table.
     """
 
     def __init__(self, rows: dict[tuple[int, str], dict[str, torch.Tensor]], table: pd.DataFrame):
@@ -65,6 +68,7 @@ def extract_features(
     compute: Compute | None = None,
     batch_size: int = 8,
     workers: int = 0,
+    factors: Sequence[str] = FACTORS,
 ) -> Features:
     """One U-Net pass a photograph and timestep, every tap pooled over its positions.
 
@@ -73,21 +77,25 @@ def extract_features(
     Args:
         dataset: with an ``image_size`` that fits the U-Net.
         timesteps: each 0 to 999; all of them go through the U-Net in one batch.
-        taps: module paths of the U-Net; ``None`` is its mid block and up blocks.
+        taps: module paths of the U-Net, or of its attention maps (``attention_maps.map_taps``);
+            ``None`` is its mid block and up blocks.
         prompts: prompt set; ``None`` is the backbone's default.
         noise_seed: add the timestep's noise to the latents, drawn by this seed and the
             photograph's content; ``None`` adds none, as the paper does.
         cache_dir: ``None`` is the lab's own.
         batch_size: photographs a pass.
+        factors: words that attention maps are summed over, see ``prompts.factor_members``.
 
     Raises:
-        LabError: an impossible timestep, an unknown tap, or a size that does not fit the U-Net.
+        LabError: an impossible timestep, an unknown tap, a factor that stands in no prompt, or a
+            size that does not fit the U-Net.
     """
     if bad := [t for t in timesteps if not 0 <= t < 1000]:
         raise LabError(f"timesteps must be between 0 and 999, got {bad}.")
     unet = backbone.unet
-    taps = taps or ["mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
-    FeatureTaps(unet, taps)  # refuses unknown names before any work
+    taps = taps or block_taps(unet, down=False)
+    with attention_maps_of(backbone, taps, prompts, factors):
+        FeatureTaps(unet, taps)  # refuses unknown names before any work
     compute = compute or choose_compute()
     backbone.to(compute.device)
     latents = dataset_latents(backbone, dataset, compute, workers=workers, cache_dir=cache_dir)
@@ -102,7 +110,7 @@ def extract_features(
         "precision": compute.precision,
     }
     caches = {
-        (timestep, tap): RowCache("features", {**key, "timestep": timestep, "tap": tap}, cache_dir)
+        (timestep, tap): RowCache("features", {**key, **_key(timestep, tap, factors)}, cache_dir)
         for timestep in timesteps
         for tap in taps
     }
@@ -118,7 +126,11 @@ def extract_features(
             noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
             stacked = torch.cat([backbone.add_noise(z, noise.to(z), t) for t in times])
         steps = torch.tensor(times, device=compute.device).repeat_interleave(len(z))
-        with compute.autocast(), FeatureTaps(unet, names, stop=True, copy=False) as outputs:
+        with (
+            compute.autocast(),
+            attention_maps_of(backbone, names, prompts, factors),
+            FeatureTaps(unet, names, stop=True, copy=False) as outputs,
+        ):
             backbone.denoise(stacked, steps, embeddings)
         pooled = {name: _pooled(outputs[name].float()) for name in names}
         return {
@@ -141,6 +153,11 @@ def extract_features(
         for name, cache in caches.items()
     }
     return Features(rows, dataset.table)
+
+
+def _key(timestep: int, tap: str, factors: Sequence[str]) -> dict:
+    key = {"timestep": timestep, "tap": tap}
+    return {**key, "factors": list(factors)} if is_map(tap) else key
 
 
 def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int]]:

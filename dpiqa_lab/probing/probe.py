@@ -11,6 +11,19 @@ from .features import Features
 from .ridge import fit_ridge
 
 
+def joined(
+    features: Features,
+    timestep: int | Sequence[int] | None = None,
+    taps: str | Sequence[str] | None = None,
+    poolings: Sequence[str] = ("mean", "std"),
+) -> np.ndarray:
+    """Pooled features side by side, (n, channels) float64; arguments as for ``probe``."""
+    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
+    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
+    parts = [features[t, tap, pool].numpy() for t in timesteps for tap in taps for pool in poolings]
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
 def probe(
     features: Features,
     timestep: int | Sequence[int] | None = None,
@@ -31,17 +44,7 @@ def probe(
     Raises:
         LabError: a part is empty.
     """
-    timesteps = features.timesteps if timestep is None else np.atleast_1d(timestep).tolist()
-    taps = features.taps if taps is None else [taps] if isinstance(taps, str) else list(taps)
-    x = np.concatenate(
-        [
-            features[t, tap, pooling].numpy()
-            for t in timesteps
-            for tap in taps
-            for pooling in poolings
-        ],
-        axis=1,
-    ).astype(np.float64)
+    x = joined(features, timestep, taps, poolings)
     table = features.table
     rows = {part: (table["split"] == part).to_numpy() for part in ("train", "val", "test")}
     if empty := [part for part, chosen in rows.items() if not chosen.any()]:
@@ -54,7 +57,7 @@ def probe(
 
 
 def probe_table(
-    features: Features, poolings: Sequence[str] = ("mean", "std"), joined: bool = True
+    features: Features, poolings: Sequence[str] = ("mean", "std"), together: bool = True
 ) -> pd.DataFrame:
     """``probe`` for every timestep and tap, and for all taps together.
 
@@ -64,7 +67,7 @@ def probe_table(
     """
     rows = []
     for timestep in features.timesteps:
-        for tap in [*features.taps, *(["all"] if joined else [])]:
+        for tap in [*features.taps, *(["all"] if together else [])]:
             scores = probe(features, timestep, None if tap == "all" else tap, poolings)
             found = metrics.summary(scores["score"], scores["mos"], groups=scores.get("group"))
             low, high = found["srcc_ci"]

@@ -9,7 +9,7 @@ from ..core.errors import LabError
 from ..core.files import json_hash
 from ..core.parameters import build, option
 from ..core.runs import check_name
-from ..datasets.specs import get_spec
+from ..datasets.config import DatasetConfig
 from ..diffusion.embeddings import POOLINGS
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import find_preset
@@ -30,25 +30,8 @@ MILESTONES = {"clive": (10,), "livefb": (2,)}
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(DatasetConfig):
     """Parameters of a teacher training; ``None`` means: decided by ``resolve``, and recorded."""
-
-    dataset: str = option("demo", "a name of data/README.md, folder for your own")
-    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
-    split: str = option("auto", "auto, official, random, random-3, or a CSV file")
-    split_seed: int = option(0, "seed of a random split", low=0)
-    on_bad_image: str = option(
-        "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
-    )
-    keep_training_images: bool = option(
-        False, "dataset=clive: keep the 7 photographs its subjects were trained on, as the authors"
-    )
-    labels: str | None = option(None, "dataset=folder: the CSV with the scores")
-    name_column: str = option("name", "dataset=folder: column of file names")
-    mos_column: str = option("mos", "dataset=folder: column of scores")
-    group_column: str | None = option(None, "dataset=folder: column of what belongs together")
-    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
-    lower_better: bool | None = option(None, "whether a lower score is better")
 
     backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
     revision: str | None = option(None, "hub revision of the backbone")
@@ -56,7 +39,6 @@ class TrainConfig:
     prompts: str | None = option(None, "official, figure, merged, none, or a text file")
     prompt_pooling: str = option("eos", "eos (code) or mean (paper's figure)", POOLINGS)
     timestep: int = option(1, "of the one U-Net pass", low=0, high=999)
-    image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
     latents: str = option("mean", "posterior mean, or a seeded sample", ("mean", "sample"))
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
@@ -114,18 +96,13 @@ class TrainConfig:
         Raises:
             LabError: an unknown dataset, or an impossible value.
         """
-        spec = get_spec(self.dataset)
         backbone = self.backbone
         if backbone == "auto":
             backbone, why = resolve_auto(self.device)
             print(f"backbone auto: {backbone} ({why})")
         preset = find_preset(backbone)
-        root = self.data_root and str(Path(self.data_root).expanduser().resolve())
         defaults = {
-            "mos_range": tuple(map(float, spec.mos_range)),
-            "lower_better": spec.lower_better,
             "prompts": preset.prompts,
-            "image_size": spec.image_size,
             "decoder_width": preset.decoder_width,
             "start": preset.start,
             "correlation_weight": preset.correlation_weight,
@@ -135,7 +112,8 @@ class TrainConfig:
             **RECIPES[self.recipe],
         }
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        config = dataclasses.replace(self, backbone=backbone, data_root=root, **missing)
+        missing |= {"backbone": backbone, **self.dataset_defaults()}
+        config = dataclasses.replace(self, **missing)
         if config.latents == "sample" and backbone == "tiny":
             raise LabError("latents='sample': the VAE of 'tiny' has no posterior; use 'mean'.")
         if config.run_name is None:
@@ -149,21 +127,3 @@ class TrainConfig:
         """The parameters that a run's results depend on, as stored in ``config.json``."""
         left_out = ("run_name", "workers")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
-
-    def dataset_options(self) -> dict:
-        """Arguments of ``load_dataset``."""
-        options = {
-            "root": self.data_root,
-            "parts": self.split,
-            "split_seed": self.split_seed,
-            "on_bad_image": self.on_bad_image,
-            "mos_range": self.mos_range,
-            "lower_better": self.lower_better,
-            "image_size": self.image_size,
-        }
-        if self.dataset == "folder":
-            columns = ("labels", "name_column", "mos_column", "group_column")
-            options |= {name: getattr(self, name) for name in columns}
-        if self.dataset == "clive":
-            options["keep_training_images"] = self.keep_training_images
-        return options

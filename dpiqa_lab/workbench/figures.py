@@ -9,17 +9,34 @@ from plotly.subplots import make_subplots
 
 from .. import metrics
 from .contact_sheet import photographs, pick, pictures
+from .overlays import map_sheet, overlay
 from .prior_figures import arms_by_tap, learning_curve
+from .probe_figures import (
+    channel_strip,
+    curves_by_timestep,
+    heatmap,
+    label_curves,
+    photograph_scatter,
+    similarity,
+)
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, require, save
 
 __all__ = [
     "arms_by_tap",
+    "channel_strip",
+    "curves_by_timestep",
+    "heatmap",
+    "label_curves",
     "learning_curve",
+    "map_sheet",
+    "overlay",
+    "photograph_scatter",
     "photographs",
     "pick",
     "pictures",
     "predicted_against_mos",
     "save",
+    "similarity",
     "training_curves",
 ]
 

@@ -1,0 +1,64 @@
+"""The parameters that say which photographs and scores: shared by everything that reads them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.parameters import option
+from .specs import get_spec
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """A dataset and how it is read; ``None`` means: decided by the dataset."""
+
+    dataset: str = option("demo", "a name of data/README.md, folder for your own")
+    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
+    split: str = option("auto", "auto, official, random, random-3, or a CSV file")
+    split_seed: int = option(0, "seed of a random split", low=0)
+    on_bad_image: str = option(
+        "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
+    )
+    keep_training_images: bool = option(
+        False, "dataset=clive: keep the 7 photographs its subjects were trained on, as the authors"
+    )
+    labels: str | None = option(None, "dataset=folder: the CSV with the scores")
+    name_column: str = option("name", "dataset=folder: column of file names")
+    mos_column: str = option("mos", "dataset=folder: column of scores")
+    group_column: str | None = option(None, "dataset=folder: column of what belongs together")
+    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
+    lower_better: bool | None = option(None, "whether a lower score is better")
+    image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
+
+    def dataset_defaults(self) -> dict:
+        """Values of those fields that are left to the dataset, and its folder's whole path.
+
+        Raises:
+            LabError: an unknown dataset.
+        """
+        spec = get_spec(self.dataset)
+        defaults = {
+            "mos_range": tuple(map(float, spec.mos_range)),
+            "lower_better": spec.lower_better,
+            "image_size": spec.image_size,
+        }
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        root = self.data_root and str(Path(self.data_root).expanduser().resolve())
+        return {"data_root": root, **missing}
+
+    def dataset_options(self) -> dict:
+        """Arguments of ``load_dataset``."""
+        options = {
+            "root": self.data_root,
+            "parts": self.split,
+            "split_seed": self.split_seed,
+            "on_bad_image": self.on_bad_image,
+            "mos_range": self.mos_range,
+            "lower_better": self.lower_better,
+            "image_size": self.image_size,
+        }
+        if self.dataset == "folder":
+            columns = ("labels", "name_column", "mos_column", "group_column")
+            options |= {name: getattr(self, name) for name in columns}
+        if self.dataset == "clive":
+            options["keep_training_images"] = self.keep_training_images
+        return options

@@ -1,0 +1,123 @@
+"""Everything notebooks 01 and 02 are told; defaults follow from data and backbone."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import DEVICES, PRECISIONS
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..core.parameters import build, option
+from ..core.runs import check_name
+from ..datasets.config import DatasetConfig
+from ..datasets.dataset import QualityDataset, load_dataset
+from ..diffusion.loading import resolve_auto
+from ..diffusion.presets import find_preset
+from ..diffusion.prompts import FACTORS
+from .features import POOLINGS
+
+
+@dataclass(frozen=True)
+class ProbeConfig(DatasetConfig):
+    """What both have: photographs, backbone, taps and splits."""
+
+    photographs: int | None = option(None, "at most so many, drawn by the seed; None: all", low=30)
+
+    backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
+    revision: str | None = option(None, "hub revision of the backbone")
+    random_weights: bool = option(False, "the backbone's architecture with random weights")
+    prompts: str | None = option(None, "official, figure, merged, none, or a text file")
+    timesteps: tuple[int, ...] = option((1, 10, 50, 100, 200), "of the passes", low=0, high=999)
+    taps: tuple[str, ...] | None = option(None, "module paths; None: every block")
+    poolings: tuple[str, ...] = option(("mean", "std"), "joined for a probe", POOLINGS)
+    noise_seed: int | None = option(None, "of noise added to the latents; None: no noise", low=0)
+
+    splits: int = option(10, "random 70/10/20 splits, whole groups together", low=1)
+    seed: int = option(0, "of splits and samples", low=0)
+    batch_size: int = option(8, "photographs a pass; each counts once a timestep", low=1)
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    workers: int = option(0, "processes that read photographs beside the passes", low=0)
+    run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "ProbeConfig":
+        """A resolved config from a notebook's parameters.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        return build(cls, values).resolve()
+
+    def resolve(self) -> "ProbeConfig":
+        """The same with every ``None`` that has a default replaced by it.
+
+        Raises:
+            LabError: an unknown dataset, or an impossible value.
+        """
+        for name in ("timesteps", "poolings"):
+            if not getattr(self, name):
+                raise LabError(f"{name} is empty: give at least one.")
+        backbone = self.backbone
+        if backbone == "auto":
+            backbone, why = resolve_auto(self.device)
+            print(f"backbone auto: {backbone} ({why})")
+        values = {
+            **self.dataset_defaults(),
+            "backbone": backbone,
+            "prompts": self.prompts or find_preset(backbone).prompts,
+            "timesteps": tuple(sorted(set(self.timesteps))),
+        }
+        config = dataclasses.replace(self, **values)
+        if config.run_name is None:
+            named = json_hash([type(self).__name__, config.numbers()])[:8]
+            stem = f"{self.kind}-{config.dataset}-{Path(backbone).name}"
+            config = dataclasses.replace(config, run_name=f"{stem}-{named}")
+        check_name(config.run_name)
+        return config
+
+    def numbers(self) -> dict:
+        """The parameters that the results depend on, as stored in ``config.json``."""
+        left_out = ("run_name", "workers", "batch_size")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+
+    def load_dataset(self) -> QualityDataset:
+        """The photographs, or the sample of them that ``photographs`` asks for."""
+        dataset = load_dataset(self.dataset, **self.dataset_options())
+        return dataset if self.photographs is None else dataset.sample(self.photographs, self.seed)
+
+    @property
+    def kind(self) -> str:
+        """First word of a run's name."""
+        return "probe"
+
+
+@dataclass(frozen=True)
+class FeatureProbeConfig(ProbeConfig):
+    """Parameters of notebook 01."""
+
+    label_shares: tuple[float, ...] = option((0.1, 0.3, 1.0), "of the labels", low=0.0, high=1.0)
+    factors: tuple[str, ...] = option(FACTORS, "words of the prompts that attention is summed over")
+    map_photographs: int = option(2000, "photographs on the 2-D map, drawn by the seed", low=5)
+    shown: int = option(4, "photographs with activation maps", low=1)
+
+
+@dataclass(frozen=True)
+class AblationConfig(ProbeConfig):
+    """Parameters of notebook 02."""
+
+    timesteps: tuple[int, ...] = option(
+        (1, 5, 10, 25, 50, 75, 100, 150, 200, 300, 400, 700), "of the passes", low=0, high=999
+    )
+    other_noise: bool = option(True, "also with noise (or, where noise_seed is set, without)")
+    other_prompts: bool = option(True, "also without prompts (or, where there are none, with)")
+    random_twin: bool = option(True, "also the same backbone with random weights")
+    simple_statistics: bool = option(True, "also ridge on ten image statistics")
+    end_to_end: bool = option(False, "train a teacher at each of end_to_end_timesteps")
+    end_to_end_timesteps: tuple[int, ...] = option((1, 50, 400), "of the teachers", low=0, high=999)
+    end_to_end_steps: int = option(100, "optimiser steps of each teacher", low=1)
+
+    @property
+    def kind(self) -> str:
+        """See ``ProbeConfig``."""
+        return "ablation"

@@ -1,0 +1,117 @@
+"""What channels and layers have to do with MOS and with each other, in whole matrices at a time."""
+
+import numpy as np
+import pandas as pd
+
+from .features import Features
+
+
+def channel_correlations(
+    features: Features, timestep: int | None = None, pooling: str = "mean"
+) -> pd.DataFrame:
+    """Spearman's correlation of each channel with MOS over all photographs, signed.
+
+    ``q`` is the p-value after Benjamini & Hochberg (1995), over all channels asked for together:
+    of those with q below 0.05 about 5% are expected to be false. p is two-sided, by Student's t;
+    it counts photographs as independent, which versions of one scene are not.
+
+    Args:
+        timestep: ``None`` is all that were extracted.
+
+    Returns:
+        A row a channel: timestep, tap, channel, srcc, p, q. A constant channel has srcc NaN, p 1.
+    """
+    from scipy.stats import false_discovery_control
+
+    timesteps = features.timesteps if timestep is None else [timestep]
+    mos = features.table["mos"].to_numpy(float)
+    tables = []
+    for t in timesteps:
+        for tap in features.taps:
+            rho = spearman_columns(features[t, tap, pooling].numpy(), mos)
+            columns = {"timestep": t, "tap": tap, "channel": np.arange(len(rho)), "srcc": rho}
+            tables.append(pd.DataFrame(columns))
+    table = pd.concat(tables, ignore_index=True)
+    p = correlation_p(table["srcc"].to_numpy(), len(mos))
+    return table.assign(p=p, q=false_discovery_control(p))
+
+
+def spearman_columns(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of each column of x (n, k) with y (n,): (k,), NaN for constants."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(x, axis=0)
+    return (standardised(ranks).T @ standardised(rankdata(y)[:, None]))[:, 0] / len(y)
+
+
+def correlation_p(rho: np.ndarray, n: int) -> np.ndarray:
+    """Two-sided p of correlations over n photographs, by Student's t; 1 where undefined."""
+    from scipy.stats import t as student
+
+    rho = np.clip(rho, -1, 1)
+    if n < 3:
+        return np.ones_like(rho)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.abs(rho) * np.sqrt((n - 2) / (1 - rho**2))
+    return np.nan_to_num(2 * student.sf(statistic, n - 2), nan=1.0)
+
+
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear centred kernel alignment of x (n, k) and y (n, l), in [0, 1] (Kornblith et al. 2019).
+
+    1 where one is the other but for rotation and scale. With fewer photographs than channels even
+    unrelated features are somewhat alike by it. NaN where either is constant.
+    """
+    x, y = (np.asarray(a, float) - np.mean(a, axis=0, dtype=float) for a in (x, y))
+    if max(x.shape[1], y.shape[1]) > len(x):  # through photographs, which are fewer
+        x, y = x @ x.T, y @ y.T
+        both, own, other = np.vdot(x, y), np.vdot(x, x), np.vdot(y, y)
+    else:
+        both, own, other = (np.vdot(c, c) for c in (x.T @ y, x.T @ x, y.T @ y))
+    norm = np.sqrt(own * other)
+    return float(both / norm) if norm > 0 else float("nan")
+
+
+def mean_pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean absolute Pearson correlation of the channels of x (n, k) with those of y (n, l).
+
+    Constant channels are left out; NaN where nothing is left.
+    """
+    a, b = standardised(np.asarray(x, float)), standardised(np.asarray(y, float))
+    pairs = np.abs(a.T @ b) / len(a)
+    return float(np.nanmean(pairs)) if np.isfinite(pairs).any() else float("nan")
+
+
+def layer_similarity(
+    features: Features, timestep: int, pooling: str = "mean", measure=linear_cka
+) -> pd.DataFrame:
+    """``linear_cka`` or ``mean_pearson`` between all taps at a timestep: a square table by tap."""
+    x = [features[timestep, tap, pooling].numpy() for tap in features.taps]
+    values = np.full((len(x), len(x)), np.nan)
+    for i in range(len(x)):
+        for j in range(i, len(x)):
+            values[i, j] = values[j, i] = measure(x[i], x[j])
+    return pd.DataFrame(values, index=features.taps, columns=features.taps)
+
+
+def extremes(
+    features: Features, timestep: int, tap: str, channel: int, pooling: str = "mean", n: int = 4
+) -> pd.DataFrame:
+    """The n photographs with the highest values of a channel, then the n with the lowest.
+
+    Returns:
+        Rows of the dataset's table, the channel's value as ``score``.
+    """
+    values = features[timestep, tap, pooling][:, channel].numpy()
+    order = np.argsort(-values, kind="stable")
+    n = min(n, len(order) // 2)
+    chosen = [*order[:n], *order[len(order) - n :]]
+    return features.table.assign(score=values).iloc[chosen]
+
+
+def standardised(x: np.ndarray) -> np.ndarray:
+    """Columns of x (n, k) with mean 0 and deviation 1; constant ones become NaN."""
+    centred = x - x.mean(0)
+    deviation = centred.std(0)
+    constant = deviation <= 1e-9 * np.abs(x).max(0, initial=0)
+    return centred / np.where(constant, np.nan, deviation)

@@ -1,0 +1,96 @@
+"""What extraction costs, against the passes it cannot do without and against the plain ways."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from ..core.device import Compute, choose_compute
+from ..datasets.dataset import QualityDataset
+from ..diffusion.attention_maps import attention_maps_of
+from ..diffusion.backbone import Backbone
+from ..diffusion.taps import FeatureTaps
+from .features import extract_features
+
+
+@torch.no_grad()
+def extraction_cost(
+    backbone: Backbone,
+    dataset: QualityDataset,
+    timesteps: Sequence[int],
+    taps: Sequence[str],
+    prompts: str | Sequence[str] | None = None,
+    compute: Compute | None = None,
+    batch_size: int = 8,
+) -> pd.DataFrame:
+    """Seconds a photograph of four ways to the same features, in the same precision.
+
+    "one sweep" is ``extract_features`` into an empty cache, reading the photographs included. "one
+    VAE pass, a U-Net pass a timestep" is the floor for taps at the U-Net's end, on photographs
+    already in memory. The plain ways run VAE and U-Net anew for each timestep, or for each timestep
+    and tap; of the last, one tap is timed and multiplied.
+
+    Args:
+        dataset: a few photographs; all of them are used.
+
+    Returns:
+        A row a way: way, seconds (a photograph), ratio (to the sweep's).
+    """
+    compute = compute or choose_compute()
+    backbone.to(compute.device)
+    embeddings = backbone.embed_prompts(prompts)
+    batches = list(range(len(dataset)))
+    batches = [batches[i : i + batch_size] for i in range(0, len(batches), batch_size)]
+    images = [torch.stack([dataset[i]["image"] for i in batch]) for batch in batches]
+
+    def one_pass(latents: torch.Tensor, timestep: int, names: Sequence[str] = ()) -> None:
+        maps = attention_maps_of(backbone, names, prompts)
+        with compute.autocast(), maps, FeatureTaps(backbone.unet, names) as found:
+            backbone.denoise(latents, timestep, embeddings)
+        for name in names:
+            found[name].float().mean(-1).cpu()
+
+    def sweep() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            extract_features(
+                backbone, dataset, timesteps, taps, prompts,
+                cache_dir=folder, compute=compute, batch_size=batch_size,
+            )  # fmt: skip
+
+    def floor() -> None:
+        for batch in images:
+            latents = backbone.encode(batch)
+            for timestep in timesteps:
+                one_pass(latents, timestep)
+
+    def a_timestep_each() -> None:
+        for timestep in timesteps:
+            for batch in images:
+                one_pass(backbone.encode(batch), timestep, taps)
+
+    def a_tap_each() -> None:
+        for timestep in timesteps:
+            for batch in images:
+                one_pass(backbone.encode(batch), timestep, taps[-1:])
+
+    one_pass(backbone.encode(images[0]), timesteps[0], taps)  # what a first pass sets up
+    ways = {
+        "one sweep": (sweep, 1),
+        "one VAE pass, a U-Net pass a timestep": (floor, 1),
+        "VAE and U-Net for each timestep": (a_timestep_each, 1),
+        "VAE and U-Net for each timestep and tap": (a_tap_each, len(taps)),
+    }
+    seconds = {way: times * _timed(run, compute) for way, (run, times) in ways.items()}
+    table = pd.DataFrame({"way": list(seconds), "seconds": list(seconds.values())})
+    table["seconds"] /= len(dataset)
+    return table.assign(ratio=table["seconds"] / table["seconds"].iloc[0])
+
+
+def _timed(run, compute: Compute) -> float:
+    start = time.perf_counter()
+    run()
+    if compute.device.type in ("cuda", "mps"):
+        getattr(torch, compute.device.type).synchronize()
+    return time.perf_counter() - start
