@@ -120,10 +120,12 @@ def over_probes(rows: pd.DataFrame, by: Sequence[str] = ("timestep", "tap")) -> 
     overlap, so photographs that none of them has seen may lie further off.
 
     Returns:
-        ``by``, splits, n (median size of a test part), and srcc and plcc with ``_low``, ``_high``.
+        ``by``, splits, labels and n (medians of the photographs used and tested on), and srcc and
+        plcc with ``_low`` and ``_high``.
     """
     grouped = rows.groupby(list(by), sort=False)
-    columns = {"splits": grouped["split"].size(), "n": grouped["n"].median()}
+    columns = {"splits": grouped["split"].size()}
+    columns |= {name: grouped[name].median() for name in ("labels", "n")}
     for name in ("srcc", "plcc"):
         columns[name] = grouped[name].median()
         columns[f"{name}_low"] = grouped[name].quantile(0.025)

@@ -25,11 +25,11 @@ class PriorConfig:
     vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
     vae_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
 
-    unet_steps: int = option(2600, "optimiser steps of U-Net and text encoder", low=1)
+    unet_steps: int = option(2200, "optimiser steps of U-Net and text encoder", low=1)
     unet_batch: int = option(16, "views a step", low=1)
     unet_rate: float = option(5e-4, "learning rate, falling to 0 by a cosine", low=0.0)
     drop_caption: float = option(0.1, "share of captions dropped", low=0.0, high=1.0)
-    damage_weight: float = option(0.5, "of naming damage beside denoising; 0: not at all", low=0.0)
+    damage_weight: float = option(3.0, "of naming damage beside denoising; 0: not at all", low=0.0)
 
     validate_every: int = option(200, "steps between validations and checkpoints", low=1)
     seed: int = option(0, "of views, initialisation and order", low=0)

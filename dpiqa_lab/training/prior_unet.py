@@ -18,7 +18,7 @@ from .prior_config import PriorConfig
 
 # Share of steps guided by: the caption's tokens, its pooled vector alone, and one sequence of
 # pooled vectors for the whole batch, as the teacher has it, with every view's own caption in it.
-_WAYS = {"tokens": 0.3, "pooled": 0.2, "shared": 0.5}
+_WAYS = {"tokens": 0.2, "pooled": 0.1, "shared": 0.7}
 # Captions of other views in a shared sequence.
 _OTHERS = 32
 # Half of the timesteps are drawn below this one: quality is read where there is little noise.

@@ -25,7 +25,7 @@ def overlay(
     if values.ndim != 2:
         raise LabError(f"a map has shape (height, width), got {values.shape}.")
     grey = Image.fromarray(read_image(photograph, size)).convert("L")
-    scaled = (values - low) / max(high - low, 1e-12)
+    scaled = ((values - low) / max(high - low, 1e-12)).astype(np.float32)
     smooth = Image.fromarray(scaled).resize((size, size), Image.Resampling.BILINEAR)
     colour = Image.fromarray(colours(np.asarray(smooth)))
     return Image.blend(grey.convert("RGB"), colour, 0.6)

@@ -86,6 +86,7 @@ def test_medians_ranges_and_choice_by_hand():
             "timestep": [1, 1, 1, 9, 9, 9],
             "tap": "mid_block",
             "split": [0, 1, 2] * 2,
+            "labels": 20,
             "n": 10,
             "val_srcc": [0.1, 0.5, 0.2, 0.3, 0.4, np.nan],
             "srcc": [0.0, 0.2, 1.0, 0.6, 0.6, 0.6],
