@@ -132,7 +132,7 @@ def _teacher(
     name = backbone.name if isinstance(backbone, Backbone) else backbone or "sd15"
     empty = empty_backbone(name, weights=path.name)
     width = empty.unet.config.cross_attention_dim
-    if embeddings is not None and (embeddings.ndim not in (2, 3) or embeddings.shape[-1] != width):
+    if embeddings is not None and embeddings.shape[-2:] != (embeddings.numel() // width, width):
         raise LabError(
             f"prompt_embeddings are {tuple(embeddings.shape)}, expected (K, {width}), a row a "
             "prompt; the authors' code makes 1,485 of them."

@@ -347,6 +347,8 @@ def test_other_checkpoints_are_told_apart(checkpoint, student_checkpoint, prompt
 def test_prompt_embeddings_that_do_not_fit(checkpoint, prompts, tmp_path):
     with pytest.raises(lab.LabError, match=r"\(7, 31\), expected \(K, 32\)"):
         lab.load_official_teacher(checkpoint, prompts[:, 1:])
+    with pytest.raises(lab.LabError, match=r"\(2, 7, 32\), expected \(K, 32\)"):
+        lab.load_official_teacher(checkpoint, torch.stack([prompts, prompts]))
     torch.save({"embeddings": prompts}, tmp_path / "p.pth")
     with pytest.raises(lab.LabError, match=r"p\.pth: expected one tensor"):
         lab.load_official_teacher(checkpoint, tmp_path / "p.pth")
