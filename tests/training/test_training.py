@@ -168,7 +168,7 @@ def test_the_loaded_model_scores_as_the_run_did(trained):
     scores = model.score([root / name for name in table["name"]], device="cpu")
     assert np.allclose(scores, table["score"], atol=1e-5)
     again = lab.load_model(run.path).score([root / table["name"][0]], device="cpu")
-    assert again[0] == pytest.approx(scores[0], abs=1e-5)
+    assert again[0] == pytest.approx(scores[0], rel=1e-5, abs=1e-5)
 
 
 def test_a_completed_run_is_reused_and_other_parameters_refused(trained, capsys):
