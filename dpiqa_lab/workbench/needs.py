@@ -16,9 +16,7 @@ from ..diffusion.backbone import Backbone
 from ..diffusion.describe import describe_taps
 from ..diffusion.loading import load_backbone
 from ..diffusion.presets import find_preset
-from ..models.image_adapter import ImageAdapter
-from ..models.quality_feature_decoder import QualityFeatureDecoder
-from ..models.text_adapter import TextAdapter
+from ..models.teacher import Teacher
 from ..probing.features import POOLINGS
 from ..training.batches import StepBatches
 from ..training.config import TrainConfig
@@ -145,19 +143,18 @@ def _shapes_of(config: TrainConfig) -> Backbone:
 
 def _training_bytes(config: TrainConfig, backbone: Backbone) -> int:
     """Weights of everything; gradients and Adam's two moments of what is trained."""
-    unet = backbone.unet
-    widths = unet.config.block_out_channels
     with torch.device("meta"):
-        adapters = [QualityFeatureDecoder(widths, config.decoder_width)]
-        if config.image_adapter:
-            adapters.append(ImageAdapter(widths, backbone.downscale))
-        if config.text_adapter:
-            adapters.append(TextAdapter(unet.config.cross_attention_dim))
-    count = {module: sum(p.numel() for p in module.parameters()) for module in (unet, *adapters)}
-    trained = {"all": [unet, *adapters], "adapters": adapters, "decoder": adapters[:1]}
-    frozen = sum(p.numel() for p in backbone.vae.parameters())
-    moving = sum(count[module] for module in trained[config.trainable])
-    return FLOAT * (frozen + sum(count.values()) + 3 * moving)
+        teacher = Teacher(
+            backbone,
+            prompts=torch.empty(1, 1, backbone.unet.config.cross_attention_dim),
+            decoder_width=config.decoder_width,
+            text_adapter=config.text_adapter,
+            image_adapter=config.image_adapter,
+            image_size=config.image_size,
+        )
+        teacher.set_trainable(config.trainable, config.lora_rank)
+    trained = sum(value.numel() for value in teacher.trainable_state().values())
+    return FLOAT * (sum(p.numel() for p in teacher.parameters()) + 3 * trained)
 
 
 def _few(dataset: QualityDataset, config: TrainConfig) -> QualityDataset:

@@ -52,3 +52,10 @@ def test_too_little_disk_is_an_error(monkeypatch):
 def test_a_size_that_does_not_fit():
     with pytest.raises(lab.LabError, match="multiples of"):
         lab.training_needs(_config(image_size=100))
+
+
+@pytest.mark.parametrize(("trainable", "said"), [("lora", "5.74"), ("decoder", "4.77")])
+def test_less_is_in_memory_where_less_is_trained(trainable, said):
+    # 123.08 M and 42.93 M of 1,066.26 M and 1,064.66 M parameters.
+    told = " ".join(lab.training_needs(_config(trainable=trainable))["what"])
+    assert f"weights and Adam's state: {said} GB" in told
