@@ -228,7 +228,7 @@ def _matrix(values, columns, rows, text, hover, title, label, limits=(None, None
         )
     )
     figure.update_xaxes(type="category", showgrid=False)
-    figure.update_yaxes(type="category", showgrid=False, automargin=True)
+    figure.update_yaxes(type="category", showgrid=False)
     return figure.update_layout(
         template=TEMPLATE, title=title, height=160 + 38 * len(rows), margin=_MARGIN
     )

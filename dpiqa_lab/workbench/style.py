@@ -19,6 +19,8 @@ _AXIS = {
     "gridcolor": "#E5E5E5",
     "zeroline": False,
     "ticks": "outside",
+    # Long names of layers would be cut off otherwise.
+    "automargin": True,
 }
 TEMPLATE = go.layout.Template(
     layout={
