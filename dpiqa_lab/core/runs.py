@@ -55,6 +55,12 @@ class Run:
         """Folder of figures."""
         return self.path / "figures"
 
+    def reused(self) -> bool:
+        """Whether it was completed before, and says so: nothing of it is computed again."""
+        if self.state == "completed":
+            print(f"run {self.name} is completed with these parameters: reused. {self.path}")
+        return self.state == "completed"
+
     def summary(self) -> dict:
         """``summary.json``; empty before the run started."""
         path = self.path / "summary.json"

@@ -58,8 +58,7 @@ def run_probe(config: FeatureProbeConfig) -> Run:
     """
     compute = choose_compute(config.device, config.precision)
     with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.state == "completed":
-            print(f"run {run.name} is completed with these parameters: reused. {run.path}")
+        if run.reused():
             return run
         print(f"run {run.path}\ncomputing on {compute}")
         dataset, backbone = config.load_dataset(), probe_backbone(config)

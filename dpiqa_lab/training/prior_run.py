@@ -42,11 +42,9 @@ def train_prior(config: PriorConfig) -> Run:
     vae = _train_vae(config, views, compute)
     numbers = {**config.numbers(), "photographs": views.key}
     with open_run(config.run_name, numbers, compute) as run:
-        if run.state != "completed":
+        if not run.reused():
             _train_unet(run, vae, config, views, compute)
             run.state = "completed"
-        else:
-            print(f"run {run.name} is completed with these parameters: reused. {run.path}")
     return run
 
 

@@ -51,8 +51,7 @@ def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) ->
     make_deterministic()
     keep_freed_memory()
     with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.state == "completed":
-            print(f"run {run.name} is completed with these parameters: reused. {run.path}")
+        if run.reused():
             return run
         print(f"run {run.path}\ncomputing on {compute}")
         dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
