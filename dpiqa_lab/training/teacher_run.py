@@ -20,7 +20,7 @@ from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
 from ..diffusion.taps import FeatureTaps
-from ..models.calibrate import standardise_layers, start_at_ridge
+from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_ridge
 from ..models.teacher import Teacher
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, find_weights, load_weights, save_weights
@@ -137,10 +137,9 @@ class TeacherTask(Task):
         generator = torch.Generator().manual_seed(self.config.seed)
         chosen = torch.randperm(len(mos), generator=generator)[:CALIBRATED_ON]
         few = chosen[:64].split(EVALUATION_BATCH)
-        # Around a trained backbone the adapter starts quietly, or it drowns what the U-Net knows.
-        if teacher.image_adapter is not None and teacher.backbone.record["random_weights"]:
+        if teacher.image_adapter is not None:
             images = torch.cat([self._inputs("train", part)[0] for part in few])
-            standardise_layers(teacher.image_adapter, lambda: teacher.image_adapter(images))
+            start_at_frequencies(teacher.image_adapter, images)
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
