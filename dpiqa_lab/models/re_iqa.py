@@ -61,11 +61,10 @@ def load_re_iqa(quality: Path | str | None = None, content: Path | str | None = 
     Raises:
         LabError: neither is given, or see ``load_encoder``.
     """
-    given = [(path, path is content) for path in (quality, content) if path is not None]
+    offered = ((quality, False), (content, True))
+    given = [(path, normalise) for path, normalise in offered if path is not None]
     if not given:
-        raise LabError(
-            "give quality=, content= or both: the checkpoints that Re-IQA's authors offer."
-        )
+        raise LabError("give quality, content or both: checkpoints of Re-IQA's authors.")
     return ReIqa([load_encoder(path, normalise) for path, normalise in given]).eval()
 
 
@@ -79,9 +78,7 @@ def load_encoder(path: Path | str, normalise: bool) -> QualityEncoder:
     prefix = "encoder."
     found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if not found:
-        raise LabError(
-            f"{path}: no tensor is named encoder.…; is this one of Re-IQA's checkpoints?"
-        )
+        raise LabError(f"{path}: none of Re-IQA's checkpoints: no tensor is named encoder.…")
     encoder = QualityEncoder("resnet50", normalise)
     encoder.trunk.load_torchvision(found, path)
     return encoder.eval()
