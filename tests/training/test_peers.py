@@ -177,7 +177,7 @@ def test_a_quality_encoder_learns_to_tell_damage(pictures_folder, tmp_path):
     config = QualityEncoderConfig.from_parameters(
         {
             **SMALL, "data_root": str(pictures_folder), "labels": str(labels), "image_size": 128,
-            "steps": 40, "validate_every": 10, "scenes": 4, "workers": 0,
+            "crop_size": 64, "steps": 60, "validate_every": 20, "scenes": 4,
         }
     )  # fmt: skip
     run = lab.train_quality_encoder(config)
