@@ -13,16 +13,17 @@ from .errors import LabError, listing
 def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
     """Named tensors of a ``.pth`` file, on the CPU, mapped from the disk where its format allows.
 
-    ``{"state_dict": ...}`` around them and DataParallel's ``module.`` before every name are taken
-    off.
+    ``{"state_dict": ...}`` or ``{"model": ...}`` around them and DataParallel's ``module.`` before
+    every name are taken off.
 
     Raises:
         LabError: the file is missing, damaged, holds anything but named tensors, or a value is NaN
             or infinite.
     """
     state = _read(path)
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
     if not isinstance(state, dict) or not state:
         raise LabError(f"{path}: expected a state dict, found {_kind(state)}.")
     if all(isinstance(name, str) and name.startswith("module.") for name in state):

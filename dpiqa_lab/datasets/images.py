@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from ..core.errors import LabError
@@ -46,6 +47,12 @@ def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:
     """(height, width, 3) uint8 to (3, height, width) float32 in [0,1]."""
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous().float().div(255)
+
+
+def half_size(images: torch.Tensor) -> torch.Tensor:
+    """(b, c, h, w) to (b, c, h//2, w//2), by an antialiased bicubic filter."""
+    half = [side // 2 for side in images.shape[2:]]
+    return F.interpolate(images, half, mode="bicubic", antialias=True, align_corners=False)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -1,6 +1,9 @@
 """Photographs as small integers for a loader: a quarter of the bytes of float32 on their way."""
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from .dataset import QualityDataset
@@ -21,3 +24,29 @@ class Pixels(Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         pixels = torch.from_numpy(read_image(self.paths[i], self.size).copy())
         return pixels.permute(2, 0, 1).contiguous(), self.mos[i], i
+
+
+class ItemPixels(Dataset):
+    """The same of any sequence of ``{"image": (3, H, W) in [0,1], "mos": float}``, squashed."""
+
+    def __init__(self, items: Sequence[dict], size: int):
+        self.items = items
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        item = self.items[i]
+        image, size = item["image"][None], (self.size, self.size)
+        if image.shape[2:] != size:
+            image = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+        pixels = image[0].mul(255).round().clamp(0, 255).to(torch.uint8)
+        return pixels, torch.tensor(item["mos"], dtype=torch.float32), i
+
+
+def pixels_of(dataset: Sequence[dict], size: int) -> Pixels | ItemPixels:
+    """Photographs of a part at ``size``, read as integers where the part knows their files."""
+    if isinstance(dataset, QualityDataset):
+        return Pixels(QualityDataset(dataset.manifest, dataset.part, size))
+    return ItemPixels(dataset, size)

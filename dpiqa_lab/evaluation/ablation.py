@@ -28,7 +28,7 @@ from ..probing.repeats import (
 from ..probing.runs import finish_probe, probe_backbone, probe_features
 from ..training.config import TrainConfig
 from ..training.teacher_run import train_teacher
-from .baselines import STATISTICS, dataset_statistics
+from .statistics import STATISTICS, dataset_statistics
 
 ASKED = "as asked"
 FLOOR = "simple statistics"

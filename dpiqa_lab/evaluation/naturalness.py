@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from scipy.special import gamma
 
-from .baselines import luma_of
+from ..datasets.images import half_size
+from .statistics import luma_of
 
 # Parameters a scale: shape and variance, then shape, mean, left and right variance of the products
 # with the right, the lower and both diagonal neighbours. Two scales, full and half size.
@@ -27,26 +28,32 @@ _TINY = 1e-12
 def naturalness(images: torch.Tensor | np.ndarray) -> np.ndarray:
     """`FEATURES` parameters of RGB photographs, float64 (b, 36), or (1, 36) for one.
 
-    ``images`` as for `baselines.image_statistics`, sides of 16 pixels and more.
+    ``images`` as for `statistics.image_statistics`, sides of 16 pixels and more.
     """
     luma = luma_of(images)[:, None] * 255
-    scales = []
-    for scale in range(2):
-        if scale:
-            half = [side // 2 for side in luma.shape[2:]]
-            luma = F.interpolate(luma, half, mode="bicubic", antialias=True, align_corners=False)
-        normal = normalised(luma)[:, 0]
-        height, width = normal.shape[1:]
-        scales += generalised_gaussian(normal.flatten(1))
-        for down, across in _NEIGHBOURS:
-            here = normal[:, : height - down, max(0, -across) : width - max(0, across)]
-            there = normal[:, down:, max(0, across) : width + min(0, across)]
-            scales += asymmetric_gaussian((here * there).flatten(1))
-    return torch.stack(scales, 1).double().cpu().numpy()
+    scales = [of_normalised(normalised(scaled)[:, 0]) for scaled in (luma, half_size(luma))]
+    return torch.cat(scales, 1).double().cpu().numpy()
+
+
+def of_normalised(normal: torch.Tensor) -> torch.Tensor:
+    """The parameters of one scale, (b, 18), of `normalised` luma (b, h, w)."""
+    height, width = normal.shape[1:]
+    columns = generalised_gaussian(normal.flatten(1))
+    for down, across in _NEIGHBOURS:
+        here = normal[:, : height - down, max(0, -across) : width - max(0, across)]
+        there = normal[:, down:, max(0, across) : width + min(0, across)]
+        columns += asymmetric_gaussian((here * there).flatten(1))
+    return torch.stack(columns, 1)
 
 
 def normalised(luma: torch.Tensor) -> torch.Tensor:
     """(luma - local mean) / (local deviation + 1) of (b, 1, h, w) in [0, 255]; edges repeated."""
+    mean, deviation = local_moments(luma)
+    return (luma - mean) / (deviation + 1)
+
+
+def local_moments(luma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Local mean and deviation (b, 1, h, w) of luma; edges repeated."""
     offsets = torch.arange(_SIDE, dtype=torch.float64) - _SIDE // 2
     window = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
     window = (window / window.sum()).to(luma)
@@ -56,8 +63,7 @@ def normalised(luma: torch.Tensor) -> torch.Tensor:
         return F.conv2d(F.conv2d(values, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
 
     mean = local(padded)
-    deviation = (local(padded**2) - mean**2).clamp_min(0).sqrt()
-    return (luma - mean) / (deviation + 1)
+    return mean, (local(padded**2) - mean**2).clamp_min(0).sqrt()
 
 
 def generalised_gaussian(values: torch.Tensor) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ from torch import nn
 from ..core.errors import LabError
 from ..core.runs import find_run
 from .converted import load_converted
+from .pmt_iqa_run import load_pmt_iqa
 from .teacher_run import load_teacher
 
 
@@ -24,6 +25,8 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
     found = find_run(run)
     if "converted_from" in found.config:
         return load_converted(found, weights)
+    if found.config.get("kind") == "pmt_iqa":
+        return load_pmt_iqa(found, weights)
     if "backbone" not in found.config:
         raise LabError(
             f"run {found.name} trained a prior, which does not score: load_backbone("

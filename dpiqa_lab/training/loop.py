@@ -33,7 +33,11 @@ class Task:
         """Before the first step of a run, and not where one is resumed."""
 
     def parameter_groups(self) -> list[dict]:
-        """``params`` that are trained, and ``scale``: their rate in multiples of the schedule's."""
+        """``params`` that are trained, and ``scale``: their rate in multiples of the schedule's.
+
+        A group may have a ``weight_decay`` too: Adam's, a multiple of the weights that is added to
+        their gradients; 0 where it has none.
+        """
         trained = [p for p in self.network.parameters() if p.requires_grad]
         return [{"params": trained, "scale": 1.0}]
 

@@ -1,0 +1,99 @@
+"""Everything the trainings of the two peers are told: PMT-IQA, and Re-IQA's quality encoder."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..core.device import DEVICES, PRECISIONS
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..core.parameters import build, option
+from ..core.runs import check_name
+from ..datasets.config import DatasetConfig
+
+
+@dataclass(frozen=True)
+class PeerConfig(DatasetConfig):
+    """What both have; ``None`` means: decided by ``resolve``, and recorded."""
+
+    kind: ClassVar[str]
+
+    trunk: str = option("resnet50", "resnet_tiny, resnet18, resnet34 or resnet50")
+    photographs: int | None = option(
+        None, "of the train part to train on, drawn by the seed; None: all", low=1
+    )
+    validate_every: int = option(250, "steps between validations and checkpoints", low=1)
+    seed: int = option(0, "of initialisation, order and crops", low=0)
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    workers: int = option(0, "processes that make batches beside the training; 0: none", low=0)
+    run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "PeerConfig":
+        """A resolved config from parameters by name.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        return build(cls, values).resolve()
+
+    def resolve(self) -> "PeerConfig":
+        """The same with every ``None`` that has a default replaced by it.
+
+        Raises:
+            LabError: an unknown dataset, or an impossible value.
+        """
+        config = dataclasses.replace(self, **self.dataset_defaults())
+        if config.image_size is None:
+            raise LabError(f"image_size: {config.dataset} has no size of its own; set one, as 512.")
+        if config.run_name is None:
+            named = json_hash(config.numbers())[:8]
+            stem = self.kind.replace("_", "-")
+            config = dataclasses.replace(config, run_name=f"{config.dataset}-{stem}-{named}")
+        check_name(config.run_name)
+        return config
+
+    def numbers(self) -> dict:
+        """The parameters that a run's results depend on, as stored in ``config.json``."""
+        left_out = ("run_name", "workers")
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+        return {"kind": self.kind, **values}
+
+
+@dataclass(frozen=True)
+class PmtIqaConfig(PeerConfig):
+    """Parameters of a PMT-IQA; the defaults are the published ones, where these are known."""
+
+    kind: ClassVar[str] = "pmt_iqa"
+
+    weights: str | None = option(None, "of the trunk: hub (ImageNet), a folder, or None: random")
+    crop_size: int = option(224, "side of a crop in pixels", low=32)
+    crops: int = option(4, "random crops of a photograph and epoch", low=1)
+    epochs: int = option(20, "passes over the train part", low=1)
+    batch_size: int = option(8, "photographs a step", low=1)
+    learning_rate: float = option(1e-4, "of Adam", low=0.0)
+    weight_decay: float = option(5e-4, "of Adam", low=0.0)
+    lr_every: int = option(6, "epochs after which the rate falls to a tenth, each time", low=1)
+    mos_scale: float = option(
+        100.0, "length of the scale that the L1 is taken on; the paper names none", low=0.0
+    )
+
+    def regression(self, epoch: int) -> float:
+        """Share of the regression in the loss: 0 in the first epoch, 1 in the last."""
+        return epoch / (self.epochs - 1) if self.epochs > 1 else 1.0
+
+
+@dataclass(frozen=True)
+class QualityEncoderConfig(PeerConfig):
+    """Parameters of a quality encoder, trained as Re-IQA's idea is, on a scale for a laptop."""
+
+    kind: ClassVar[str] = "quality_encoder"
+
+    trunk: str = option("resnet18", "resnet_tiny, resnet18, resnet34 or resnet50")
+    crop_size: int = option(96, "side of a crop in pixels", low=32)
+    scenes: int = option(8, "photographs a step", low=2)
+    versions: int = option(3, "of each photograph a step, the first of them undamaged", low=1)
+    temperature: float = option(0.1, "that similarities are divided by", low=1e-3)
+    steps: int = option(600, "optimiser steps", low=1)
+    learning_rate: float = option(1e-3, "of Adam, falling to 0 by a cosine", low=0.0)

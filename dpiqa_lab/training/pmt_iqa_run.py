@@ -1,0 +1,144 @@
+"""``train_pmt_iqa``: from a config to a run folder with weights, predictions and metrics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from .. import metrics
+from ..core.device import Compute
+from ..core.runs import Run
+from ..datasets.pixels import pixels_of
+from ..models.pmt_iqa import PmtIqa, easy_to_hard
+from .batches import StepBatches
+from .checkpoints import find_weights, load_weights, save_weights
+from .loop import Schedule, Task, fit
+from .peer_config import PmtIqaConfig
+from .peer_run import Source, chosen, run_peer, scored, summaries, to_images
+
+
+def train_pmt_iqa(config: PmtIqaConfig, dataset: Source | None = None) -> Run:
+    """Train a PMT-IQA, or continue or reuse the run of that name.
+
+    Args:
+        config: a resolved config.
+        dataset: in place of the one that ``config`` names; or ``{"train": ..., "val": ...}``,
+            sequences of items, see ``peer_run.run_peer``.
+
+    Returns:
+        The run, completed. ``load_model`` opens it.
+
+    Raises:
+        LabError: bad input.
+    """
+    return run_peer(config, dataset, _train)
+
+
+def load_pmt_iqa(run: Run, weights: str = "best") -> PmtIqa:
+    """The PMT-IQA of a run: "best" by validation, or "last".
+
+    Raises:
+        LabError: the run has no such weights yet.
+    """
+    state = load_weights(find_weights(run, weights))
+    network = PmtIqa(*(run.config[name] for name in ("trunk", "image_size", "crop_size")))
+    network.load_trainable_state(state)
+    return network.eval()
+
+
+class PmtIqaTask(Task):
+    """What the fit loop needs of it: random crops of train photographs, half of them mirrored."""
+
+    goal = "srcc"
+
+    def __init__(
+        self,
+        network: PmtIqa,
+        parts: Mapping[str, Sequence[dict]],
+        config: PmtIqaConfig,
+        compute: Compute,
+    ):
+        self.network = network
+        self.config = config
+        self.compute = compute
+        self.val = parts["val"]
+        photographs = chosen(pixels_of(parts["train"], config.image_size), config)
+        self.steps = StepBatches(photographs, config.batch_size, 1, config.seed, config.workers)
+
+    def parameter_groups(self) -> list[dict]:
+        """See ``loop.Task``."""
+        decay = {"weight_decay": self.config.weight_decay}
+        return [{**group, **decay} for group in super().parameter_groups()]
+
+    def batches(self, epoch: int, start: int) -> Iterator[list]:
+        """See ``loop.Task``; a step's crops follow from the seed, the epoch and its number."""
+        config, regression = self.config, self.config.regression(epoch)
+        for step, (batch,) in enumerate(self.steps.epoch(epoch, start), start):
+            pixels, mos, _ = batch
+            rng = np.random.default_rng([config.seed, 4, epoch, step])
+            crops = random_crops(pixels, config.crop_size, config.crops, rng)
+            yield [[crops, mos.repeat_interleave(config.crops), regression]]
+
+    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+        """See ``loop.Task``."""
+        crops, mos, regression = batch
+        output = model(to_images(crops, self.compute))
+        mos = mos.to(self.compute.device)
+        return easy_to_hard(output, mos, regression, self.config.mos_scale), len(mos)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """See ``loop.Task``."""
+        table = scored(model, self.val, self.config, self.compute)
+        score, mos = table["score"], table["mos"]
+        return {
+            "srcc": metrics.srcc(score, mos),
+            "plcc": metrics.plcc(score, mos),
+            "rmse": metrics.rmse(score, mos),
+        }
+
+
+def random_crops(
+    images: torch.Tensor, size: int, count: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """``count`` crops of each image (b, 3, h, w), one after the other, half of them mirrored."""
+    crops = []
+    for image in images.repeat_interleave(count, 0):
+        y, x = (int(rng.integers(side - size + 1)) for side in image.shape[1:])
+        crop = image[:, y : y + size, x : x + size]
+        crops.append(crop.flip(2) if rng.random() < 0.5 else crop)
+    return torch.stack(crops)
+
+
+def _train(
+    run: Run, config: PmtIqaConfig, parts: Mapping[str, Sequence[dict]], compute: Compute
+) -> dict:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = PmtIqa(config.trunk, config.image_size, config.crop_size, config.weights)
+    task = PmtIqaTask(network, parts, config, compute)
+    schedule = Schedule(
+        steps_per_epoch=len(task.steps),
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_milestones=tuple(range(config.lr_every, config.epochs, config.lr_every)),
+        lr_decay=0.1,
+        validate_every=config.validate_every,
+    )
+    progress = fit(run, task, schedule, compute)
+    save_weights(run.checkpoints / "last.safetensors", network.trainable_state())
+    network.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
+    record = {
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "seconds": round(progress.seconds, 1),
+    }
+    tables = [
+        scored(network, part, config, compute).assign(split=name)
+        for name, part in parts.items()
+        if name != "train"
+    ]
+    predictions = pd.concat(tables)
+    run.write_table("predictions", predictions)
+    return {"metrics": summaries(predictions), **record}

@@ -1,0 +1,74 @@
+"""``train_quality_encoder``: from photographs without scores to features that tell damage."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..core.device import Compute
+from ..core.errors import LabError
+from ..core.runs import Run
+from ..datasets.pixels import pixels_of
+from ..models.re_iqa import QualityEncoder
+from .checkpoints import find_weights, load_weights, save_weights
+from .contrastive import ContrastiveTask, Projected
+from .loop import Schedule, fit
+from .peer_config import QualityEncoderConfig
+from .peer_run import Source, chosen, run_peer
+
+
+def train_quality_encoder(config: QualityEncoderConfig, dataset: Source | None = None) -> Run:
+    """Train a quality encoder on a train part, or continue or reuse the run of that name.
+
+    The scores are not looked at; the val part's photographs choose the weights.
+
+    Args:
+        config: a resolved config.
+        dataset: see ``train_pmt_iqa``.
+
+    Raises:
+        LabError: bad input, or photographs smaller than a crop.
+    """
+    if config.image_size < config.crop_size:
+        raise LabError(
+            f"crop_size {config.crop_size} is over image_size {config.image_size}: lower it."
+        )
+    return run_peer(config, dataset, _train)
+
+
+def load_quality_encoder(run: Run, weights: str = "best") -> QualityEncoder:
+    """The encoder of a run, without the head of its training.
+
+    Raises:
+        LabError: the run has no such weights yet.
+    """
+    network = Projected(QualityEncoder(run.config["trunk"]))
+    network.load_trainable_state(load_weights(find_weights(run, weights)))
+    return network.encoder.eval()
+
+
+def _train(
+    run: Run, config: QualityEncoderConfig, parts: Mapping[str, Sequence[dict]], compute: Compute
+) -> dict:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = Projected(QualityEncoder(config.trunk))
+    train, val = (pixels_of(parts[name], config.image_size) for name in ("train", "val"))
+    task = ContrastiveTask(network, chosen(train, config), val, config, compute)
+    schedule = Schedule(
+        steps_per_epoch=config.steps,
+        epochs=1,
+        learning_rate=config.learning_rate,
+        validate_every=config.validate_every,
+        warmup_steps=min(50, config.steps // 10),
+        cosine=True,
+    )
+    progress = fit(run, task, schedule, compute)
+    save_weights(run.checkpoints / "last.safetensors", network.trainable_state())
+    history = run.history()
+    best = history[history["step"] == progress.best_step].iloc[-1]
+    return {
+        "metrics": {"val": {name: best[f"val_{name}"] for name in ("found", "contrastive")}},
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "seconds": round(progress.seconds, 1),
+    }
