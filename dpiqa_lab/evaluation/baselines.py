@@ -138,6 +138,15 @@ def svr_on_naturalness(
     }
 
 
+# By name, for ``evaluate``: from train, val and test, each a ``QualityDataset`` (``image_size`` as
+# the dataset under test has it), to a dict with ``predictions`` (n,) for test, higher is better.
+# Photographs of test may be changed copies in files of their own; its ``mos`` is not to be read.
+BASELINES: dict[str, Callable[[Sequence, Sequence, Sequence], dict]] = {
+    "ridge_on_statistics": ridge_on_statistics,
+    "svr_on_naturalness": svr_on_naturalness,
+}
+
+
 def _unit_rgb(images: torch.Tensor) -> torch.Tensor:
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 3:
