@@ -43,7 +43,7 @@ def agreement(scores: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.
 
 
 def measured(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
-    """n, contents, every metric with ``_low`` and ``_high``, and ``logistic``, of one model's rows."""
+    """n, contents, each metric with ``_low`` and ``_high``, and ``logistic``, of one model."""
     score, mos = table["score"].to_numpy(float), table["mos"].to_numpy(float)
     curve, said = fitted_curve(score, mos)
     groups = _groups(table)

@@ -4,6 +4,7 @@ The decoder starts at a ridge fit to the tiny prior's features (``models.calibra
 follow. It shows what an evaluation of a run looks like, not what the method can do.
 """
 
+import dataclasses
 from pathlib import Path
 
 from ..core.files import json_hash
@@ -20,7 +21,6 @@ _SIZE = 128  # pixels
 def quick_teacher(dataset: QualityDataset, device: str = "auto") -> Run:
     """Train it on the train part of a dataset, or reuse the run."""
     manifest = dataset.manifest
-    content = json_hash(manifest.table[["hash", "mos", "split"]].to_numpy().tolist())[:8]
     config = TrainConfig(
         dataset=manifest.spec.name,
         data_root=str(Path(manifest.root).resolve()),
@@ -33,7 +33,9 @@ def quick_teacher(dataset: QualityDataset, device: str = "auto") -> Run:
         max_steps=10,
         validate_every=10,
         device=device,
-        run_name=f"quick-{label_of(dataset)}-{content}",
-    )
-    small = QualityDataset(manifest, "all", _SIZE)
-    return train_teacher(config.resolve(), small)
+    ).resolve()
+    # The photographs and parts are those of the dataset as given, which the config cannot name.
+    content = manifest.table[["hash", "mos", "split"]].to_numpy().tolist()
+    named = f"quick-{label_of(dataset)}-{json_hash([content, config.numbers()])[:8]}"
+    config = dataclasses.replace(config, run_name=named)
+    return train_teacher(config, QualityDataset(manifest, "all", _SIZE))

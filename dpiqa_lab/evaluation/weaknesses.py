@@ -48,8 +48,8 @@ def errors_by_trait(scores: pd.DataFrame, photographs: pd.DataFrame) -> pd.DataF
 
     A row a dataset, model, trait and bin: n, ``at`` (mean of the trait), ``distance`` (its mean)
     with ``distance_low`` and ``distance_high`` (95%, by its standard error), and ``bias`` (mean of
-    mapped score less MOS). Bins hold like numbers; equal values stay in one, so that a trait which all
-    photographs share has a single bin. Models whose logistic could not be fitted are left out.
+    mapped score less MOS). Bins hold like numbers; equal values stay in one, so that a trait
+    which all photographs share has a single bin. Models without a fitted logistic are left out.
     """
     rows = []
     for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
