@@ -77,6 +77,8 @@ _HOME = {
     "cross_dataset": "evaluation.evaluate",
     "quick_teacher": "evaluation.quick_teacher",
     "write_report": "workbench.report",
+    "results_table": "workbench.report",
+    "evaluation_sheets": "workbench.report:sheets",
     "explore": "workbench.panels",
     "ExploreConfig": "workbench.explore_config",
     "Explorer": "workbench.explorer",

@@ -29,8 +29,8 @@ _READING = {
     "agreement": "Each point is a model's SRCC, each bar its 95% bootstrap interval. Overlapping "
     "bars do not say that two models are equal: see the differences, which are paired.",
     "differences": "Row less column. A star says that the interval of the paired difference is "
-    "without 0. Each pair is judged for itself: of twenty pairs that are equal, one gets a star, and more "
-    "where there are few contents.",
+    "without 0. Each pair is judged for itself: of twenty pairs that are equal, one gets a star, "
+    "and more do where there are few contents.",
     "panels": "Points are photographs, the curve is the fitted logistic, orange marks are the mean "
     "MOS of photographs with about the same score. Marks on the dotted diagonal: the score is the "
     "MOS to expect. Marks that rise but leave it: a good order, on a bent scale.",
@@ -39,9 +39,9 @@ _READING = {
     "robustness": "Mirrored, at 75% of its size, as JPEG of quality 75, without its outer 10%: a "
     "person would hardly judge otherwise. The height is how far the score moves, in standard "
     "deviations over the dataset; the number is the SRCC between before and after.",
-    "photographs": "Does the row of the best look better to you than that of the worst? Most wrong "
-    "are those furthest from MOS after the logistic. The last sheet has the photographs whose ranks "
-    "by the models (0 worst, 1 best) are furthest apart.",
+    "photographs": "Does the row of the best look better to you than that of the worst? The most "
+    "wrong are furthest from MOS after the logistic. The last sheet has the photographs whose "
+    "ranks by the models (0 worst, 1 best) are furthest apart.",
     "cross": "On the diagonal a model meets the kind of photographs and scores that it was trained "
     "on. How far it falls beside it is what another camera, subject or rating scale costs; compare "
     "with a model trained on the dataset of that column, not with 1. SRCC and PLCC after the "
