@@ -163,7 +163,7 @@ def beside_published(results: pd.DataFrame, part: str = "test") -> pd.DataFrame:
             tables.append(pd.concat([here, others]).assign(dataset=dataset))
     columns = ["dataset", "method", "plcc", "srcc", "protocol", "source"]
     return (
-        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame([], [], columns)
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     )
 
 

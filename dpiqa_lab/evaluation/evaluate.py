@@ -194,7 +194,7 @@ def _tables(
                     changes.append(found.loc[found["change"] != "", _CHANGES])
                 said.append(row)
     scores, changes = (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame([], [], columns)
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
         for tables, columns in ((scores, _SCORES), (changes, _CHANGES))
     )
     scores[["subset", "group"]] = scores[["subset", "group"]].astype(object).fillna("")

@@ -146,8 +146,13 @@ class TableJudge(Judge):
         return {"table": json_hash(self.table["score"].to_dict()), "dataset": label_of(dataset)}
 
     def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """See ``Judge``. Raises LabError for photographs without a score, or with another MOS."""
+        """See ``Judge``.
+
+        Raises LabError for photographs of another dataset, without a score, or with another MOS.
+        """
         wanted = photographs.table
+        if self.trained_on and self.trained_on != label_of(dataset):
+            raise LabError(f"predictions of {self.name} are of photographs of {self.trained_on}.")
         if missing := [name for name in wanted["name"] if name not in self.table.index]:
             raise LabError(
                 f"{self.name} has no score for {len(missing)} of {len(wanted)} photographs; was it "

@@ -58,7 +58,7 @@ def _checked(judge: Judge, dataset: QualityDataset, photographs: QualityDataset)
     if isinstance(given, torch.Tensor):
         given = given.detach().cpu().numpy()
     try:
-        values = np.asarray(given, dtype=float)
+        values = np.array(given, dtype=float)
     except (TypeError, ValueError) as error:
         raise LabError(f"{judge.name} gave no numbers: {error}.") from error
     if values.shape != (len(photographs),):

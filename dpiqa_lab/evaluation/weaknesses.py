@@ -130,5 +130,5 @@ def disagreements(scores: pd.DataFrame, n: int = 20) -> pd.DataFrame:
     columns = ["dataset", "name", "mos", "apart", "highest", "highest_rank", "lowest"]
     columns.append("lowest_rank")
     return (
-        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame([], [], columns)
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     )

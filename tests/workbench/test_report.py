@@ -71,7 +71,7 @@ def test_report_is_whole_offline_and_escaped(run):
     assert f"broken on {ODD} FAILED: RuntimeError: {ODD}" in shown
     assert "needs 5" not in shown
     # Test part: 10 photographs; three rows of three for two models, and six most disagreed.
-    assert text.count("data:image") == 2 * 9 + 6
+    assert len(re.findall(r"data:image(?:/|\\u002f)jpeg", text)) == 2 * 9 + 6
     assert len([1 for tag, _ in page.tags if tag == "table"]) == 1
 
 
@@ -83,7 +83,7 @@ def test_report_without_its_photographs_keeps_the_numbers(run, tmp_path):
     finally:
         table.to_csv(run.path / "photographs.csv", index=False)
     assert "no photographs: gone.png: no such file" in text
-    assert "data:image" not in text
+    assert not re.search(r"data:image(?:/|\\u002f)jpeg", text)
     (run.path / "cross.csv").rename(tmp_path / "cross.csv")
     try:
         with pytest.raises(LabError, match="no table cross"):
