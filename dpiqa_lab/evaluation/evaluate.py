@@ -192,6 +192,8 @@ def _tables(
                     found = found.assign(dataset=label, model=judge.name)
                     scores.append(found[found["change"] == ""].reindex(columns=_SCORES))
                     changes.append(found.loc[found["change"] != "", _CHANGES])
+                finally:
+                    judge.release()
                 said.append(row)
     scores, changes = (
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

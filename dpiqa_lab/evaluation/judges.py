@@ -42,6 +42,9 @@ class Judge:
         """A score for each of ``photographs``, higher is better; ``dataset`` may be learnt from."""
         raise NotImplementedError
 
+    def release(self) -> None:
+        """Give back what it holds in memory; it is asked for no more photographs of a dataset."""
+
     def scale(self, dataset: QualityDataset) -> str:
         """Whose scale its scores have: "same" as the dataset's, "other" dataset's, or its "own"."""
         return "own"
@@ -54,28 +57,37 @@ class Judge:
 
 
 class ModelJudge(Judge):
-    """A model with ``score(photographs)``, and the run that trained it where there is one."""
+    """A model with ``score(photographs)``, and the run that trained it where there is one.
 
-    def __init__(self, name: str, model, run: Run | None = None, device: str = "auto"):
+    ``load`` gives the model: it is loaded for its key, and again when its scores are not known, so
+    that of many models one is in memory.
+    """
+
+    def __init__(
+        self, name: str, load: Callable[[], object], run: Run | None = None, device: str = "auto"
+    ):
         super().__init__(name)
-        self.model, self.device = model, device
+        self.load, self.device = load, device
+        self._model = None
         self.config = run.config if run else {}
         if "dataset" in self.config:
             self.trained_on = label_from(self.config["dataset"], self.config.get("data_root"))
         split = run.path / "split.csv" if run else None
         self.split = pd.read_csv(split, dtype=str) if split and split.is_file() else None
-        self._hash = tensors_hash(model.state_dict()) if isinstance(model, nn.Module) else None
+        self._key = _weights_key(load())
 
     def key(self, dataset: QualityDataset) -> dict | None:
         """See ``Judge``; whatever the weights were read from."""
-        if self._hash is None:
-            return None
-        settings = ("image_size", "timestep", "vae_input")
-        return {"weights": self._hash} | {k: getattr(self.model, k, None) for k in settings}
+        return self._key
 
     def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
         """See ``Judge``."""
-        return self.model.score(list(photographs.table["path"]), device=self.device)
+        self._model = self._model or self.load()
+        return self._model.score(list(photographs.table["path"]), device=self.device)
+
+    def release(self) -> None:
+        """See ``Judge``."""
+        self._model = None
 
     def scale(self, dataset: QualityDataset) -> str:
         """See ``Judge``."""
@@ -205,6 +217,14 @@ class BaselineJudge(Judge):
         """See ``Judge``."""
         seen = int(photographs.table["split"].isin(("train", "val")).sum())
         return [f"fitted to {seen} of these photographs: not a test"] if seen else []
+
+
+def _weights_key(model) -> dict | None:
+    """What a model's scores depend on, wherever its weights were read from."""
+    if not isinstance(model, nn.Module):
+        return None
+    settings = {k: getattr(model, k, None) for k in ("image_size", "timestep", "vae_input")}
+    return {"weights": tensors_hash(model.state_dict()), **settings}
 
 
 def label_of(dataset: QualityDataset) -> str:

@@ -31,7 +31,7 @@ def open_judge(model, name: str | None = None, device: str = "auto") -> Judge:
     if isinstance(model, Judge):
         return model
     if isinstance(model, Run):
-        return ModelJudge(name or model.name, load_model(model.path), model, device)
+        return ModelJudge(name or model.name, lambda: load_model(model.path), model, device)
     if isinstance(model, pd.DataFrame):
         return TableJudge(name or "predictions", model)
     if isinstance(model, str) and model in BASELINES:
@@ -42,12 +42,13 @@ def open_judge(model, name: str | None = None, device: str = "auto") -> Judge:
         run = find_run(model.removeprefix("predictions:"))
         return TableJudge(name or run.name, run.predictions(), run)
     if isinstance(model, str | Path):
-        loaded, run = load_model(model), None
+        run = None
         with contextlib.suppress(LabError):  # a model that came without a run of its own
             run = find_run(model)
-        return ModelJudge(name or (run.name if run else str(model)), loaded, run, device)
+        named = name or (run.name if run else str(model))
+        return ModelJudge(named, lambda: load_model(model), run, device)
     if callable(getattr(model, "score", None)):
-        return ModelJudge(name or type(model).__name__, model, None, device)
+        return ModelJudge(name or type(model).__name__, lambda: model, None, device)
     if callable(model):
         return FunctionJudge(name or getattr(model, "__name__", type(model).__name__), model)
     raise LabError(
