@@ -1,5 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import curve_fit
 
 from dpiqa_lab.metrics import Logistic, bootstrap, fit_logistic, plcc, rmse
 
@@ -47,6 +52,45 @@ def test_logistic_is_never_far_below_a_straight_line():
     for seed in range(20):
         x, y = noisy(30, noise=3, seed=seed)
         assert plcc(x, y, logistic=True) > abs(plcc(x, y)) - 1e-3
+
+
+def test_as_good_as_scipy_from_the_published_start():
+    x = np.random.default_rng(3).normal(5, 2, 200)
+    y = Logistic(80, 20, 5, 0.8)(x) + np.random.default_rng(4).normal(0, 8, 200)
+
+    def curve(x, high, low, centre, scale):
+        return low + (high - low) / (1 + np.exp(-(x - centre) / scale))
+
+    found, _ = curve_fit(curve, x, y, (y.max(), y.min(), x.mean(), x.std()))
+    theirs = np.sqrt(np.mean((curve(x, *found) - y) ** 2))
+    assert rmse(x, y, logistic=True) == pytest.approx(theirs, rel=1e-4)
+
+
+numbers = st.lists(st.integers(-1000, 1000), min_size=5, max_size=40)
+
+
+@settings(deadline=None, max_examples=60)
+@given(numbers, st.randoms(use_true_random=False), st.sampled_from([1e-6, 1.0, 1e6]))
+def test_a_fit_is_no_worse_than_a_constant_or_says_so(values, random, unit):
+    mos = [random.choice(values) for _ in values]  # ties, steps, constants, anything
+    x = unit * np.array(values, float)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = fit_logistic(x, mos)
+    if not fit.fitted:
+        assert caught
+        assert np.isnan(fit(x)).all()
+    else:
+        assert not caught
+        assert np.isfinite(fit(x)).all()
+        error = np.sqrt(np.mean((fit(x) - mos) ** 2))
+        assert error <= np.std(mos) * (1 + 1e-6)
+
+
+def test_a_constant_is_said_to_be_why():
+    for x, y in (([0.5] * 9, range(9)), (range(9), [3] * 9)):
+        with pytest.warns(RuntimeWarning, match="an input that varies"):
+            assert np.isnan(rmse(x, y, logistic=True))
 
 
 def test_a_failed_fit_warns_and_is_nan(monkeypatch):

@@ -40,6 +40,19 @@ def test_krcc_of_four_points_by_hand():
     assert krcc([1, 3, 2, 4], [1, 2, 3, 4]) == pytest.approx(4 / 6)
 
 
+def test_krcc_with_ties_by_hand():
+    # Six pairs: one tied in pred, the five others in order: tau-b is 5 / sqrt(5 * 6).
+    assert krcc([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(5 / np.sqrt(5 * 6))
+
+
+def test_reversed_predictions_keep_their_sign_but_after_the_logistic():
+    x, y = np.arange(20.0), 100 - np.arange(20.0)
+    assert srcc(x, y) == krcc(x, y) == -1
+    assert plcc(x, y) == pytest.approx(-1)
+    assert plcc(x, y, logistic=True) == pytest.approx(1, abs=1e-4)
+    assert rmse(x, y, logistic=True) < 0.1 < rmse(x, y)
+
+
 def test_plcc_and_rmse_by_hand():
     assert plcc([0, 1, 2], [0, 1, 5]) == pytest.approx(5 / np.sqrt(2 * 14))
     assert rmse([1, 2, 3], [1, 4, 3]) == pytest.approx(np.sqrt(4 / 3))

@@ -126,6 +126,26 @@ def test_02_compares_arms_and_trains_at_a_timestep(small_folder, few_prompts, tm
     assert figures == len(list(run.figures.iterdir())) == 6
 
 
+def test_05_evaluates_and_reports(small_folder, tmp_path):
+    options = {
+        "models": "ridge_on_statistics,svr_on_naturalness", "datasets": "folder",
+        "data_roots": "photos", "mos_range": "0,100", "image_size": 64, "robustness": 3,
+        "resamples": 50, "shown": 2, "device": "cpu", "run_name": "by_05",
+    }  # fmt: skip
+    result = _papermill(tmp_path, "05_evaluate", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Unable to parse" not in result.stderr
+    run = find_run("by_05")
+    assert run.summary()["status"] == "completed"
+    table = pd.read_csv(run.path / "agreement.csv").set_index("model")
+    assert table.loc["ridge_on_statistics", "srcc"] > 0.5  # of contrast, which is easy to see
+    figures, text = _shown(tmp_path)
+    # Intervals, differences, panels, errors, robustness, a sheet a model and one of both.
+    assert figures == 5 + 2 + 1
+    assert "report.html" in text
+    assert (run.path / "report.html").stat().st_size > 4e6  # plotly.js is inside
+
+
 def test_06_shows_its_view_without_widgets(small_folder, tmp_path):
     options = {
         "dataset": "folder", "data_root": "photos", "mos_range": "0,100", "image_size": 64,

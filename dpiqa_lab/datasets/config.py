@@ -8,11 +8,9 @@ from .specs import get_spec
 
 
 @dataclass(frozen=True)
-class DatasetConfig:
-    """A dataset and how it is read; ``None`` means: decided by the dataset."""
+class ReadingConfig:
+    """How photographs and scores are read; ``None`` means: decided by the dataset."""
 
-    dataset: str = option("demo", "a name of data/README.md, folder for your own")
-    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
     split: str = option("auto", "auto, official, random, random-3, or a CSV file")
     split_seed: int = option(0, "seed of a random split", low=0)
     on_bad_image: str = option(
@@ -28,6 +26,17 @@ class DatasetConfig:
     mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
     lower_better: bool | None = option(None, "whether a lower score is better")
     image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
+
+
+@dataclass(frozen=True)
+class _Which:
+    dataset: str = option("demo", "a name of data/README.md, folder for your own")
+    data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
+
+
+@dataclass(frozen=True)
+class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
+    """A dataset and how it is read; ``None`` means: decided by the dataset."""
 
     def dataset_defaults(self) -> dict:
         """Values of those fields that are left to the dataset, and its folder's whole path.

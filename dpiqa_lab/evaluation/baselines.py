@@ -63,6 +63,8 @@ def svr_on_naturalness(
     }
 
 
+# By name, for ``evaluate``: ``test``'s photographs may be changed copies in files of their own, and
+# its ``mos`` is not to be read.
 BASELINES: dict[str, Callable[[Sequence, Sequence, Sequence], dict]] = {
     "ridge_on_statistics": ridge_on_statistics,
     "svr_on_naturalness": svr_on_naturalness,

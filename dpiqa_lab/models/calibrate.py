@@ -49,8 +49,9 @@ def start_at_frequencies(adapter: ImageAdapter, images: torch.Tensor) -> None:
     """Let an image adapter's first layer start as a cosine transform of blocks, whitened.
 
     Each of its outputs is one frequency of a block (8x8 pixels at SD 1.5) of luma or chroma, scaled
-    to a deviation of ``QUIET`` over ``images`` (n, 3, h, w) in [0,1]; the first layer of the first residual block starts
-    by rectifying them, as sums of magnitudes by frequency tell of blur, noise and compression.
+    to a deviation of ``QUIET`` over ``images`` (n, 3, h, w) in [0,1]; the first layer of the first
+    residual block starts by rectifying them, as sums of magnitudes by frequency tell of blur, noise
+    and compression.
     Photographs hold a thousandth of their variance in the finest frequencies: with torch's start
     the adapter hardly sees these.
     """

@@ -9,6 +9,14 @@ from plotly.subplots import make_subplots
 
 from .. import metrics
 from .contact_sheet import photographs, pick, pictures
+from .evaluation_figures import (
+    agreement_intervals,
+    cross_matrix,
+    difference_matrix,
+    error_panels,
+    robustness_bars,
+    score_panels,
+)
 from .overlays import map_sheet, overlay
 from .prior_figures import arms_by_tap, learning_curve
 from .probe_figures import (
@@ -22,9 +30,13 @@ from .probe_figures import (
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, require, save
 
 __all__ = [
+    "agreement_intervals",
     "arms_by_tap",
     "channel_strip",
+    "cross_matrix",
     "curves_by_timestep",
+    "difference_matrix",
+    "error_panels",
     "heatmap",
     "label_curves",
     "learning_curve",
@@ -35,7 +47,9 @@ __all__ = [
     "pick",
     "pictures",
     "predicted_against_mos",
+    "robustness_bars",
     "save",
+    "score_panels",
     "similarity",
     "training_curves",
 ]

@@ -7,10 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import get_colorscale, sample_colorscale
 
-from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, require
+from .style import BLUE, COLOURS, GREY, INK, TEMPLATE, escaped, require
 
-# Okabe & Ito's, the ones that stand out first.
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00", GREY, "#F0E442", INK)
 _SCALE = "Cividis"
 _MARGIN = {"l": 75, "r": 30, "t": 80, "b": 60}
 
@@ -65,7 +63,7 @@ def curves_by_timestep(
     names = list(dict.fromkeys(table[by]))
     for place, name in enumerate(names):
         rows = table[table[by] == name]
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         x = rows["timestep"].astype(float)
         hover = "<br>t = %{customdata}<br>%{y:.3f}<extra></extra>"
         # A little apart, so that the ranges do not hide one another.
@@ -119,7 +117,7 @@ def label_curves(table: pd.DataFrame, title: str) -> go.Figure:
                 y=rows["srcc"],
                 name=escaped(tap),
                 mode="lines+markers",
-                line={"color": _COLOURS[place % len(_COLOURS)], "width": 2},
+                line={"color": COLOURS[place % len(COLOURS)], "width": 2},
                 error_y={
                     "array": rows["srcc_high"] - rows["srcc"],
                     "arrayminus": rows["srcc"] - rows["srcc_low"],

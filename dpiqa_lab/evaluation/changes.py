@@ -1,0 +1,68 @@
+"""Copies of photographs, changed in ways that a quality score should hardly notice."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, ImageOps
+
+from ..datasets.dataset import QualityDataset
+from ..datasets.images import read_image
+
+JPEG_QUALITY = 75  # what Pillow, and with it much of the web, writes by default
+_SHRUNK, _KEPT = 0.75, 0.9  # of either side
+
+
+def _resized(picture: Image.Image) -> Image.Image:
+    size = [max(1, round(side * _SHRUNK)) for side in picture.size]
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _cropped(picture: Image.Image) -> Image.Image:
+    margins = [round(side * (1 - _KEPT) / 2) for side in picture.size]
+    (left, top), (right, bottom) = margins, (s - m for s, m in zip(picture.size, margins))  # noqa: B905
+    return picture.crop((left, top, right, bottom))
+
+
+# What is done, in words that name its strength too: they are part of the key of kept scores.
+CHANGES = {
+    "mirrored": ImageOps.mirror,
+    "resized to 75%": _resized,
+    f"JPEG, quality {JPEG_QUALITY}": lambda picture: picture,
+    "cropped to 90%": _cropped,
+}
+
+
+@contextlib.contextmanager
+def changed(photographs: QualityDataset) -> Iterator[pd.DataFrame]:
+    """Rows like those of ``photographs.table``, one for each of its photographs and ``CHANGES``.
+
+    The column ``change`` says which; ``path`` is a file that is there for the length of the block;
+    ``hash`` is that of the photograph with the change's name.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="dpiqa-changed-") as folder:
+        for place, row in enumerate(photographs.table.to_dict("records")):
+            picture = Image.fromarray(read_image(row["path"]))
+            for change, function in CHANGES.items():
+                suffix = ".jpg" if change.startswith("JPEG") else ".png"
+                path = Path(folder) / f"{place}-{len(rows)}{suffix}"
+                copy = function(picture)
+                copy.save(path, **_saving(suffix))
+                size = {"width": copy.width, "height": copy.height}
+                kept = {"change": change, "path": path, "hash": f"{row['hash']}, {change}"}
+                rows.append({**row, **size, **kept})
+        yield pd.DataFrame(rows, columns=[*photographs.table.columns, "change"])
+
+
+def with_rows(dataset: QualityDataset, table: pd.DataFrame) -> QualityDataset:
+    """A dataset of the photographs in ``table`` alone, read as ``dataset`` reads its own."""
+    manifest = dataclasses.replace(dataset.manifest, table=table.reset_index(drop=True))
+    return QualityDataset(manifest, "all", dataset.image_size)
+
+
+def _saving(suffix: str) -> dict:
+    return {"quality": JPEG_QUALITY} if suffix == ".jpg" else {"compress_level": 1}

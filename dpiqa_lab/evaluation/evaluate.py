@@ -1,0 +1,242 @@
+"""Any number of models on any number of datasets: every table of an evaluation, and its run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import pandas as pd
+
+from ..core.device import choose_compute
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..core.runs import Run, find_run, open_run
+from ..datasets.dataset import QualityDataset
+from . import weaknesses
+from .agreement import agreement, beside_published, calibration, cross_table, differences
+from .changes import changed
+from .evaluate_config import EvaluateConfig
+from .judges import Judge
+from .open_judges import open_judges
+from .quick_teacher import QUICK, quick_teacher
+from .scores import scores_of
+
+TABLES = (
+    "scores", "agreement", "differences", "cross", "published", "calibration", "errors",
+    "robustness", "disagreements", "photographs",
+)  # fmt: skip
+_CHANGES = ["dataset", "model", "name", "change", "score"]
+_SCORES = ["dataset", "model", "name", "mos", "score", "subset", "group"]
+_TEXT = (
+    "dataset", "tested_on", "model", "name", "path", "subset", "group", "a", "b", "logistic",
+    "trained_on", "scale", "notes", "error", "method", "protocol", "source", "highest", "lowest",
+)  # fmt: skip
+
+
+def evaluate(
+    models: Mapping[str, object] | Sequence,
+    datasets: Mapping[str, QualityDataset],
+    part: str = "test",
+    photographs: int | None = None,
+    robustness: int = 50,
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, pd.DataFrame]:
+    """Every table of an evaluation, by the names in ``TABLES``.
+
+    A model that fails on a dataset has a row in ``agreement`` with the ``error``; the others go on.
+    Scores are kept: what was scored before is not scored again.
+
+    Args:
+        models: see ``open_judge``; by the names of a mapping, or their own.
+        datasets: whole ones by what to call them, with an ``image_size`` for the baselines.
+        part: of each that is judged.
+        photographs: at most so many of it, drawn by the seed.
+        robustness: photographs of these whose changed copies are scored too; 0 for none.
+
+    Raises:
+        LabError: a model that cannot be opened, before any is asked; nothing to judge.
+    """
+    judges = _opened(models, datasets, device)
+    return _tables(judges, datasets, part, photographs, robustness, resamples, seed)
+
+
+def run_evaluation(
+    config: EvaluateConfig,
+    models: Mapping[str, object] | Sequence | None = None,
+    datasets: Mapping[str, QualityDataset] | None = None,
+) -> Run:
+    """``evaluate`` as a run folder with a CSV a table, or the run of that name, reused.
+
+    It is reused only if models, photographs and labels are still the same; a function without a
+    ``cache_key`` (see ``FunctionJudge``) is always asked again.
+
+    Args:
+        config: resolved.
+        models, datasets: in place of those that ``config`` names.
+
+    Raises:
+        LabError: see ``evaluate``.
+    """
+    datasets = datasets or config.load_datasets()
+    for dataset in datasets.values():
+        print(dataset, *dataset.manifest.notes, sep="\n")
+    judges = _opened(models or config.models, datasets, config.device)
+    keys = {label: _keys(judges, dataset) for label, dataset in datasets.items()}
+    compute = choose_compute(config.device)
+    with open_run(config.run_name, {**config.numbers(), "judged": keys}, compute) as run:
+        if run.reused():
+            return run
+        print(f"run {run.path}\ncomputing on {compute}")
+        tables = _tables(
+            judges,
+            datasets,
+            config.part,
+            config.photographs,
+            config.robustness,
+            config.resamples,
+            config.seed,
+        )
+        for name, table in tables.items():
+            run.write_table(name, table)
+        failed = tables["agreement"].query("error != ''")
+        run.write_summary(
+            "completed",
+            datasets={label: repr(dataset) for label, dataset in datasets.items()},
+            models=[judge.name for judge in judges],
+            failed=[f"{row.model} on {row.dataset}: {row.error}" for row in failed.itertuples()],
+            notes=[f"{label}: {n}" for label, d in datasets.items() for n in d.manifest.notes],
+        )
+        run.state = "completed"
+        return run
+
+
+def cross_dataset(
+    runs: Sequence[str | Path],
+    datasets: Mapping[str, QualityDataset],
+    metric: str = "srcc",
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """Trained on (rows) by tested on (columns): ``metric`` of each run on each test part.
+
+    The rows are named by run and training set. ``evaluate`` has the same in its table ``cross``,
+    with intervals and with what to keep in mind about the scores' scales.
+    """
+    table = evaluate(runs, datasets, robustness=0, resamples=resamples)["cross"]
+    rows = table["model"] + " (trained on " + table["trained_on"] + ")"
+    return table.assign(run=rows).pivot(index="run", columns="tested_on", values=metric)
+
+
+def evaluation_tables(run: Run | str | Path) -> dict[str, pd.DataFrame]:
+    """The tables of an evaluation's run, as ``evaluate`` gave them.
+
+    Raises LabError where the run is none, or not completed.
+    """
+    run = run if isinstance(run, Run) else find_run(run)
+    missing = [name for name in TABLES if not (run.path / f"{name}.csv").is_file()]
+    if missing:
+        raise LabError(
+            f"run {run.name} has no table {', '.join(missing)}: it is unfinished, or no evaluation."
+        )
+    return {name: _read(run.path / f"{name}.csv") for name in TABLES}
+
+
+def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list[Judge]:
+    if not len(models) or not len(datasets):
+        raise LabError("nothing to judge: give at least one model and one dataset.")
+    named = models.items() if isinstance(models, Mapping) else ((None, m) for m in models)
+    first = next(iter(datasets.values()))
+    pairs = [
+        (name or QUICK, quick_teacher(first, device))
+        if isinstance(model, str) and model == QUICK
+        else (name, model)
+        for name, model in named
+    ]
+    return open_judges(pairs, device)
+
+
+def _keys(judges: Sequence[Judge], dataset: QualityDataset) -> dict[str, str]:
+    content = dataset.manifest.table[["name", "hash", "mos", "split"]]
+    found = {"photographs": json_hash(content.to_numpy().tolist())[:16]}
+    for judge in judges:
+        key = judge.key(dataset)
+        found[f"model {judge.name}"] = uuid4().hex[:16] if key is None else json_hash(key)[:16]
+    return found
+
+
+def _tables(
+    judges: Sequence[Judge],
+    datasets: Mapping[str, QualityDataset],
+    part: str,
+    photographs: int | None,
+    sampled: int,
+    resamples: int,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    scores, changes, traits, said = [], [], [], []
+    for label, dataset in datasets.items():
+        chosen = dataset.part_of(part)
+        chosen = chosen if photographs is None else chosen.sample(photographs, seed)
+        traits.append(weaknesses.photograph_traits(chosen).assign(dataset=label))
+        with changed(chosen.sample(sampled, seed)) as copies:
+            for judge in judges:
+                row = {"dataset": label, "model": judge.name, "trained_on": judge.trained_on}
+                row |= {"scale": judge.scale(dataset), "error": ""}
+                row["notes"] = "; ".join(judge.notes(dataset, chosen))
+                try:
+                    found = _judged(judge, dataset, chosen.table, copies)
+                except Exception as error:  # one failure leaves the others their turn
+                    row["error"] = f"{type(error).__name__}: {str(error).strip()[:500]}"
+                    print(f"{judge.name} on {label} failed: {row['error']}", flush=True)
+                else:
+                    found = found.assign(dataset=label, model=judge.name)
+                    scores.append(found[found["change"] == ""].reindex(columns=_SCORES))
+                    changes.append(found.loc[found["change"] != "", _CHANGES])
+                finally:
+                    judge.release()
+                said.append(row)
+    scores, changes = (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+        for tables, columns in ((scores, _SCORES), (changes, _CHANGES))
+    )
+    scores[["subset", "group"]] = scores[["subset", "group"]].astype(object).fillna("")
+    traits = pd.concat(traits, ignore_index=True)
+    # Failures too have their row, without numbers.
+    results = pd.DataFrame(said).merge(
+        agreement(scores, resamples, seed), how="left", on=["dataset", "model"]
+    )
+    results = results.fillna({"subset": "all", "n": 0, "contents": 0, "logistic": ""})
+    results = results.astype({"n": int, "contents": int})
+    first = ["dataset", "model", "subset", "n", "contents"]
+    last = ["logistic", "trained_on", "scale", "notes", "error"]
+    results = results[[*first, *results.columns.drop([*first, *last]), *last]]
+    return {
+        "scores": scores,
+        "agreement": results,
+        "differences": differences(scores, "srcc", resamples, seed),
+        "cross": cross_table(results),
+        "published": beside_published(results, part),
+        "calibration": calibration(scores),
+        "errors": weaknesses.errors_by_trait(scores, traits),
+        "robustness": weaknesses.robustness(scores, changes),
+        "disagreements": weaknesses.disagreements(scores),
+        "photographs": traits[["dataset", *traits.columns.drop("dataset")]],
+    }
+
+
+def _judged(judge, dataset, table: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
+    """Photographs and their changed copies together, as a baseline is fitted once a call."""
+    rows = table.assign(change="")
+    if judge.sees_pixels and len(copies):
+        rows = pd.concat([rows, copies], ignore_index=True)
+    return rows.assign(score=scores_of(judge, dataset, rows))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    # A photograph may be called NA: only what is empty is missing.
+    table = pd.read_csv(
+        path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXT, str)
+    )
+    text = table.columns.intersection(_TEXT)
+    table[text] = table[text].astype(object).fillna("")
+    return table

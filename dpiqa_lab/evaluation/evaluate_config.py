@@ -1,0 +1,110 @@
+"""Everything notebook 05 is told: which models, on which photographs, and how closely to look."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import DEVICES
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..core.parameters import build, option
+from ..core.runs import check_name
+from ..datasets.config import DatasetConfig, ReadingConfig
+from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.splits import PARTS
+from .judges import label_of
+from .quick_teacher import QUICK
+
+_DEFAULT = "-"  # of data_roots: data/<dataset>
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(ReadingConfig):
+    """Parameters of an evaluation. ``mos_range`` and the columns are those of one's own folders."""
+
+    models: tuple[str, ...] = option(
+        ("ridge_on_statistics", "svr_on_naturalness", QUICK),
+        "runs, predictions:<run>, baselines, pyiqa:<metric>, quick_teacher",
+    )
+    datasets: tuple[str, ...] = option(("demo",), "names of data/README.md, folder for your own")
+    data_roots: tuple[str, ...] | None = option(
+        None, "their folders, in that order, - for data/<dataset>; None: all there"
+    )
+    part: str = option("test", "of the split that is judged", (*PARTS, "all"))
+    photographs: int | None = option(None, "at most so many a dataset, by the seed", low=5)
+    robustness: int = option(50, "photographs a dataset that are changed; 0: none", low=0)
+    resamples: int = option(1000, "of the bootstrap", low=1)
+    shown: int = option(5, "photographs a row of the report", low=1)
+
+    seed: int = option(0, "of samples and resamples", low=0)
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "EvaluateConfig":
+        """A resolved config from a notebook's parameters.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        return build(cls, values).resolve()
+
+    def resolve(self) -> "EvaluateConfig":
+        """The same with whole paths and a name.
+
+        Raises:
+            LabError: nothing to judge, unknown datasets, or folders that do not match them.
+        """
+        for name in ("models", "datasets"):
+            if not getattr(self, name):
+                raise LabError(f"{name} is empty: give at least one.")
+        roots = [config.data_root or _DEFAULT for config in self.dataset_configs()]
+        config = dataclasses.replace(self, data_roots=tuple(roots))
+        if config.run_name is None:
+            named = json_hash(config.numbers())[:8]
+            stem = "-".join(dict.fromkeys(self.datasets))
+            config = dataclasses.replace(config, run_name=f"evaluate-{stem}-{named}")
+        check_name(config.run_name)
+        return config
+
+    def numbers(self) -> dict:
+        """The parameters that the results depend on, as stored in ``config.json``."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "run_name"}
+
+    def dataset_configs(self) -> list[DatasetConfig]:
+        """How each dataset is read.
+
+        Raises:
+            LabError: an unknown dataset, or another number of folders than of datasets.
+        """
+        roots = self.data_roots or [_DEFAULT] * len(self.datasets)
+        if len(roots) != len(self.datasets):
+            raise LabError(
+                f"data_roots names {len(roots)} folders for {len(self.datasets)} datasets; give "
+                f"one each, {_DEFAULT!r} where it is data/<dataset>."
+            )
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(ReadingConfig)}
+        result = []
+        for name, root in zip(self.datasets, roots, strict=True):
+            # A released dataset has its own scale, whatever that of one's own folder is.
+            own = {} if name == "folder" else {"mos_range": None, "lower_better": None}
+            root = None if root == _DEFAULT else root
+            config = DatasetConfig(**{**shared, **own, "dataset": name, "data_root": root})
+            result.append(dataclasses.replace(config, **config.dataset_defaults()))
+        return result
+
+    def load_datasets(self) -> dict[str, QualityDataset]:
+        """The datasets by their labels, whole; ``part`` and ``photographs`` are yet to be taken.
+
+        Raises:
+            LabError: see ``load_dataset``; or two have one label.
+        """
+        found = {}
+        for config in self.dataset_configs():
+            dataset = load_dataset(config.dataset, **config.dataset_options())
+            label = label_of(dataset)
+            if label in found:
+                where = found[label].manifest.root, Path(dataset.manifest.root)
+                raise LabError(f"two datasets are called {label}: {where[0]} and {where[1]}.")
+            found[label] = dataset
+        return found

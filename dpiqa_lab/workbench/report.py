@@ -1,0 +1,187 @@
+"""An evaluation as one page: figures, tables and photographs in a file that opens offline."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io
+
+from ..core.errors import LabError
+from ..core.files import write_text
+from ..core.runs import Run, find_run
+from ..evaluation.evaluate import evaluation_tables
+from . import evaluation_figures as figures
+from .contact_sheet import KINDS, photographs, pick, pictures
+from .style import escaped
+
+_STYLE = """
+body { font: 16px/1.5 Helvetica, Arial, sans-serif; color: #222; max-width: 1080px;
+       margin: 2em auto; padding: 0 1em; }
+h2 { border-top: 2px solid #0072B2; padding-top: .6em; margin-top: 2.5em; }
+.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; }
+th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: left; }
+tr:hover { background: #f5f5f5; } .failed, .note { color: #a04000; }
+"""
+_SHORT = {"srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC raw", "plcc_logistic": "PLCC logistic",
+          "rmse": "RMSE raw", "rmse_logistic": "RMSE logistic"}  # fmt: skip
+_READING = {
+    "agreement": "Each point is a model's SRCC, each bar its 95% bootstrap interval. Overlapping "
+    "bars do not say that two models are equal: see the differences, which are paired.",
+    "differences": "Row less column. A star says that the interval of the paired difference is "
+    "without 0. Each pair is judged for itself: of twenty pairs that are equal, one gets a star, "
+    "and more do where there are few contents.",
+    "panels": "Points are photographs, the curve is the fitted logistic, orange marks are the mean "
+    "MOS of photographs with about the same score. Marks on the dotted diagonal: the score is the "
+    "MOS to expect. Marks that rise but leave it: a good order, on a bent scale.",
+    "errors": "Mean distance from MOS after the logistic. A model that draws all scores to the "
+    "middle errs at both ends of MOS; a line that rises with another trait is a weakness.",
+    "robustness": "Mirrored, at 75% of its size, as JPEG of quality 75, without its outer 10%: a "
+    "person would hardly judge otherwise. The height is how far the score moves, in standard "
+    "deviations over the dataset; the number is the SRCC between before and after.",
+    "photographs": "Does the row of the best look better to you than that of the worst? The most "
+    "wrong are furthest from MOS after the logistic. The last sheet has the photographs whose "
+    "ranks by the models (0 worst, 1 best) are furthest apart.",
+    "cross": "On the diagonal a model meets the kind of photographs and scores that it was trained "
+    "on. How far it falls beside it is what another camera, subject or rating scale costs; compare "
+    "with a model trained on the dataset of that column, not with 1. SRCC and PLCC after the "
+    "logistic bear another scale, raw PLCC and RMSE do not.",
+    "published": "Others' numbers, each by its own protocol: of one split beside a median of ten, "
+    "differences of a hundredth say nothing.",
+}
+
+
+def write_report(run: Run | str | Path, shown: int | None = None) -> Path:
+    """Write ``report.html`` into the folder of an evaluation's run; its path.
+
+    Args:
+        run: completed, see ``run_evaluation``.
+        shown: photographs a row; ``None`` takes what the run's config says.
+
+    Raises:
+        LabError: the run is no evaluation, or not completed.
+    """
+    run = run if isinstance(run, Run) else find_run(run)
+    tables = evaluation_tables(run)
+    shown = shown or run.config.get("shown", 5)
+    first = [True]  # plotly.js goes with the first figure
+    parts = [_text("h1", f"Evaluation: {run.name}")]
+    summary = run.summary()
+    parts += [_text("p", text) for text in summary.get("datasets", {}).values()]
+    parts += [_text("p", text, "note") for text in summary.get("notes", [])]
+    for content in _contents(tables, shown):
+        parts.append(content if isinstance(content, str) else _drawn(content, first))
+    head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escaped(run.name)}"
+    page = "\n".join([f"{head}</title><style>{_STYLE}</style>", *parts, "</html>\n"])
+    path = run.path / "report.html"
+    write_text(path, page)
+    return path
+
+
+def results_table(results: pd.DataFrame) -> pd.DataFrame:
+    """``agreement`` for reading: each metric as one text with its interval."""
+    table = results[["dataset", "model", "subset", "n", "contents"]].copy()
+    for metric, name in _SHORT.items():
+        ends = zip(*(results[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
+        table[name] = [
+            f"{v:.3f} ({low:.3f} to {high:.3f})" if v == v else "not defined"
+            for v, low, high in ends
+        ]
+    return table.assign(logistic=results["logistic"])
+
+
+def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterator[go.Figure]:
+    """Best, worst and most wrong photographs of each model, then the most disagreed ones.
+
+    ``tables``: of ``evaluation_tables``. Raises LabError where a photograph is no longer there.
+    """
+    known = tables["photographs"]
+    paths = known.loc[known["dataset"] == dataset, ["name", "path"]]
+    here = tables["scores"].query("dataset == @dataset").merge(paths, on="name")
+    for model, rows in here.groupby("model", sort=False):
+        picked = pd.concat([pick(rows, kind, n) for kind in KINDS])
+        title = f"{escaped(model)}: a row each of {', '.join(KINDS)}"
+        yield photographs(picked, title, columns=min(n, len(rows)), thumb=160)
+    apart = tables["disagreements"].query("dataset == @dataset").head(2 * n).merge(paths, on="name")
+    if len(apart):
+        captions = [
+            f"{row.highest[:18]} {row.highest_rank:.2f}\n{row.lowest[:18]} {row.lowest_rank:.2f}"
+            for row in apart.itertuples()
+        ]
+        hover = [f"{row.name}\nMOS {row.mos:.3g}" for row in apart.itertuples()]
+        title = "Most disagreed: highest and lowest rank"
+        yield pictures(list(apart["path"]), captions, title, n, 160, hover)
+
+
+def _contents(tables: dict[str, pd.DataFrame], shown: int) -> Iterator[str | go.Figure]:
+    results = tables["agreement"]
+    yield from _results(results)
+    if tables["cross"]["srcc"].notna().sum() > 1:
+        yield _text("h2", "Trained on one, tested on another")
+        yield _text("p", _READING["cross"])
+        for metric in ("srcc", "plcc_logistic"):
+            yield figures.cross_matrix(tables["cross"], metric)
+    for dataset in dict.fromkeys(results["dataset"]):
+        if not results.loc[results["dataset"] == dataset, "n"].any():
+            continue  # every model failed, which is said above
+        yield _text("h2", dataset)
+        yield _text("p", _READING["agreement"])
+        yield figures.agreement_intervals(results, dataset)
+        if _has(tables["differences"], dataset, "difference"):
+            yield _text("p", _READING["differences"])
+            yield figures.difference_matrix(tables["differences"], dataset)
+        others = tables["published"].query("dataset == @dataset").drop(columns="dataset")
+        if len(others):
+            yield _text("h3", "Beside published results")
+            yield _text("p", _READING["published"])
+            yield _table(others)
+        yield _text("p", _READING["panels"])
+        yield figures.score_panels(tables["scores"], tables["calibration"], results, dataset)
+        if _has(tables["errors"], dataset, "distance"):
+            yield _text("p", _READING["errors"])
+            yield figures.error_panels(tables["errors"], dataset)
+        if _has(tables["robustness"], dataset, "moved"):
+            yield _text("p", _READING["robustness"])
+            yield figures.robustness_bars(tables["robustness"], dataset)
+        yield _text("p", _READING["photographs"])
+        try:
+            yield from sheets(tables, dataset, shown)
+        except LabError as error:  # moved since: the numbers are still worth a page
+            yield _text("p", f"no photographs: {error}", "failed")
+
+
+def _results(results: pd.DataFrame) -> Iterator[str]:
+    yield _text("h2", "Results")
+    yield _table(results_table(results[results["error"] == ""]))
+    yield _text(
+        "p",
+        "95% bootstrap intervals over the contents: photographs, or groups of those that share "
+        "one. With fewer than about twenty contents they are too narrow to be trusted. A logistic "
+        "that falls says that the scores run against MOS, which PLCC after it does not show.",
+    )
+    for row in results[results["subset"] == "all"].itertuples():
+        where = f"{row.model} on {row.dataset}"
+        if row.error:
+            yield _text("p", f"{where} FAILED: {row.error}", "failed")
+        elif row.notes:
+            yield _text("p", f"{where}: {row.notes}", "note")
+
+
+def _has(table: pd.DataFrame, dataset: str, column: str) -> bool:
+    return bool(table.loc[table["dataset"] == dataset, column].notna().any())
+
+
+def _text(tag: str, text: str, style: str = "") -> str:
+    style = f" class='{style}'" if style else ""
+    return f"<{tag}{style}>{escaped(text)}</{tag}>"
+
+
+def _table(table: pd.DataFrame) -> str:
+    html = table.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+    return f"<div class='table'>{html}</div>".encode("utf-8", "replace").decode("utf-8")
+
+
+def _drawn(figure: go.Figure, first: list[bool]) -> str:
+    script, first[0] = first[0], False
+    config = {"displaylogo": False, "responsive": True}
+    return plotly.io.to_html(figure, config, full_html=False, include_plotlyjs=script)
