@@ -55,6 +55,8 @@ _HOME = {
     "load_official_student": "models.official",
     "TrainConfig": "training.config",
     "train_teacher": "training.teacher_run",
+    "DistilConfig": "training.distil_config",
+    "train_student": "training.student_run",
     "PriorConfig": "training.prior_config",
     "prior_views": "training.prior_run",
     "train_prior": "training.prior_run",

@@ -7,6 +7,7 @@ from torch import nn
 from ..core.errors import LabError
 from ..core.runs import find_run
 from .converted import load_converted
+from .student_model import load_student
 from .teacher_run import load_teacher
 
 
@@ -24,6 +25,13 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
     found = find_run(run)
     if "converted_from" in found.config:
         return load_converted(found, weights)
+    if "arms" in found.config:
+        raise LabError(
+            f"run {found.name} compared students, which are runs of their own: load one of "
+            f"{', '.join(found.summary().get('runs', {}).values()) or 'them'}."
+        )
+    if "trunk" in found.config:
+        return load_student(found, weights)
     if "backbone" not in found.config:
         raise LabError(
             f"run {found.name} trained a prior, which does not score: load_backbone("
