@@ -116,6 +116,7 @@ class DistilConfig(DatasetConfig):
         if self.unlabelled is not None:
             values["unlabelled"] = str(Path(self.unlabelled).expanduser().resolve())
         config = dataclasses.replace(self, **values)
+        config._check_teacher()
         config._check()
         if config.run_name is None:
             named = json_hash([type(self).__name__, config.numbers()])[:8]
@@ -128,7 +129,7 @@ class DistilConfig(DatasetConfig):
         left_out = ("run_name", "workers")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 
-    def _check(self) -> None:
+    def _check_teacher(self) -> None:
         taught = self.teacher_score_weight + self.map_weight
         if self.teacher is None and (taught or self.unlabelled):
             raise LabError(
@@ -140,6 +141,8 @@ class DistilConfig(DatasetConfig):
                 "unlabelled photographs have the teacher as their only label: set "
                 "teacher_score_weight or map_weight above 0."
             )
+
+    def _check(self) -> None:
         if not self.score_weight + self.teacher_score_weight:
             raise LabError(
                 "nothing teaches the score: set score_weight or teacher_score_weight above 0."

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from .. import metrics
 from .contact_sheet import photographs, pick, pictures
+from .distil_figures import arm_intervals, two_scores
 from .overlays import map_sheet, overlay
 from .prior_figures import arms_by_tap, learning_curve
 from .probe_figures import (
@@ -22,6 +23,7 @@ from .probe_figures import (
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, require, save
 
 __all__ = [
+    "arm_intervals",
     "arms_by_tap",
     "channel_strip",
     "curves_by_timestep",
@@ -38,6 +40,7 @@ __all__ = [
     "save",
     "similarity",
     "training_curves",
+    "two_scores",
 ]
 
 _SPLITS = {"train": GREY, "val": ORANGE, "test": BLUE}
