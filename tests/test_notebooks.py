@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpiqa_lab import LabError, load_model
 from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.runs import find_run
-from tests.conftest import BIQ, REPOSITORY
+from tests.conftest import BIQ, REPOSITORY, photographs
 from tests.training.test_training import QUICK
 
 
@@ -144,6 +145,41 @@ def test_05_evaluates_and_reports(small_folder, tmp_path):
     assert figures == 5 + 2 + 1
     assert "report.html" in text
     assert (run.path / "report.html").stat().st_size > 4e6  # plotly.js is inside
+
+
+def test_04_distils_students_and_compares_them(small_folder, tmp_path):
+    photographs(tmp_path / "extra", 5, seed=1)
+    options = {
+        "dataset": "folder", "data_root": "photos", "mos_range": "0,100", "image_size": 64,
+        "unlabelled": "extra", "teacher_steps": 1, "arms": "labels,both", "max_steps": 2,
+        "validate_every": 1, "batch_size": 4, "student_width": 8, "device": "cpu",
+        "run_name": "by_04",
+    }  # fmt: skip
+    result = _papermill(tmp_path, "04_distill", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Unable to parse" not in result.stderr
+    run = find_run("by_04")
+    summary = run.summary()
+    assert summary["status"] == "completed"
+    table = pd.read_csv(run.path / "ablation.csv").set_index("arm")
+    assert list(table.index) == ["teacher", "labels", "both", "both + unlabelled"]
+    assert table.loc["labels", "gain"] == 0
+    for arm, name in summary["runs"].items():
+        test = find_run(name).summary()["metrics"]["test"]
+        assert test["srcc"] == pytest.approx(table.loc[arm, "srcc"])
+    teacher = find_run("by_04-teacher").predictions().query("split == 'test'")
+    agreement = pd.read_csv(run.path / "agreement.csv").query("arm == 'both'")
+    assert np.allclose(agreement["teacher"], teacher["score"], atol=1e-4)
+    costs = pd.read_csv(run.path / "costs.csv")
+    assert (costs[["photographs_per_s", "memory_mb", "weights_mb"]] > 0).all(axis=None)
+    student = load_model(summary["student"])
+    assert costs["parameters"][1] == sum(p.numel() for p in student.parameters())
+    assert costs["parameters"][0] > 10 * costs["parameters"][1]
+    figures, text = _shown(tmp_path)
+    assert figures == len(list(run.figures.iterdir())) == 5
+    assert "5 photographs without a score joined" in text
+    with pytest.raises(LabError, match="compared students"):
+        load_model("by_04")
 
 
 def test_06_shows_its_view_without_widgets(small_folder, tmp_path):

@@ -12,6 +12,7 @@ import yaml
 import dpiqa_lab as lab
 from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
+from dpiqa_lab.evaluation.distil_ablation_config import DistilAblationConfig
 from dpiqa_lab.evaluation.evaluate_config import EvaluateConfig
 from dpiqa_lab.probing.config import AblationConfig, FeatureProbeConfig
 from dpiqa_lab.training.config import TrainConfig
@@ -77,6 +78,7 @@ def test_notebooks_are_clean_and_thin(path):
         ("02_timestep_ablation", AblationConfig),
         ("03_train", TrainConfig),
         ("05_evaluate", EvaluateConfig),
+        ("04_distill", DistilAblationConfig),
         ("06_explore", ExploreConfig),
     ],
 )

@@ -167,7 +167,9 @@ def list_runs(root: Path | None = None) -> pd.DataFrame:
             {
                 "name": run.name,
                 "status": summary.get("status", "unknown"),
-                **{key: run.config.get(key) for key in ("dataset", "backbone", "timestep")},
+                **{
+                    key: run.config.get(key) for key in ("dataset", "backbone", "trunk", "timestep")
+                },
                 **{f"test_{key}": test.get(key) for key in ("n", "srcc", "plcc")},
             }
         )

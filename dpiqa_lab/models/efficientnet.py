@@ -24,7 +24,7 @@ _STAGES = (
     (6, 3, 1, 320, 1),
 )
 _STEM = 32
-# What B1 to B7 multiply the channels and the repeats by.
+# What the variants multiply the channels and the repeats by.
 VARIANTS = {
     "efficientnet_b0": (1.0, 1.0),
     "efficientnet_b1": (1.0, 1.1),
@@ -34,6 +34,8 @@ VARIANTS = {
     "efficientnet_b5": (1.6, 2.2),
     "efficientnet_b6": (1.8, 2.6),
     "efficientnet_b7": (2.0, 3.1),
+    # None of the paper's: 0.6 M parameters, for small sets and slow machines.
+    "efficientnet_tiny": (0.4, 0.6),
 }
 # torchvision's weights of these three came from TensorFlow, whose batch norm has other constants.
 _TENSORFLOW = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
@@ -44,7 +46,7 @@ class EfficientNet(nn.Module):
 
     Args:
         variant: "efficientnet_b0" (1,280 channels, 4.0 M parameters) to "efficientnet_b7" (2,560
-            channels, 63.8 M).
+            channels, 63.8 M), or "efficientnet_tiny" (512 channels, 0.6 M).
         stochastic_depth: share of photographs that skip the last block in training; it falls to 0
             at the first (Huang et al. 2016). Without effect in evaluation.
 

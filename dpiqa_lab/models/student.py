@@ -1,46 +1,78 @@
-"""The student: an EfficientNet that learns the teacher's feature map and the scores."""
+"""The student: a small network that learns the teacher's feature map and the scores."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core.errors import LabError
-from .efficientnet import EfficientNet
+from ..core.errors import LabError, unknown
+from .pooled_regressor import PooledRegressor
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .scoring import ModelOutput, Scorer
 from .trainable import Trainable
+from .trunks import find_trunk
 
+HEADS = ("flat", "pooled")
 _SMALLEST = 32  # pixels: one position of the trunk's features
 
 
 class Student(Scorer, Trainable):
-    """DP-IQA's student around any EfficientNet.
+    """DP-IQA's student around any trunk.
 
     Args:
-        trunk: "efficientnet_b0" to "efficientnet_b7" (the paper's: 81 M parameters in all).
+        trunk: a name of ``models.trunks``, such as "efficientnet_b7" (the paper's: 81 M parameters
+            in all) or "efficientnet_tiny".
         image_size: side that ``score`` squashes photographs to, in pixels.
         width: of the regressor's hidden layers; 512 as published (17 M parameters of any trunk's
-            student).
+            student with the head "flat").
+        head: "flat", the published one, reads the score from the map's every position; "pooled"
+            from mean and deviation over positions of the trunk's features and of the map, with a
+            few thousand parameters in place of millions.
+        normalise: take the pixels' mean and deviation that the trunk's published weights expect;
+            the paper's student sees [0,1] as it is.
 
     Raises:
-        LabError: an unknown trunk, or an impossible size.
+        LabError: an unknown trunk or head, or an impossible size.
     """
 
-    def __init__(self, trunk: str = "efficientnet_b7", image_size: int = 512, width: int = 512):
+    def __init__(
+        self,
+        trunk: str = "efficientnet_b7",
+        image_size: int = 512,
+        width: int = 512,
+        head: str = "flat",
+        normalise: bool = False,
+    ):
         super().__init__()
         if image_size < _SMALLEST:
             raise LabError(f"image_size must be at least {_SMALLEST} pixels, got {image_size!r}.")
+        if head not in HEADS:
+            raise unknown("head", head, HEADS)
+        kind = find_trunk(trunk)
+        self.trunk_name = trunk
         self.image_size = image_size
-        self.trunk = EfficientNet(trunk)
+        self.head = head
+        # Plain numbers: a checkpoint holds what is trained alone.
+        self.pixels = kind.pixels if normalise else None
+        self.trunk = kind.build()
+        channels = self.trunk.channels
         self.to_map = nn.ConvTranspose2d(
-            self.trunk.channels, MAP_CHANNELS, 3, stride=2, padding=1, output_padding=1
+            channels, MAP_CHANNELS, 3, stride=2, padding=1, output_padding=1
         )
-        self.regressor = Regressor(width)
+        pooled = head == "pooled"
+        self.regressor = (
+            PooledRegressor(channels + MAP_CHANNELS, width) if pooled else Regressor(width)
+        )
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
-        """Score and feature map of images (b, 3, h, w) in [0,1], not normalised further."""
-        x = F.relu(self.to_map(self.trunk(images)))
+        """Score and feature map of images (b, 3, h, w) in [0,1]."""
+        if self.pixels is not None:
+            mean, deviation = (images.new_tensor(v).view(1, 3, 1, 1) for v in self.pixels)
+            images = (images - mean) / deviation
+        features = self.trunk(images)
+        x = F.relu(self.to_map(features))
         feature_map = F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="nearest")
+        if self.head == "pooled":
+            return ModelOutput(self.regressor(features, feature_map), feature_map)
         return ModelOutput(self.regressor(feature_map), feature_map)
 
     def trainable_state(self) -> dict[str, torch.Tensor]:

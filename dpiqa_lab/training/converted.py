@@ -86,7 +86,7 @@ def _write(model: Teacher | Student, checkpoint: Path, folder: Path) -> None:
     if isinstance(model, Student):
         config = {
             "kind": "student",
-            "trunk": model.trunk.variant,
+            "trunk": model.trunk_name,
             "width": model.regressor.fc3.in_features,
         }
     else:

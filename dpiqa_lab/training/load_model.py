@@ -8,6 +8,7 @@ from ..core.errors import LabError
 from ..core.runs import find_run
 from .converted import load_converted
 from .pmt_iqa_run import load_pmt_iqa
+from .student_model import load_student
 from .teacher_run import load_teacher
 
 
@@ -27,6 +28,13 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
         return load_converted(found, weights)
     if found.config.get("kind") == "pmt_iqa":
         return load_pmt_iqa(found, weights)
+    if "arms" in found.config:
+        raise LabError(
+            f"run {found.name} compared students, which are runs of their own: load one of "
+            f"{', '.join(found.summary().get('runs', {}).values()) or 'them'}."
+        )
+    if "trunk" in found.config:
+        return load_student(found, weights)
     if "backbone" not in found.config:
         raise LabError(
             f"run {found.name} trained a prior, which does not score: load_backbone("

@@ -49,9 +49,16 @@ class Task:
         """Mean loss over a batch and the batch's size."""
         raise NotImplementedError
 
+    def stepped(self) -> None:
+        """After every optimiser step."""
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Metrics, the goal among them."""
         raise NotImplementedError
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """The weights that were validated: what is kept of the best step."""
+        return self.network.trainable_state()
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,7 @@ def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float
     if schedule.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
     optimizer.step()
+    task.stepped()
     return value
 
 
@@ -196,7 +204,7 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
     score = metrics[task.goal] if math.isfinite(metrics[task.goal]) else -2.0
     if score > progress.best:
         progress = progress._replace(best=score, best_step=progress.step)
-        save_weights(run.checkpoints / "best.safetensors", task.network.trainable_state())
+        save_weights(run.checkpoints / "best.safetensors", task.kept())
     return progress._replace(metrics=metrics)
 
 

@@ -1,7 +1,9 @@
-"""Losses on scores, vectorised over pairs."""
+"""Losses on scores and maps, vectorised over photographs and pairs."""
 
 import torch
 import torch.nn.functional as F
+
+from ..models.scoring import ModelOutput
 
 
 def margin_ranking(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
@@ -47,3 +49,29 @@ def score_loss(
     if correlation_weight:
         loss = loss + correlation_weight * correlation(score, mos)
     return loss
+
+
+def distillation_loss(
+    output: ModelOutput,
+    mos: torch.Tensor,
+    teacher: ModelOutput | None,
+    score_weight: float,
+    teacher_score_weight: float,
+    map_weight: float,
+) -> torch.Tensor:
+    """Mean over photographs of the terms each has (published weights: 1, 0 and 1).
+
+    The terms: squared error of score against ``mos`` (b,), none where that is NaN; squared error of
+    score against the teacher's; mean squared error of the map against the teacher's (b, 8, 64, 64).
+    As a missing term counts 0, each label weighs the same whatever batch it is in.
+    """
+    known = ~mos.isnan()
+    # Not the other way round: the gradient of NaN is NaN, masked or not.
+    error = output.score - torch.where(known, mos, output.score.detach())
+    loss = score_weight * error.square()
+    if teacher_score_weight:
+        loss = loss + teacher_score_weight * (output.score - teacher.score).square()
+    if map_weight:
+        gap = output.feature_map.float() - teacher.feature_map
+        loss = loss + map_weight * gap.square().mean((1, 2, 3))
+    return loss.mean()

@@ -1,35 +1,26 @@
 """``train_teacher``: from a config to a run folder with weights, predictions and metrics."""
 
-import pandas as pd
 import torch
 from torch import nn
 
-from .. import metrics
-from ..core.device import (
-    Compute,
-    choose_compute,
-    keep_freed_memory,
-    make_deterministic,
-    out_of_memory,
-)
-from ..core.errors import LabError
-from ..core.runs import Run, open_run
-from ..datasets.dataset import QualityDataset, load_dataset
+from ..core.device import Compute
+from ..core.runs import Run
+from ..datasets.dataset import QualityDataset
 from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
 from ..diffusion.taps import FeatureTaps
 from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_ridge
+from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
 from .batches import StepBatches
-from .checkpoints import drop_checkpoints, find_weights, load_weights, save_weights
+from .checkpoints import find_weights, load_weights
 from .config import TrainConfig
-from .loop import Schedule, Task, fit
 from .losses import score_loss
 from .rates import rate_groups
+from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
 
-EVALUATION_BATCH = 16
 # Photographs that a calibrated start is fitted to, at most.
 CALIBRATED_ON = 512
 
@@ -47,28 +38,10 @@ def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) ->
     Raises:
         LabError: bad input, before any long work; out of memory, with what to lower.
     """
-    compute = choose_compute(config.device, config.precision)
-    make_deterministic()
-    keep_freed_memory()
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.reused():
-            return run
-        print(f"run {run.path}\ncomputing on {compute}")
-        dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
-        print(dataset, *dataset.manifest.notes, sep="\n")
-        try:
-            _train(run, config, dataset, compute)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise LabError(
-                f"out of memory on {compute.device}: lower batch_size (now {config.batch_size}; "
-                "accumulation_steps keeps the effective size) or image_size (now "
-                f"{config.image_size}), set gradient_checkpointing=True, or train less: "
-                "trainable='lora', 'adapters' or 'decoder'."
-            ) from error
-        run.state = "completed"
-        return run
+    advice = (
+        "set gradient_checkpointing=True, or train less: trainable='lora', 'adapters' or 'decoder'."
+    )
+    return run_training(config, config.numbers(), dataset, _train, advice)
 
 
 def build_teacher(config: dict) -> Teacher:
@@ -105,16 +78,11 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     return teacher.eval()
 
 
-class TeacherTask(Task):
+class TeacherTask(ScoreTask):
     """What the fit loop needs of a teacher: steps of train photographs with their latents."""
 
-    goal = "srcc"
-
     def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute):
-        self.network = teacher
-        self.config = config
-        self.compute = compute
-        self.parts = {name: dataset.part_of(name) for name in ("train", "val", "test")}
+        super().__init__(teacher, dataset, config, compute)
         self.latents = {name: self._latents(part) for name, part in self.parts.items()}
         self.steps = StepBatches(
             Pixels(self.parts["train"]),
@@ -155,7 +123,7 @@ class TeacherTask(Task):
         """Images and latents of some photographs of a part."""
         pixels = Pixels(self.parts[part])
         images = torch.stack([pixels[int(i)][0] for i in positions])
-        return self._images(images), self._pick(part, positions)
+        return self.images(images), self._pick(part, positions)
 
     def parameter_groups(self) -> list[dict]:
         """See ``loop.Task``."""
@@ -169,38 +137,14 @@ class TeacherTask(Task):
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         pixels, mos, positions = batch
-        output = model(self._images(pixels), self._pick("train", positions))
+        output = model(self.images(pixels), self._pick("train", positions))
         mos = mos.to(self.compute.device)
         weights = self.config.ranking_weight, self.config.correlation_weight
         return score_loss(output.score, mos, *weights), len(mos)
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """See ``loop.Task``; on the part that chooses the checkpoint."""
-        table = self.predict(model, self.config.select_on)
-        score, mos = table["score"], table["mos"]
-        return {
-            "srcc": metrics.srcc(score, mos),
-            "plcc": metrics.plcc(score, mos),
-            "rmse": metrics.rmse(score, mos),
-        }
-
-    @torch.no_grad()
-    def predict(self, model: nn.Module, part: str) -> pd.DataFrame:
-        """name, mos, score, split, and group and subset where known, of a part."""
-        model.eval()
-        dataset = self.parts[part]
-        loader = torch.utils.data.DataLoader(
-            Pixels(dataset), batch_size=EVALUATION_BATCH, num_workers=self.config.workers
-        )
-        scores = []
-        for pixels, _, positions in loader:
-            with self.compute.autocast():
-                output = model(self._images(pixels), self._pick(part, positions))
-            scores.append(output.score.float().cpu())
-        table = dataset.table
-        kept = [name for name in ("subset", "group") if name in table]
-        table = table[["name", "mos", "split", *kept]].assign(score=torch.cat(scores).numpy())
-        return table[["name", "mos", "score", "split", *kept]]
+    def output(self, model: nn.Module, pixels, part: str, positions) -> ModelOutput:
+        """See ``scored_run.ScoreTask``."""
+        return model(self.images(pixels), self._pick(part, positions))
 
     def _latents(self, part: QualityDataset) -> torch.Tensor:
         return dataset_latents(
@@ -215,9 +159,6 @@ class TeacherTask(Task):
     def _pick(self, part: str, positions: torch.Tensor) -> torch.Tensor:
         return self.latents[part][positions].to(self.compute.device)
 
-    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.to(self.compute.device, non_blocking=True).float().div(255)
-
 
 def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Compute) -> None:
     teacher = build_teacher(run.config)
@@ -226,68 +167,9 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
     if config.gradient_checkpointing:
         teacher.backbone.unet.enable_gradient_checkpointing()
     task = TeacherTask(teacher, dataset, config, compute)
-    if len(dataset.manifest.skipped):
-        run.write_table("skipped", dataset.manifest.skipped)
-    run.write_table("split", dataset.manifest.table[["name", "split"]])
-    schedule = schedule_of(config, len(task.steps))
-    progress = fit(run, task, schedule, compute)
-    save_weights(run.checkpoints / "last.safetensors", teacher.trainable_state())
-    teacher.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
-    predictions = pd.concat([task.predict(teacher, part) for part in ("val", "test")])
-    run.write_table("predictions", predictions)
-    run.write_summary(
-        "completed",
-        metrics=_metrics(predictions),
-        steps=progress.step,
-        best_step=progress.best_step,
-        seconds=round(progress.seconds, 1),
-        backbone=backbone,
-        dataset=repr(dataset),
-        split=dataset.manifest.split,
-        select_on=config.select_on,
-        recipe=config.recipe,
-        notes=_notes(config, dataset, teacher),
-    )
-    drop_checkpoints(run.checkpoints)
-
-
-def schedule_of(config: TrainConfig, steps_per_epoch: int) -> Schedule:
-    """How long and how fast a config trains."""
-    return Schedule(
-        steps_per_epoch=steps_per_epoch,
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        lr_milestones=config.lr_milestones,
-        lr_decay=config.lr_decay,
-        max_steps=config.max_steps,
-        validate_every=config.validate_every,
-        patience=config.patience,
-        clip_norm=config.clip_norm,
-        warmup_steps=config.warmup_steps,
-    )
-
-
-def _metrics(predictions: pd.DataFrame) -> dict:
-    """Per part, and where the dataset has subsets per subset of the test part."""
-    result = {}
-    for part, table in predictions.groupby("split"):
-        result[part] = _summary(table)
-        if "subset" in table:
-            subsets = {name: _summary(rows) for name, rows in table.groupby("subset")}
-            result[part]["subsets"] = subsets
-    return result
-
-
-def _summary(table: pd.DataFrame) -> dict:
-    return metrics.summary(table["score"], table["mos"], groups=table.get("group"))
-
-
-def _notes(config: TrainConfig, dataset: QualityDataset, teacher: Teacher) -> list[str]:
-    notes = list(dataset.manifest.notes)
+    notes = []
     if teacher.backbone.record["random_weights"]:
         notes.append("the backbone has RANDOM weights: no diffusion prior is at work")
-    if config.select_on == "test":
-        notes.append("the checkpoint was CHOSEN ON THE TEST PART, as the authors' code does")
     if config.vae_input == "[0,1]":
         notes.append("the VAE sees [0,1], as the authors' code feeds it, not the [-1,1] it knows")
-    return notes
+    fit_and_record(run, task, dataset, notes, backbone=backbone, recipe=config.recipe)

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from .. import metrics
 from .contact_sheet import photographs, pick, pictures
+from .distil_figures import arm_intervals, two_scores
 from .evaluation_figures import (
     agreement_intervals,
     cross_matrix,
@@ -31,6 +32,7 @@ from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, re
 
 __all__ = [
     "agreement_intervals",
+    "arm_intervals",
     "arms_by_tap",
     "channel_strip",
     "cross_matrix",
@@ -52,6 +54,7 @@ __all__ = [
     "score_panels",
     "similarity",
     "training_curves",
+    "two_scores",
 ]
 
 _SPLITS = {"train": GREY, "val": ORANGE, "test": BLUE}

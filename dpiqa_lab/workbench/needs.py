@@ -20,7 +20,8 @@ from ..models.teacher import Teacher
 from ..probing.features import POOLINGS
 from ..training.batches import StepBatches
 from ..training.config import TrainConfig
-from ..training.teacher_run import TeacherTask, build_teacher, schedule_of
+from ..training.scored_run import schedule_of
+from ..training.teacher_run import TeacherTask, build_teacher
 
 FLOAT = 4  # bytes
 # "grid" is four means a channel, the other poolings one number.

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 
 import dpiqa_lab as lab
 from dpiqa_lab.models.efficientnet import VARIANTS, EfficientNet, _Block, _ChannelGate
+from dpiqa_lab.models.pooled_regressor import PooledRegressor
+from dpiqa_lab.models.trunks import IMAGENET
 
 
 def _stir(module):
@@ -38,7 +40,8 @@ def test_every_variant_has_the_published_size():
     whole = [
         5_288_548, 7_794_184, 9_109_994, 12_233_232, 19_341_616, 30_389_784, 43_040_704, 66_347_960,
     ]  # fmt: skip
-    for variant, parameters in zip(VARIANTS, whole, strict=True):
+    published = [variant for variant in VARIANTS if variant != "efficientnet_tiny"]
+    for variant, parameters in zip(published, whole, strict=True):
         with torch.device("meta"):
             trunk = EfficientNet(variant)
         classifier = 1000 * trunk.channels + 1000
@@ -197,7 +200,35 @@ def test_a_checkpoint_keeps_all_that_training_changes():
         second.load_trainable_state(state)
 
 
-@pytest.mark.parametrize("options", [{"trunk": "efficientnet_b8"}, {"image_size": 16}])
+@torch.no_grad()
+def test_the_pooled_head_formula_and_size():
+    torch.manual_seed(0)
+    student = _stir(lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True)).eval()
+    assert student.parameter_counts()["regressor"] == 2 * (512 + 8) * 16 + 16 + 16 * 17 + 17
+    images = torch.rand(2, 3, 64, 96)
+    score, feature_map = student(images)
+    assert feature_map.shape == (2, 8, 64, 64)
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in IMAGENET)
+    features = student.trunk((images - mean) / deviation)
+    maps = [features.flatten(2).numpy(), feature_map.flatten(2).numpy()]
+    x = np.concatenate([*(m.mean(2) for m in maps), *(m.std(2) for m in maps)], axis=1)
+    state = {k: v.numpy() for k, v in student.regressor.state_dict().items()}
+    for layer in ("fc1", "fc2"):
+        x = np.maximum(x @ state[f"{layer}.weight"].T + state[f"{layer}.bias"], 0)
+    expected = x @ state["fc3.weight"].T + state["fc3.bias"]
+    assert np.allclose(score, expected[:, 0], atol=1e-3 * np.abs(expected).max())
+
+
+def test_the_pooled_head_learns_from_constant_maps_too():
+    head = PooledRegressor(3, 4)
+    maps = torch.ones(2, 3, 5, 5, requires_grad=True)
+    head(maps).sum().backward()
+    assert maps.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"trunk": "efficientnet_b8"}, {"image_size": 16}, {"head": "flatt"}]
+)
 def test_impossible_students_are_refused(options):
-    with pytest.raises(lab.LabError, match=r"trunk|image_size"):
+    with pytest.raises(lab.LabError, match=r"trunk|image_size|Did you mean 'flat'"):
         lab.Student(**{"trunk": "efficientnet_b0", **options})

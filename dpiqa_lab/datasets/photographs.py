@@ -1,0 +1,65 @@
+"""Photographs by position, with or without scores: what needs no dataset around it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import LabError, listing
+from .images import SUFFIXES
+from .inventory import take_inventory
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Rows of photographs and the side that each is squashed to, in pixels.
+
+    table: name, path, hash of the file, and mos in [0,1], NaN where there is none.
+    """
+
+    table: pd.DataFrame
+    image_size: int
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> pd.DataFrame:
+    """A folder's photographs and those of its sub-folders, as ``Photographs.table`` has them.
+
+    Args:
+        on_bad_image: "error" lists unreadable ones and stops, "skip" leaves them out.
+        known: hashes of photographs to leave out, as those of a dataset's test part. Of equal
+            files one is taken.
+
+    Raises:
+        LabError: no such folder, unreadable photographs, or none left.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise LabError(f"unlabelled: no folder {root}; give a folder of photographs.")
+    found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = sorted(found)
+    looks = take_inventory(paths, root)
+    bad = looks["error"] != ""
+    if bad.any() and on_bad_image == "error":
+        raise LabError(
+            f"unlabelled: {bad.sum()} of {len(paths)} photographs in {root} cannot be used; mend "
+            f"them, or on_bad_image='skip':\n{listing(looks.error[bad])}"
+        )
+    table = pd.DataFrame(
+        {
+            "name": [str(path.relative_to(root)) for path in paths],
+            "path": paths,
+            "hash": looks["hash"],
+            "mos": np.nan,
+        }
+    )
+    table = table[~bad & ~table["hash"].isin(known)].drop_duplicates("hash")
+    if not len(table):
+        raise LabError(
+            f"unlabelled: {root} holds no photograph that is not in the dataset already "
+            f"({len(paths)} files looked at)."
+        )
+    return table.reset_index(drop=True)

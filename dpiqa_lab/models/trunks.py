@@ -1,0 +1,141 @@
+"""Trunks of the student by name: photographs in, feature maps out, a line each.
+
+A trunk is a module with ``channels`` that turns images (b, 3, h, w) into features (b, channels,
+h', w'). Its weights start at random; published ones are taken by ``load``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..core.errors import LabError, listing, unknown
+from ..core.pickles import read_state_dict
+from .efficientnet import EfficientNet
+from .trainable import misfits
+from .transformers_trunk import TransformersTrunk, hub_model
+
+# What published weights expect to be taken from the pixels, by channel: mean, deviation.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_FILES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+class Trunk(NamedTuple):
+    """A trunk of the registry.
+
+    build: makes the module, with random weights. hub: id of published weights; ``None``: there are
+    none. pixels: mean and deviation that those expect. small: whether it is meant for small sets
+    and slow machines, which decides a training's defaults.
+    """
+
+    build: Callable[[], nn.Module]
+    hub: str | None = None
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+    small: bool = False
+
+
+def _efficientnet(n: int) -> Trunk:
+    name = f"efficientnet_b{n}"
+    return Trunk(partial(EfficientNet, name), f"google/efficientnet-b{n}")
+
+
+TRUNKS = {
+    **{f"efficientnet_b{n}": _efficientnet(n) for n in range(8)},
+    "efficientnet_tiny": Trunk(partial(EfficientNet, "efficientnet_tiny"), small=True),
+    "convnext_tiny": Trunk(
+        partial(TransformersTrunk, "convnext"), "facebook/convnext-tiny-224"
+    ),
+    "mobilenet_v2": Trunk(
+        partial(TransformersTrunk, "mobilenet_v2"), "google/mobilenet_v2_1.0_224", HALF
+    ),
+    "dinov2_small": Trunk(
+        partial(TransformersTrunk, "dinov2", hidden_size=384, num_attention_heads=6,
+                patch_size=14, image_size=518),
+        "facebook/dinov2-small",
+    ),
+}  # fmt: skip
+
+
+def find_trunk(name: str) -> Trunk:
+    """The trunk of that name.
+
+    Raises:
+        LabError: there is none; the message gives the nearest name.
+    """
+    if name not in TRUNKS:
+        raise unknown("trunk", name, TRUNKS)
+    return TRUNKS[name]
+
+
+def load_trunk(trunk: nn.Module, name: str, weights: str) -> None:
+    """Put published weights into a trunk.
+
+    Args:
+        trunk: as the registry builds ``name``.
+        weights: "hub", a folder as transformers saves models, or a file: safetensors, or ``.pth``
+            with tensors alone, under the trunk's own names (torchvision's for EfficientNets; its
+            classifier is left out).
+
+    Raises:
+        LabError: none are published, they cannot be had, or they do not fit; the message lists what
+            does not.
+    """
+    source = Path(weights).expanduser()
+    if weights == "hub":
+        hub = find_trunk(name).hub
+        if hub is None:
+            raise LabError(f"trunk_weights='hub': no weights of {name!r} are published.")
+        state = _from_transformers(trunk, hub)
+    elif source.is_dir():
+        state = _from_transformers(trunk, str(source))
+    elif source.suffix in _FILES:
+        state = _from_file(source)
+    else:
+        raise LabError(
+            f"trunk_weights {weights!r}: expected 'none', 'hub', a folder, or a file that ends in "
+            f"{', '.join(_FILES)}."
+        )
+    problems = misfits(trunk.state_dict(), state)
+    if problems:
+        raise LabError(
+            f"weights of {weights!r} do not fit the trunk {name!r}:\n{listing(problems)}"
+        )
+    trunk.load_state_dict(state)
+
+
+def _from_file(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise LabError(f"{path}: no readable weights ({error}).") from error
+    else:
+        state = read_state_dict(path)
+    return {name: value for name, value in state.items() if not name.startswith("classifier.")}
+
+
+def _from_transformers(trunk: nn.Module, source: str) -> dict[str, torch.Tensor]:
+    """What transformers holds at ``source``, under the trunk's names."""
+    model = hub_model(source)
+    state = model.state_dict()
+    if not isinstance(trunk, EfficientNet):
+        return {f"model.{name}": value for name, value in state.items()}
+    if model.config.model_type != "efficientnet":
+        raise LabError(f"{source} holds a {model.config.model_type}, not an EfficientNet.")
+    own = trunk.state_dict()
+    if len(own) != len(state):
+        raise LabError(
+            f"{source} has {len(state)} tensors, {trunk.variant} {len(own)}: another EfficientNet."
+        )
+    # Both libraries list the same layers in the same order.
+    named = dict(zip(own, state.values(), strict=True))
+    # A batch norm adds its epsilon to the variance: what theirs has more, ours keeps as variance.
+    more = model.config.batch_norm_eps - trunk.features[0][1].eps
+    return {k: v + more if k.endswith(".running_var") else v for k, v in named.items()}

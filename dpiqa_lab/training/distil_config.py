@@ -1,0 +1,169 @@
+"""Everything a student training is told; defaults follow from data, trunk and teacher."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import DEVICES, PRECISIONS, choose_compute
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..core.parameters import build, option
+from ..core.paths import runs_dir
+from ..core.runs import Run, check_name, find_run
+from ..datasets.config import DatasetConfig
+from ..models.student import HEADS
+from ..models.trunks import find_trunk
+from .checkpoints import find_weights
+
+# Epochs after which the published student's rate falls to a fifth, where they are not 5 (KonIQ).
+MILESTONES = {"clive": (10, 25), "livefb": (4,), "spaq": (6,)}
+# What the paper trains EfficientNet-B7 with, and what suits a trunk under a million parameters.
+PUBLISHED = {
+    "head": "flat",
+    "student_width": 512,
+    "learning_rate": 1e-4,
+    "cosine": False,
+    "flip": False,
+}
+SMALL = {
+    "head": "pooled",
+    "student_width": 64,
+    "learning_rate": 2e-3,
+    "cosine": True,
+    "flip": True,
+    "lr_milestones": (),
+}
+
+
+@dataclass(frozen=True)
+class DistilConfig(DatasetConfig):
+    """Parameters of a student training; ``None`` means: decided by ``resolve``, and recorded."""
+
+    teacher: str | None = option(None, "run or folder of the teacher; None: labels alone")
+    unlabelled: str | None = option(
+        None, "folder of photographs without scores: the teacher is their only label"
+    )
+
+    trunk: str = option("auto", "auto, or a name of models.trunks as efficientnet_b7")
+    trunk_weights: str = option("none", "none (random), hub, a folder, or a file")
+    normalise: bool | None = option(None, "pixels as published weights expect; None: where used")
+    head: str | None = option(None, "flat (as published) or pooled", HEADS)
+    student_width: int | None = option(None, "of the head's hidden layers; 512 published", low=1)
+    start_from: str | None = option(None, "run or safetensors file with the student's first values")
+
+    score_weight: float = option(1.0, "of the squared error of score against MOS", low=0.0)
+    teacher_score_weight: float = option(
+        0.0, "of the squared error of score against the teacher's; 0 as published", low=0.0
+    )
+    map_weight: float | None = option(
+        None, "of the squared error of maps; 1 as published, 0 without a teacher", low=0.0
+    )
+
+    flip: bool | None = option(None, "mirror half of the train photographs, other ones each epoch")
+    crop: int | None = option(None, "side in pixels of a random part of each; None: whole", low=32)
+    select_on: str = option("val", "part that chooses the checkpoint", ("val", "test"))
+    epochs: int = option(30, "passes over the train photographs", low=1)
+    max_steps: int | None = option(None, "stop after this many optimiser steps", low=1)
+    batch_size: int = option(24, "photographs a step and device", low=1)
+    accumulation_steps: int = option(1, "batches an optimiser step", low=1)
+    learning_rate: float | None = option(None, "of Adam", low=0.0)
+    warmup_steps: int = option(0, "over which the rate rises from 0", low=0)
+    clip_norm: float | None = option(None, "limit of the gradient's norm", low=0.0)
+    lr_milestones: tuple[int, ...] | None = option(None, "epochs after which the rate falls")
+    lr_decay: float = option(0.2, "what it falls by", low=0.0, high=1.0)
+    cosine: bool | None = option(None, "let the rate fall to 0 by a cosine")
+    ema: float = option(0.0, "decay of a running mean of weights, as 0.999; 0: off", low=0.0)
+    validate_every: int = option(250, "steps between validations and checkpoints", low=1)
+    patience: int | None = option(None, "validations without a better SRCC before stopping", low=1)
+
+    seed: int = option(0, "of initialisation, order, flips and crops", low=0)
+    device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
+    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    workers: int = option(0, "processes that read photographs beside the training", low=0)
+    run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
+
+    @classmethod
+    def from_parameters(cls, values: dict) -> "DistilConfig":
+        """A resolved config from a notebook's parameters.
+
+        Raises:
+            LabError: unknown names, wrong types or impossible values, all told at once.
+        """
+        return build(cls, values).resolve()
+
+    def resolve(self) -> "DistilConfig":
+        """The same with every ``None`` that has a default replaced by it.
+
+        Raises:
+            LabError: an unknown dataset, trunk or run, or values that contradict each other.
+        """
+        trunk = self.trunk
+        if trunk == "auto":
+            gpu = choose_compute(self.device).device.type != "cpu"
+            trunk = "efficientnet_b7" if gpu else "efficientnet_tiny"
+            print(f"trunk auto: {trunk} ({'a' if gpu else 'no'} GPU is here)")
+        defaults = {
+            "lr_milestones": MILESTONES.get(self.dataset, (5,)),
+            "normalise": self.trunk_weights != "none",
+            "map_weight": 0.0 if self.teacher is None else 1.0,
+            **(SMALL if find_trunk(trunk).small else PUBLISHED),
+        }
+        values = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        values |= {"trunk": trunk, **self.dataset_defaults()}
+        if self.teacher is not None:
+            run = find_teacher(self.teacher)
+            values["teacher"] = run.name if run.path.parent == runs_dir() else str(run.path)
+        if self.unlabelled is not None:
+            values["unlabelled"] = str(Path(self.unlabelled).expanduser().resolve())
+        config = dataclasses.replace(self, **values)
+        config._check_teacher()
+        config._check()
+        if config.run_name is None:
+            named = json_hash([type(self).__name__, config.numbers()])[:8]
+            config = dataclasses.replace(config, run_name=f"{config.dataset}-{trunk}-{named}")
+        check_name(config.run_name)
+        return config
+
+    def numbers(self) -> dict:
+        """The parameters that a run's results depend on, as stored in ``config.json``."""
+        left_out = ("run_name", "workers")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+
+    def _check_teacher(self) -> None:
+        taught = self.teacher_score_weight + self.map_weight
+        if self.teacher is None and (taught or self.unlabelled):
+            raise LabError(
+                "teacher_score_weight, map_weight and unlabelled need a teacher: set teacher to a "
+                "run of notebook 03, or leave them out."
+            )
+        if self.unlabelled and not taught:
+            raise LabError(
+                "unlabelled photographs have the teacher as their only label: set "
+                "teacher_score_weight or map_weight above 0."
+            )
+
+    def _check(self) -> None:
+        if not self.score_weight + self.teacher_score_weight:
+            raise LabError(
+                "nothing teaches the score: set score_weight or teacher_score_weight above 0."
+            )
+        if self.crop is not None and self.crop > self.image_size:
+            raise LabError(
+                f"crop must be at most image_size, {self.image_size}, got {self.crop}: crops are "
+                "taken from the photograph as the student sees it."
+            )
+        if self.ema >= 1:
+            raise LabError(f"ema must be below 1, got {self.ema!r}; 0.999 is usual.")
+
+
+def find_teacher(name: str) -> Run:
+    """A finished run, or a folder that ``convert`` wrote, whose model can teach.
+
+    Raises:
+        LabError: there is none, or it is not finished.
+    """
+    run = find_run(name)
+    if run.summary().get("status") not in ("completed", "converted"):
+        raise LabError(f"teacher {run.name} is not finished: run notebook 03 on it first.")
+    find_weights(run, "best")
+    return run

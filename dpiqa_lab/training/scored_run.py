@@ -1,0 +1,190 @@
+"""What trainings of a model that scores share: validation, predictions and the run's record."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from .. import metrics
+from ..core.device import (
+    Compute,
+    choose_compute,
+    keep_freed_memory,
+    make_deterministic,
+    out_of_memory,
+)
+from ..core.errors import LabError
+from ..core.runs import Run, open_run
+from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.pixels import Pixels
+from ..datasets.splits import PARTS
+from ..models.scoring import ModelOutput
+from ..models.trainable import Trainable
+from .batches import StepBatches
+from .checkpoints import drop_checkpoints, load_weights, save_weights
+from .loop import Schedule, Task, fit
+
+EVALUATION_BATCH = 16
+
+
+class ScoreTask(Task):
+    """A task of a network that scores photographs; ``steps`` are those of an epoch.
+
+    Subclasses say what the network is shown and its loss.
+    """
+
+    goal = "srcc"
+    steps: StepBatches
+
+    def __init__(self, network: Trainable, dataset: QualityDataset, config, compute: Compute):
+        self.network = network
+        self.config = config
+        self.compute = compute
+        self.parts = {name: dataset.part_of(name) for name in PARTS}
+
+    def scorer(self) -> Trainable:
+        """The network whose weights the run is to give."""
+        return self.network
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """See ``loop.Task``."""
+        return self.scorer().trainable_state()
+
+    def output(self, model: nn.Module, pixels, part: str, positions) -> ModelOutput:
+        """What ``model`` gives for some photographs of a part, (b, 3, s, s) uint8."""
+        return model(self.images(pixels))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """See ``loop.Task``; on the part that chooses the checkpoint."""
+        table = self.predict(model, self.config.select_on)
+        score, mos = table["score"], table["mos"]
+        return {
+            "srcc": metrics.srcc(score, mos),
+            "plcc": metrics.plcc(score, mos),
+            "rmse": metrics.rmse(score, mos),
+        }
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, part: str) -> pd.DataFrame:
+        """name, mos, score, split, and group and subset where known, of a part."""
+        model.eval()
+        dataset = self.parts[part]
+        loader = DataLoader(
+            Pixels(dataset), batch_size=EVALUATION_BATCH, num_workers=self.config.workers
+        )
+        scores = []
+        for pixels, _, positions in loader:
+            with self.compute.autocast():
+                output = self.output(model, pixels, part, positions)
+            scores.append(output.score.float().cpu())
+        table = dataset.table
+        kept = [name for name in ("subset", "group") if name in table]
+        table = table[["name", "mos", "split", *kept]].assign(score=torch.cat(scores).numpy())
+        return table[["name", "mos", "score", "split", *kept]]
+
+    def images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (b, 3, s, s) uint8 as images in [0,1] on the task's device."""
+        return pixels.to(self.compute.device, non_blocking=True).float().div(255)
+
+
+def run_training(
+    config,
+    numbers: dict,
+    dataset: QualityDataset | None,
+    train: Callable[[Run, object, QualityDataset, Compute], None],
+    advice: str,
+) -> Run:
+    """Train what ``config`` asks for, or continue or reuse the run of that name.
+
+    Args:
+        config: resolved, of a teacher or a student.
+        numbers: what the run's ``config.json`` records.
+        dataset: in place of the one that ``config`` names.
+        train: does the work, up to a summary that says "completed".
+        advice: against a want of memory, beside smaller batches and photographs.
+
+    Raises:
+        LabError: bad input; out of memory, with what to lower.
+    """
+    compute = choose_compute(config.device, config.precision)
+    make_deterministic()
+    keep_freed_memory()
+    with open_run(config.run_name, numbers, compute) as run:
+        if run.reused():
+            return run
+        print(f"run {run.path}\ncomputing on {compute}")
+        dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
+        print(dataset, *dataset.manifest.notes, sep="\n")
+        try:
+            train(run, config, dataset, compute)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise LabError(
+                f"out of memory on {compute.device}: lower batch_size (now {config.batch_size}; "
+                "accumulation_steps keeps the effective size) or image_size (now "
+                f"{config.image_size}), {advice}"
+            ) from error
+        run.state = "completed"
+        return run
+
+
+def fit_and_record(
+    run: Run, task: ScoreTask, dataset: QualityDataset, notes: Sequence[str], **record
+) -> None:
+    """Fit, then write the weights, the predictions of the best ones, and the summary.
+
+    Args:
+        notes: what a reader of the results should know, beside what dataset and config say.
+        record: of the summary.
+    """
+    config = task.config
+    if len(dataset.manifest.skipped):
+        run.write_table("skipped", dataset.manifest.skipped)
+    run.write_table("split", dataset.manifest.table[["name", "split"]])
+    progress = fit(run, task, schedule_of(config, len(task.steps)), task.compute)
+    scorer = task.scorer()
+    save_weights(run.checkpoints / "last.safetensors", scorer.trainable_state())
+    scorer.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
+    predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
+    run.write_table("predictions", predictions)
+    notes = [*dataset.manifest.notes, *notes]
+    if config.select_on == "test":
+        notes.append("the checkpoint was CHOSEN ON THE TEST PART, as the authors' code does")
+    run.write_summary(
+        "completed",
+        metrics=part_metrics(predictions),
+        steps=progress.step,
+        best_step=progress.best_step,
+        seconds=round(progress.seconds, 1),
+        dataset=repr(dataset),
+        split=dataset.manifest.split,
+        select_on=config.select_on,
+        notes=notes,
+        **record,
+    )
+    drop_checkpoints(run.checkpoints)
+
+
+def schedule_of(config, steps_per_epoch: int) -> Schedule:
+    """How long and how fast a config trains."""
+    shared = {field.name for field in dataclasses.fields(Schedule)} & vars(config).keys()
+    return Schedule(steps_per_epoch, **{name: getattr(config, name) for name in shared})
+
+
+def part_metrics(predictions: pd.DataFrame) -> dict:
+    """Per part, and where the dataset has subsets per subset of the test part."""
+    result = {}
+    for part, table in predictions.groupby("split"):
+        result[part] = _summary(table)
+        if "subset" in table:
+            subsets = {name: _summary(rows) for name, rows in table.groupby("subset")}
+            result[part]["subsets"] = subsets
+    return result
+
+
+def _summary(table: pd.DataFrame) -> dict:
+    return metrics.summary(table["score"], table["mos"], groups=table.get("group"))

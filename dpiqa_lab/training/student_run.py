@@ -1,0 +1,166 @@
+"""``train_student``: from a config, and a teacher where there is one, to a run folder."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..core.device import Compute
+from ..core.files import file_hash
+from ..core.runs import Run, find_run
+from ..datasets.dataset import QualityDataset
+from ..datasets.photographs import Photographs, unlabelled_photographs
+from ..models.scoring import ModelOutput
+from ..models.student import Student
+from .averaging import Averaged
+from .batches import StepBatches
+from .checkpoints import find_weights
+from .distil_config import DistilConfig
+from .losses import distillation_loss
+from .scored_run import ScoreTask, fit_and_record, run_training
+from .shown import Shown, maps_at
+from .student_model import build_student, set_start
+from .teacher_outputs import teacher_outputs
+
+
+def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -> Run:
+    """Train a student, or continue or reuse the run of that name.
+
+    The teacher's scores and maps come first, from the cache where they are known; it is gone
+    before the student comes into being.
+
+    Args:
+        config: a resolved config.
+        dataset: in place of the one that ``config`` names (for splits of one's own).
+
+    Returns:
+        The run, completed: ``run.summary()``, ``run.history()``, ``run.predictions()``.
+
+    Raises:
+        LabError: bad input, before any long work; out of memory, with what to lower.
+    """
+    numbers = config.numbers()
+    if config.teacher is not None:
+        # Another teacher under the same name is another training.
+        numbers["teacher_weights"] = file_hash(find_weights(find_run(config.teacher), "best"))
+    return run_training(config, numbers, dataset, _train, "or take a smaller trunk.")
+
+
+class StudentTask(ScoreTask):
+    """What the fit loop needs of a student: steps of photographs and what the teacher said of them.
+
+    Args:
+        photographs: to train on, those without a mos too. taught: the teacher's outputs for them,
+            in that order; ``None`` where there is no teacher.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        dataset: QualityDataset,
+        photographs: Photographs,
+        taught: ModelOutput | None,
+        config: DistilConfig,
+        compute: Compute,
+    ):
+        super().__init__(student, dataset, config, compute)
+        self.student = student
+        if config.ema:
+            self.network = Averaged(student, config.ema)
+        self.taught = taught
+        self.shown = Shown(photographs, config.flip, config.crop, config.seed)
+        self.steps = StepBatches(
+            self.shown,
+            config.batch_size,
+            config.accumulation_steps,
+            config.seed,
+            config.workers,
+        )
+
+    def start(self) -> None:
+        """See ``loop.Task``."""
+        set_start(self.student, self.config.trunk_weights, self.config.start_from)
+        if self.config.ema:
+            self.network.restart()
+
+    def stepped(self) -> None:
+        """See ``loop.Task``."""
+        if self.config.ema:
+            self.network.update()
+
+    def scorer(self) -> Student:
+        """See ``scored_run.ScoreTask``."""
+        return self.network.average if self.config.ema else self.student
+
+    def batches(self, epoch: int, start: int):
+        """See ``loop.Task``."""
+        self.shown.epoch = epoch
+        return self.steps.epoch(epoch, start)
+
+    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+        """See ``loop.Task``."""
+        pixels, mos, positions, places = batch
+        device = self.compute.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Blocks that are skipped at random are the same ones where a run is resumed.
+            torch.manual_seed(self._seed(int(positions[0])))
+            output = model(self.images(pixels))
+        taught = None
+        if self.taught is not None:
+            score, maps = (part[positions].to(device).float() for part in self.taught)
+            if self.config.flip or self.config.crop:
+                maps = maps_at(maps, places.to(device))
+            taught = ModelOutput(score, maps)
+        config = self.config
+        weights = config.score_weight, config.teacher_score_weight, config.map_weight
+        return distillation_loss(output, mos.to(device), taught, *weights), len(mos)
+
+    def _seed(self, first: int) -> int:
+        """Of a batch, by the epoch and its first photograph."""
+        words = np.random.SeedSequence([self.config.seed, self.shown.epoch, first])
+        return int(words.generate_state(1)[0])
+
+
+def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Compute) -> None:
+    dataset = QualityDataset(dataset.manifest, image_size=config.image_size)
+    if run.state == "new":
+        # Weights that do not fit are refused before the teacher is asked.
+        set_start(build_student(run.config), config.trunk_weights, config.start_from)
+    photographs, notes = _photographs(config, dataset)
+    taught = None
+    if config.teacher is not None:
+        teacher = find_run(config.teacher)
+        taught = teacher_outputs(teacher, photographs.table, compute, config.workers)
+        notes += _shared_photographs(teacher, config, dataset)
+    student = build_student(run.config)
+    counts = student.parameter_counts()
+    print(f"student {config.trunk}: {sum(counts.values()):,} parameters")
+    task = StudentTask(student, dataset, photographs, taught, config, compute)
+    record = {"trunk": config.trunk, "parameters": counts, "teacher": config.teacher}
+    fit_and_record(run, task, dataset, notes, **record, photographs=len(photographs))
+
+
+def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photographs, list[str]]:
+    """What is trained on, and notes on it."""
+    columns = ["name", "path", "hash", "mos"]
+    table, notes = dataset.part_of("train").table[columns], []
+    if config.unlabelled is not None:
+        # None of the dataset's own: the teacher's word on test photographs would flatter.
+        known = set(dataset.manifest.table["hash"])
+        extra = unlabelled_photographs(config.unlabelled, config.on_bad_image, known)
+        notes.append(f"{len(extra)} photographs without a score joined; the teacher labels them")
+        table = pd.concat([table, extra[columns]], ignore_index=True)
+    return Photographs(table, config.image_size), notes
+
+
+def _shared_photographs(teacher: Run, config: DistilConfig, dataset: QualityDataset) -> list[str]:
+    """A note where the teacher was trained on photographs that the student is tested on."""
+    path = teacher.path / "split.csv"
+    if not path.is_file() or teacher.config.get("dataset") != config.dataset:
+        return []
+    split = pd.read_csv(path, dtype=str)
+    trained = set(split["name"][split["split"] == "train"])
+    shared = trained & set(dataset.part_of("test").table["name"])
+    if not shared:
+        return []
+    return [f"the TEACHER WAS TRAINED on {len(shared)} of the test photographs: splits differ"]

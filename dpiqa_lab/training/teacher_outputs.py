@@ -1,0 +1,84 @@
+"""What a teacher says of photographs: computed once, kept, and read back without the teacher."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from ..core.cache import RowCache
+from ..core.device import Compute
+from ..core.files import file_hash
+from ..core.progress import progress_bar
+from ..core.runs import Run
+from ..datasets.photographs import Photographs
+from ..datasets.pixels import Pixels
+from ..diffusion.latents import dataset_latents
+from ..diffusion.presets import find_preset
+from ..models.scoring import ModelOutput
+from ..models.teacher import Teacher
+from .checkpoints import find_weights
+from .load_model import load_model
+
+
+def teacher_outputs(
+    run: Run,
+    table: pd.DataFrame,
+    compute: Compute,
+    workers: int = 0,
+    batch_size: int = 8,
+    cache_dir: Path | str | None = None,
+) -> ModelOutput:
+    """Scores and maps of every photograph, in the table's order, from the cache where known.
+
+    The teacher is loaded only where some are not, and is gone afterwards.
+
+    Args:
+        run: whose best weights teach: a teacher's, a converted checkpoint's, or another student's.
+        table: path, hash and mos of photographs, which are squashed to the teacher's own size.
+
+    Returns:
+        score (n,) float32 and feature_map (n, 8, 64, 64) float16, on the CPU.
+    """
+
+    def computed(batches: list[list[int]]) -> Iterator[dict[str, torch.Tensor]]:
+        """Rows of those batches, by a teacher that lives as long as this generator."""
+        missing = table.iloc[[i for batch in batches for i in batch]]
+        print(f"teacher {run.name}: scores and maps of {len(missing)} photographs")
+        model = load_model(run.path).to(compute.device)
+        photographs = Photographs(missing.reset_index(drop=True), model.image_size)
+        latents = None
+        if isinstance(model, Teacher):
+            sampled = run.config["seed"] if run.config.get("latents") == "sample" else None
+            latents = dataset_latents(
+                model.backbone, photographs, compute, model.vae_input, sampled, workers,
+                cache_dir=cache_dir,
+            )  # fmt: skip
+        loader = DataLoader(Pixels(photographs), batch_size=batch_size, num_workers=workers)
+        for pixels, _, positions in progress_bar(loader, "teacher's outputs", len(batches)):
+            images = pixels.to(compute.device).float().div(255)
+            known = () if latents is None else (latents[positions].to(compute.device),)
+            with torch.no_grad(), compute.autocast():
+                output = model(images, *known)
+            yield {"score": output.score.float(), "feature_map": output.feature_map.half()}
+
+    cache = RowCache("teacher", {**teacher_key(run), "precision": compute.precision}, cache_dir)
+    rows = cache.rows(list(table["hash"]), lambda found: found, batch_size, computed)
+    if compute.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return ModelOutput(rows["score"], rows["feature_map"])
+
+
+def teacher_key(run: Run) -> dict:
+    """What a teacher's outputs depend on: its weights, parameters and the backbone's files."""
+    key = {"weights": file_hash(find_weights(run, "best")), "config": run.config}
+    if "backbone" in run.config and "converted_from" not in run.config:
+        preset = find_preset(run.config["backbone"])
+        folder = Path(preset.source).expanduser()
+        # Frozen parts are not among the run's weights.
+        key["backbone"] = {
+            str(path.relative_to(folder)): file_hash(path)
+            for path in sorted(folder.rglob("*.safetensors"))
+        } or (run.config["revision"] or preset.revision)
+    return key

@@ -1,0 +1,320 @@
+"""Distillation: its terms by hand, what is computed once, and that a resumed run ends the same."""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import dpiqa_lab as lab
+from dpiqa_lab.core.cache import cache_table
+from dpiqa_lab.core.device import choose_compute
+from dpiqa_lab.core.runs import find_run
+from dpiqa_lab.datasets.photographs import Photographs, unlabelled_photographs
+from dpiqa_lab.models.scoring import ModelOutput
+from dpiqa_lab.models.teacher import Teacher
+from dpiqa_lab.training import student_run, teacher_outputs
+from dpiqa_lab.training.averaging import Averaged
+from dpiqa_lab.training.losses import distillation_loss
+from dpiqa_lab.training.scored_run import schedule_of
+from dpiqa_lab.training.shown import Shown, maps_at
+from tests.conftest import photographs
+from tests.training.test_training import QUICK
+
+STUDENT = {
+    "dataset": "folder", "mos_range": "0,100", "trunk": "efficientnet_tiny", "image_size": 64,
+    "student_width": 8, "batch_size": 6, "validate_every": 2, "max_steps": 4, "device": "cpu",
+    "precision": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("distil") / "photos"
+    photographs(root, 30).to_csv(root / "scores.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(root):
+    options = {"max_steps": 2, "random_weights": True, "run_name": "teacher"}
+    values = {**QUICK, **options, "precision": "float32", "data_root": str(root)}
+    return lab.train_teacher(lab.TrainConfig.from_parameters(values))
+
+
+def _config(root, **options):
+    return lab.DistilConfig.from_parameters({**STUDENT, "data_root": str(root), **options})
+
+
+def _output(score, value):
+    return ModelOutput(torch.tensor(score), torch.full((len(score), 8, 64, 64), value))
+
+
+def test_the_terms_by_hand():
+    student, teacher = _output([0.5, 0.9], 1.0), _output([0.2, 0.5], 1.5)
+    mos = torch.tensor([0.4, 0.6])
+    # Squares of 0.1 and 0.3; of 0.3 and 0.4; of 0.5 at every place of the map.
+    expected = {(1, 0, 0): 0.05, (0, 1, 0): 0.125, (0, 0, 1): 0.25, (1, 2, 3): 1.05}
+    for weights, loss in expected.items():
+        assert distillation_loss(student, mos, teacher, *weights).item() == pytest.approx(loss)
+    assert distillation_loss(student, mos, None, 1, 0, 0).item() == pytest.approx(0.05)
+    published = torch.nn.functional.mse_loss
+    assert distillation_loss(student, mos, teacher, 1, 0, 1) == pytest.approx(
+        (published(student.score, mos) + published(student.feature_map, teacher.feature_map)).item()
+    )
+
+
+def test_a_photograph_without_mos_has_the_teacher_s_terms_alone():
+    score = torch.tensor([0.5, 0.9], requires_grad=True)
+    feature_map = torch.ones(2, 8, 64, 64, requires_grad=True)
+    student, teacher = ModelOutput(score, feature_map), _output([0.2, 0.5], 1.5)
+    mos = torch.tensor([0.4, float("nan")])
+    loss = distillation_loss(student, mos, teacher, 1, 0, 1)
+    assert loss.item() == pytest.approx((0.01 + 2 * 0.25) / 2)
+    loss.backward()
+    assert score.grad.tolist() == pytest.approx([0.1, 0.0])  # 2 * 0.1 / 2, and nothing
+    assert (feature_map.grad != 0).all()
+    # The same whatever the batches: the mean over both is the mean of each one's loss.
+    alone = [
+        distillation_loss(
+            ModelOutput(score[i : i + 1], feature_map[i : i + 1]), mos[i : i + 1],
+            ModelOutput(*(part[i : i + 1] for part in teacher)), 1, 0, 1,
+        ).item()
+        for i in range(2)
+    ]  # fmt: skip
+    assert np.mean(alone) == pytest.approx(loss.item())
+
+
+def test_maps_follow_the_part_that_is_shown():
+    maps = torch.arange(64.0).repeat(1, 2, 64, 1) + 100 * torch.arange(64.0)[:, None]
+    assert torch.allclose(maps_at(maps, torch.tensor([[0, 0, 1, 0.0]])), maps, atol=1e-2)
+    mirrored = maps_at(maps, torch.tensor([[0, 0, 1, 1.0]]))
+    assert torch.allclose(mirrored, maps.flip(3), atol=1e-2)
+    # The lower right quarter: each of its 32 places becomes two, a quarter off to either side.
+    quarter = maps_at(maps, torch.tensor([[0.5, 0.5, 0.5, 0.0]]))
+    assert quarter.shape == maps.shape
+    assert quarter[0, 0, 1, 1:5].tolist() == pytest.approx(
+        [3225 + x for x in (32.25, 32.75, 33.25, 33.75)], abs=1e-2
+    )
+
+
+def test_parts_and_mirrors_are_drawn_by_seed_epoch_and_place(root):
+    table = lab.load_dataset("folder", root, mos_range=(0, 100)).table
+    whole = Photographs(table, 64)
+    shown = Shown(whole, flip=True, crop=32, seed=3)
+    pixels, mos, i, place = shown[5]
+    plain = Shown(whole, flip=False, crop=None, seed=3)[5]
+    left, top = (int(64 * value) for value in place[:2])
+    expected = plain[0][:, top : top + 32, left : left + 32]
+    assert torch.equal(pixels, expected.flip(2) if place[3] else expected)
+    assert (mos, i, place[2]) == (plain[1], 5, 0.5)
+    assert plain[3].tolist() == [0, 0, 1, 0]
+    assert torch.equal(shown[5][0], pixels)
+    places = torch.stack([shown[k][3] for k in range(30)])
+    assert 5 < places[:, 3].sum() < 25
+    assert len(places[:, :2].unique(dim=0)) > 25
+    shown.epoch = 1
+    assert not torch.equal(torch.stack([shown[k][3] for k in range(30)]), places)
+
+
+def test_a_student_learns_from_a_teacher_that_is_gone(root, teacher, monkeypatch):
+    seen = []
+    build = student_run.build_student
+
+    def watched(config):
+        gc.collect()
+        seen.append(sum(type(thing) is Teacher for thing in gc.get_objects()))
+        return build(config)
+
+    monkeypatch.setattr(student_run, "build_student", watched)
+    run = lab.train_student(_config(root, teacher="teacher", run_name="student"))
+    assert seen[-1] == 0
+    summary = run.summary()
+    assert summary["status"] == "completed"
+    assert (summary["steps"], summary["trunk"]) == (4, "efficientnet_tiny")
+    assert summary["parameters"]["trunk"] > 400_000
+    assert {"n", "srcc", "plcc", "krcc", "rmse", "srcc_ci"} <= set(summary["metrics"]["test"])
+    table = run.predictions()
+    model = lab.load_model("student")
+    assert isinstance(model, lab.Student)
+    scores = model.score([root / name for name in table["name"]], device="cpu")
+    assert np.allclose(scores, table["score"], atol=1e-5)
+    assert lab.train_student(_config(root, teacher="teacher", run_name="student")).reused()
+    assert lab.runs().set_index("name").loc["student", "trunk"] == "efficientnet_tiny"
+
+
+def test_the_teacher_runs_once_for_all_its_students(root, teacher, monkeypatch):
+    compute = choose_compute("cpu", "float32")
+    table = lab.load_dataset("folder", root, mos_range=(0, 100)).part_of("train").table
+    found = teacher_outputs.teacher_outputs(teacher, table, compute)
+    model = lab.load_model("teacher")
+    with torch.no_grad():
+        image = lab.read_image(table["path"][3])
+        plain = model(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255)
+    assert found.score[3].item() == pytest.approx(plain.score.item(), abs=1e-4)
+    assert found.feature_map.dtype == torch.float16
+    assert torch.allclose(found.feature_map[3].float(), plain.feature_map[0], atol=1e-2)
+    assert "teacher" in {entry["kind"] for entry in cache_table()}
+
+    def refuse(*_):
+        raise AssertionError("the teacher was loaded again")
+
+    monkeypatch.setattr(teacher_outputs, "load_model", refuse)
+    lab.train_student(_config(root, teacher="teacher", seed=7, max_steps=2, map_weight=0.5))
+    backwards = teacher_outputs.teacher_outputs(teacher, table[::-1], compute)
+    assert torch.equal(backwards.score.flip(0), found.score)
+    other = choose_compute("cpu", "bfloat16")
+    with pytest.raises(AssertionError, match="loaded again"):
+        teacher_outputs.teacher_outputs(teacher, table, other)
+
+
+def test_unlabelled_photographs_join_and_known_ones_do_not(root, teacher, tmp_path, capsys):
+    extra = tmp_path / "extra" / "deep"
+    photographs(extra, 4, seed=1)
+    (extra / "known.png").write_bytes((root / "p000.png").read_bytes())
+    (extra / "twice.png").write_bytes((extra / "p001.png").read_bytes())
+    known = set(lab.load_dataset("folder", root, mos_range=(0, 100)).table["hash"])
+    table = unlabelled_photographs(str(extra.parent), "error", known)
+    assert table["name"].tolist() == [f"deep/p00{i}.png" for i in range(4)]
+    assert table["mos"].isna().all()
+    options = {"teacher": "teacher", "unlabelled": str(extra.parent), "max_steps": 4}
+    run = lab.train_student(_config(root, **options, batch_size=8, flip=True, crop=48))
+    summary = run.summary()
+    assert summary["photographs"] == 21 + 4
+    assert any("4 photographs without a score" in note for note in summary["notes"])
+    assert np.isfinite(np.concatenate(run.history()["losses"])).all()
+    (extra / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(lab.LabError, match=r"(?s)unlabelled: 1 of 7.*broken"):
+        unlabelled_photographs(str(extra.parent), "error", known)
+    assert len(unlabelled_photographs(str(extra.parent), "skip", known)) == 4
+    with pytest.raises(lab.LabError, match="no photograph that is not in the dataset"):
+        unlabelled_photographs(str(root), "error", known)
+
+
+def test_averaging_by_hand():
+    network = lab.Student("efficientnet_tiny", image_size=64, width=4, head="pooled")
+    averaged = Averaged(network, 0.5)
+    name = "regressor.fc3.bias"
+    first = network.state_dict()[name].item()
+    values = [first]
+    for n, new in enumerate((1.0, 2.0, 3.0), 1):
+        with torch.no_grad():
+            network.regressor.fc3.bias.fill_(new)
+        averaged.update()
+        decay = min(0.5, (1 + n) / (10 + n))
+        values.append(decay * values[-1] + (1 - decay) * new)
+    assert averaged.average.state_dict()[name].item() == pytest.approx(values[-1])
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        in_use = averaged.eval()(images).score
+        assert torch.equal(in_use, averaged.average(images).score)
+        assert not torch.equal(in_use, network(images).score)
+    assert not any(p.requires_grad for p in averaged.average.parameters())
+
+
+CHILD = """
+import sys, json, dpiqa_lab as lab
+lab.train_student(lab.DistilConfig.from_parameters(json.loads(sys.argv[1])))
+"""
+
+
+def test_killed_it_ends_with_the_same_bytes(root, teacher):
+    """With all that is random or remembered: skipped blocks, mirrors, parts, running means."""
+    options = {"teacher": "teacher", "flip": True, "crop": 48, "ema": 0.9, "max_steps": 24}
+    values = {**STUDENT, **options, "data_root": str(root)}
+    whole = lab.train_student(lab.DistilConfig.from_parameters({**values, "run_name": "whole"}))
+    metrics = whole.path.with_name("broken") / "metrics.jsonl"
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, json.dumps({**values, "run_name": "broken"})],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and child.poll() is None:
+        if metrics.exists() and metrics.read_text().count("\n") >= 3:
+            break
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait(60) != 0, "it ended before it was stopped"
+    child.stdout.close()
+    broken = lab.train_student(lab.DistilConfig.from_parameters({**values, "run_name": "broken"}))
+    for name in ("checkpoints/best.safetensors", "checkpoints/last.safetensors", "predictions.csv"):
+        assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+    assert broken.history()["losses"].tolist() == whole.history()["losses"].tolist()
+    weights = load_file(whole.checkpoints / "last.safetensors")
+    assert "regressor.fc3.bias" in weights  # of the mean, as a student's
+
+
+def test_a_training_starts_where_another_ended(root, tmp_path):
+    first = lab.train_student(_config(root, run_name="first", max_steps=2))
+    options = {"max_steps": 1, "learning_rate": 0.0}
+    run = lab.train_student(_config(root, start_from="first", seed=5, **options))
+    best, last = (
+        load_file(r.checkpoints / f"{w}.safetensors") for r, w in ((first, "best"), (run, "last"))
+    )
+    assert torch.equal(best["regressor.fc1.weight"], last["regressor.fc1.weight"])
+    best.pop("to_map.bias")
+    save_file(best, tmp_path / "some.safetensors")
+    start = str(tmp_path / "some.safetensors")
+    with pytest.raises(lab.LabError, match=r"(?s)start_from .*some.*missing to_map\.bias"):
+        lab.train_student(_config(root, start_from=start, **options))
+    with pytest.raises(lab.LabError, match=r"regressor\.fc1\.weight is \(8, 1040\)"):
+        lab.train_student(_config(root, start_from="first", student_width=9, **options))
+
+
+def test_labels_alone_need_no_teacher_and_nothing_is_called_that(root, teacher):
+    run = find_run("first")
+    assert (run.config["teacher"], run.config["map_weight"]) == (None, 0.0)
+    assert _config(root, teacher="teacher").map_weight == 1.0
+    # Another split than the teacher's: what it knows of the test part is said.
+    split = pd.read_csv(teacher.path / "split.csv")
+    parts = split["split"].map({"train": "test", "test": "train", "val": "val"})
+    split.assign(split=parts).to_csv(root.parent / "split.csv", index=False)
+    options = {"teacher": "teacher", "split": str(root.parent / "split.csv"), "max_steps": 1}
+    notes = lab.train_student(_config(root, **options)).summary()["notes"]
+    assert any("TEACHER WAS TRAINED on 21" in note for note in notes)
+
+
+def test_defaults_follow_the_trunk():
+    def config(**options):
+        return lab.DistilConfig.from_parameters({"device": "cpu", **options})
+
+    published = config(trunk="efficientnet_b7", dataset="clive", trunk_weights="hub")
+    schedule = schedule_of(published, 100)
+    assert (published.head, published.student_width) == ("flat", 512)
+    assert (published.batch_size, published.epochs, published.normalise) == (24, 30, True)
+    rates = [schedule.rate(epoch * 100) for epoch in (0, 9, 10, 25)]
+    assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 4e-6])
+    small = config()
+    assert (small.trunk, small.head, small.normalise) == ("efficientnet_tiny", "pooled", False)
+    assert schedule_of(small, 100).rate(2999) < 1e-6
+    milestones = {"koniq": (5,), "livefb": (4,), "spaq": (6,)}
+    for dataset, expected in milestones.items():
+        found = config(trunk="efficientnet_b7", dataset=dataset).lr_milestones
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trunk": "efficientnet_b9"}, r"unknown trunk 'efficientnet_b9'\. Did you mean"),
+        ({"map_weight": 1.0}, "need a teacher"),
+        ({"unlabelled": "photos"}, "need a teacher"),
+        ({"teacher": "teacher", "unlabelled": "x", "map_weight": 0.0}, "only label"),
+        ({"score_weight": 0.0}, "nothing teaches the score"),
+        ({"teacher": "teacherr"}, "Did you mean 'teacher'"),
+        ({"crop": 128}, "crop must be at most image_size, 64"),
+        ({"ema": 1.0}, "ema must be below 1"),
+        ({"head": "round"}, "unknown head"),
+    ],
+)
+def test_impossible_configs(root, teacher, values, message):
+    with pytest.raises(lab.LabError, match=message):
+        _config(root, **values)
