@@ -76,6 +76,7 @@ _HOME = {
     "run_notebook": "workbench.runner",
     "run_sweep": "workbench.sweep",
     "training_needs": "workbench.needs",
+    "score_folder": "workbench.bulk",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
 __all__ = sorted([*_HOME, *_MODULES])
