@@ -77,6 +77,7 @@ _HOME = {
     "run_sweep": "workbench.sweep",
     "training_needs": "workbench.needs",
     "score_folder": "workbench.bulk",
+    "export_onnx": "workbench.onnx_file",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
 __all__ = sorted([*_HOME, *_MODULES])

@@ -109,6 +109,14 @@ def convert(arguments: argparse.Namespace) -> None:
     )
 
 
+def export_onnx(arguments: argparse.Namespace) -> None:
+    """Write a student as an ONNX file, which gives the same scores without PyTorch."""
+    from .workbench.onnx_file import export_onnx
+
+    path = export_onnx(arguments.model, arguments.file)
+    print(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
 def protocol(arguments: argparse.Namespace) -> None:
     """Train and test on numbered splits; print medians beside published results."""
     from .evaluation.protocol import beside_published, over_splits, run_protocol
@@ -149,8 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
-    for command in (demo, runs, check, score, convert, protocol, sweep):
-        parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
+    for command in (demo, runs, check, score, export_onnx, convert, protocol, sweep):
+        name = command.__name__.replace("_", "-")
+        parsers[command] = commands.add_parser(name, help=command.__doc__)
         parsers[command].set_defaults(call=command)
     sub = parsers[check]
     sub.add_argument("dataset", help="demo, koniq, clive, … : the names in data/README.md")
@@ -177,6 +186,9 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     sub.add_argument("--batch-size", type=int, default=8, help="photographs a pass (default: 8)")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    sub = parsers[export_onnx]
+    sub.add_argument("model", help="name or folder of a run of a student, or embedded")
+    sub.add_argument("file", type=Path, help="to write, *.onnx")
     sub = parsers[convert]
     sub.add_argument("checkpoint", type=Path, help="the authors' .pth, of a teacher or a student")
     sub.add_argument("folder", type=Path, help="folder to write, absent or empty")

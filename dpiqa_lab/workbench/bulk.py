@@ -68,7 +68,7 @@ def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFra
         raise LabError(f"batch_size must be at least 1, got {batch_size!r}.")
     folder, found = find_photographs(photographs)
     compute = choose_compute(device, "float32")
-    scorer, record = _opened(model)
+    scorer, record = open_scorer(model)
     record["folder"] = as_utf8(str(folder))
     scores, unreadable, new = {}, {}, 0
     with contextlib.ExitStack() as stack:
@@ -102,8 +102,8 @@ def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFra
     return table
 
 
-def _opened(model: str | Path | Scorer) -> tuple[Scorer, dict]:
-    """The model, and what a reader of its scores should know."""
+def open_scorer(model: str | Path | Scorer) -> tuple[Scorer, dict]:
+    """A model, or that of a run, and what a reader of its scores should know."""
     config = {}
     if isinstance(model, str | Path):
         config = find_model(model).config
