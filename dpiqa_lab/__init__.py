@@ -78,6 +78,7 @@ _HOME = {
     "training_needs": "workbench.needs",
     "score_folder": "workbench.bulk",
     "export_onnx": "workbench.onnx_file",
+    "gallery": "workbench.gallery",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
 __all__ = sorted([*_HOME, *_MODULES])
