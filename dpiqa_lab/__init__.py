@@ -101,6 +101,9 @@ _HOME = {
     "run_notebook": "workbench.runner",
     "run_sweep": "workbench.sweep",
     "training_needs": "workbench.needs",
+    "score_folder": "workbench.bulk",
+    "export_onnx": "workbench.onnx_file",
+    "gallery": "workbench.gallery",
 }
 _MODULES = {"metrics": "metrics", "figures": "workbench.figures"}
 __all__ = sorted([*_HOME, *_MODULES])

@@ -5,8 +5,8 @@ import ast
 import sys
 from pathlib import Path
 
-from .core.errors import LabError
-from .core.paths import home, runs_dir
+from .core.errors import LabError, listing
+from .core.paths import DEFAULT_MODEL, home, runs_dir
 
 # What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
 DEMO = {
@@ -74,13 +74,27 @@ def check(arguments: argparse.Namespace) -> int:
     return 0 if found.healthy and all(need.severity != "error" for need in needs) else 1
 
 
-def score(arguments: argparse.Namespace) -> None:
-    """Score photographs with the model of a run, to the terminal."""
-    from .training.load_model import load_model
+def score(arguments: argparse.Namespace) -> int:
+    """Score a folder, a list of paths or photographs, to the terminal or a CSV file."""
+    from .workbench.bulk import score_photographs
+    from .workbench.score_sheet import unreadable_path
 
-    model = load_model(arguments.model)
-    for path, value in zip(arguments.photographs, model.score(arguments.photographs), strict=True):
-        print(f"{value:.4f}\t{path}")
+    out = arguments.out
+    table = score_photographs(
+        arguments.photographs, arguments.model, out, arguments.batch_size, arguments.device
+    )
+    if out is None:
+        for row in table.itertuples():
+            print(f"{row.score:.4f}\t{row.name}")
+    unreadable, new, seconds = (table.attrs[key] for key in ("unreadable", "new", "seconds"))
+    pace = f", {new / seconds:.1f} a second" if new else ""
+    said = f"{len(table)} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
+    if unreadable:
+        where = f", see {unreadable_path(out)}" if out else ""
+        reasons = listing(f"{name}: {reason}" for name, reason in unreadable.items())
+        said += f"; {len(unreadable)} could not be{where}:\n{reasons}"
+    print(said, file=sys.stderr)
+    return 1 if unreadable else 0
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -93,6 +107,14 @@ def convert(arguments: argparse.Namespace) -> None:
         f"{run.config['kind']} in {run.path}, {size:.2f} GB. Its weights stay under their authors' "
         f"terms.\nScore by: python -m dpiqa_lab score --model {run.path} <photographs>"
     )
+
+
+def export_onnx(arguments: argparse.Namespace) -> None:
+    """Write a student as an ONNX file, which gives the same scores without PyTorch."""
+    from .workbench.onnx_file import export_onnx
+
+    path = export_onnx(arguments.model, arguments.file)
+    print(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def protocol(arguments: argparse.Namespace) -> None:
@@ -135,8 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
-    for command in (demo, runs, check, score, convert, protocol, sweep):
-        parsers[command] = commands.add_parser(command.__name__, help=command.__doc__)
+    for command in (demo, runs, check, score, export_onnx, convert, protocol, sweep):
+        name = command.__name__.replace("_", "-")
+        parsers[command] = commands.add_parser(name, help=command.__doc__)
         parsers[command].set_defaults(call=command)
     sub = parsers[check]
     sub.add_argument("dataset", help="demo, koniq, clive, … : the names in data/README.md")
@@ -149,8 +172,23 @@ def main(argv: list[str] | None = None) -> int:
         help="of the reader or the scale, as -p mos_range 1,5 or -p keep_training_images True",
     )  # fmt: skip
     sub = parsers[score]
-    sub.add_argument("photographs", nargs="+", type=Path)
-    sub.add_argument("--model", default="demo", help="name or folder of a run (default: demo)")
+    sub.add_argument(
+        "photographs", nargs="+", type=Path,
+        help="a folder with its sub-folders, a .txt or .csv list of paths, or photographs",
+    )  # fmt: skip
+    sub.add_argument(
+        "--model", default=DEFAULT_MODEL,
+        help=f"name or folder of a run, or embedded (default: {DEFAULT_MODEL})",
+    )  # fmt: skip
+    sub.add_argument(
+        "--out", type=Path,
+        help="CSV file to write as photographs are scored; the same command goes on where it ended",
+    )  # fmt: skip
+    sub.add_argument("--batch-size", type=int, default=8, help="photographs a pass (default: 8)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    sub = parsers[export_onnx]
+    sub.add_argument("model", help="name or folder of a run of a student, or embedded")
+    sub.add_argument("file", type=Path, help="to write, *.onnx")
     sub = parsers[convert]
     sub.add_argument("checkpoint", type=Path, help="the authors' .pth, of a teacher or a student")
     sub.add_argument("folder", type=Path, help="folder to write, absent or empty")

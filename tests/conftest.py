@@ -58,6 +58,31 @@ def demo_photographs(folder: Path, names: tuple[str, ...] | None = None) -> None
     pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
 
 
+def small_student(folder: Path, seed: int = 0):
+    """A student of 64x64 pixels with random weights, as a folder that ``load_model`` opens."""
+    import torch
+
+    import dpiqa_lab as lab
+    from dpiqa_lab.core.files import write_json
+    from dpiqa_lab.training.checkpoints import save_weights
+    from tests.models.test_student import stir
+
+    torch.manual_seed(seed)
+    student = stir(lab.Student("efficientnet_b0", image_size=64, width=8)).eval()
+    save_weights(folder / "checkpoints" / "best.safetensors", student.state_dict())
+    config = {"kind": "student", "trunk": "efficientnet_b0", "width": 8, "image_size": 64}
+    write_json(folder / "config.json", {**config, "converted_from": "student.pth"})
+    return student
+
+
+@pytest.fixture(scope="session")
+def student_folder(tmp_path_factory):
+    """The folder of ``small_student``."""
+    folder = tmp_path_factory.mktemp("models") / "student"
+    small_student(folder)
+    return folder
+
+
 @pytest.fixture
 def small_folder(tmp_path):
     """A folder of 30 small photographs with a CSV, as ``dataset="folder"`` takes it."""

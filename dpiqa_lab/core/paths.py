@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+# The run whose model scores photographs where none is named.
+DEFAULT_MODEL = "demo"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 

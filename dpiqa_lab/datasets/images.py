@@ -1,5 +1,6 @@
 """Photographs as they are found, as correct RGB."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,10 @@ def _resize(picture: Image.Image, size: int | None) -> Image.Image:
 def _cause(path: Path, error: Exception) -> str:
     if path.is_dir():
         return "it is a folder"
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    with open(path, "rb") as file:
-        if file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        start = file.read(512)
+        if not start:
+            return "the file is empty"
+        if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             return "it is a web page, not a picture: the download failed"
     return str(error).replace(f" {str(path)!r}", "")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..core.device import choose_compute
+from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
 from ..core.progress import progress_bar
 from ..datasets.images import read_image, to_tensor
@@ -29,7 +29,6 @@ class Scorer:
 
     image_size: int
 
-    @torch.no_grad()
     def score(
         self,
         photographs: Sequence[Photograph],
@@ -56,13 +55,23 @@ class Scorer:
         scores = []
         starts = range(0, len(photographs), batch_size)
         for start in progress_bar(starts, "scoring"):
-            images = [self._prepare(p) for p in photographs[start : start + batch_size]]
-            with compute.autocast():
-                output = self(torch.stack(images).to(compute.device))
-            scores.append(output.score.float().cpu().numpy())
+            images = [self.prepare(p) for p in photographs[start : start + batch_size]]
+            scores.append(self.score_batch(torch.stack(images), compute))
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
-    def _prepare(self, photograph: Photograph) -> torch.Tensor:
+    @torch.no_grad()
+    def score_batch(self, images: torch.Tensor, compute: Compute) -> np.ndarray:
+        """Scores (b,) float32 of prepared images (b, 3, s, s); the model is in evaluation mode."""
+        with compute.autocast():
+            output = self(images.to(compute.device))
+        return output.score.float().cpu().numpy()
+
+    def prepare(self, photograph: Photograph) -> torch.Tensor:
+        """A photograph as the model sees it: (3, s, s) float32 in [0,1], s its ``image_size``.
+
+        Raises:
+            LabError: it is unreadable, or a tensor of another kind.
+        """
         if not torch.is_tensor(photograph):
             return to_tensor(read_image(photograph, self.image_size))
         if photograph.ndim != 3 or photograph.shape[0] != 3 or not photograph.is_floating_point():

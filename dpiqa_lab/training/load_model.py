@@ -5,25 +5,28 @@ from pathlib import Path
 from torch import nn
 
 from ..core.errors import LabError
-from ..core.runs import find_run
+from ..core.paths import embedded
+from ..core.runs import Run, find_run
 from .converted import load_converted
 from .pmt_iqa_run import load_pmt_iqa
 from .student_model import load_student
 from .teacher_run import load_teacher
+
+EMBEDDED = "embedded"
 
 
 def load_model(run: str | Path, weights: str = "best") -> nn.Module:
     """The model of a run or of a converted checkpoint, with ``.score(photographs)``.
 
     Args:
-        run: name or folder of the run, such as "runs/demo-tiny-1a2b3c4d", or the folder that
-            ``convert`` wrote.
+        run: name or folder of the run, such as "runs/demo-tiny-1a2b3c4d", the folder that
+            ``convert`` wrote, or "embedded": the student that is shipped with the package.
         weights: "best" by validation, or "last".
 
     Raises:
         LabError: no such run, it trained no such model, or it has no such weights yet.
     """
-    found = find_run(run)
+    found = find_model(run)
     if "converted_from" in found.config:
         return load_converted(found, weights)
     if found.config.get("kind") == "pmt_iqa":
@@ -41,3 +44,20 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
             f"{str(found.path / 'model')!r}) opens it, and notebook 03 trains a teacher on it."
         )
     return load_teacher(found, weights)
+
+
+def find_model(run: str | Path) -> Run:
+    """The run folder that ``load_model`` opens.
+
+    Raises:
+        LabError: there is none, or no student is shipped with this installation.
+    """
+    if run != EMBEDDED:
+        return find_run(run)
+    folder = embedded("student")
+    if not (folder / "config.json").is_file():
+        raise LabError(
+            f"no student is shipped with this installation ({folder} holds none): name a run, as "
+            "load_model('demo') after `python -m dpiqa_lab demo`, or a folder written by convert."
+        )
+    return find_run(folder)

@@ -109,3 +109,9 @@ def test_truncated_pictures_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(LabError, match=r"x\.jpg.*truncated"):
         read_image(path)
+
+
+def test_a_link_to_itself_is_told(tmp_path):
+    (tmp_path / "a.png").symlink_to("a.png")
+    with pytest.raises(LabError, match=r"a\.png: not a readable photograph \(.*symbolic links"):
+        read_image(tmp_path / "a.png")

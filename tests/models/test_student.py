@@ -11,7 +11,7 @@ from dpiqa_lab.models.pooled_regressor import PooledRegressor
 from dpiqa_lab.models.trunks import IMAGENET
 
 
-def _stir(module):
+def stir(module):
     """Weights that carry what differs between images to the end, and norms with statistics.
 
     torch's own weights lose it, and fresh norms would hide a wrong epsilon or order.
@@ -32,7 +32,7 @@ def _stir(module):
 @pytest.fixture(scope="module")
 def student():
     torch.manual_seed(0)
-    return _stir(lab.Student("efficientnet_b0", image_size=64, width=16)).eval()
+    return stir(lab.Student("efficientnet_b0", image_size=64, width=16)).eval()
 
 
 def test_every_variant_has_the_published_size():
@@ -97,7 +97,7 @@ def test_trunk_equals_transformers_but_for_the_padding(student):
 def test_inverted_bottleneck_formula():
     torch.manual_seed(0)
     norm = torch.nn.BatchNorm2d
-    block = _stir(_Block(8, 8, 6, 5, 1, 0.5, norm)).eval()
+    block = stir(_Block(8, 8, 6, 5, 1, 0.5, norm)).eval()
     state = block.state_dict()
 
     def normed(x, name):

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,19 +17,7 @@ import pytest
 from dpiqa_lab.core.paths import runs_dir
 from tests.conftest import REPOSITORY, demo_photographs
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def chromium():
-    if CHROMIUM is None:
-        message = "Chromium is not installed: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return CHROMIUM
 
 
 @pytest.fixture

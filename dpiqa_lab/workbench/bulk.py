@@ -1,0 +1,176 @@
+"""Any number of photographs scored: read in threads beside the model, resumed where it ended."""
+
+import contextlib
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..core.device import Compute, choose_compute
+from ..core.errors import LabError, listing
+from ..core.files import json_hash, tensors_hash
+from ..core.paths import DEFAULT_MODEL
+from ..core.progress import progress_bar
+from ..datasets.sources import Found, as_utf8, find_photographs
+from ..models.scoring import Scorer
+from ..training.load_model import find_model, load_model
+from .score_sheet import open_sheet
+
+# Batches read ahead of the model, and threads that read them: Pillow decodes without Python's lock.
+_AHEAD, _READERS = 3, min(8, os.cpu_count() or 1)
+# What changes a model's scores and is not among its weights.
+_SETTINGS = ("image_size", "timestep", "vae_input")
+
+
+def score_folder(
+    photographs: Path | str | Sequence[Path | str],
+    model: str | Path | Scorer = DEFAULT_MODEL,
+    out: Path | str | None = None,
+    batch_size: int = 8,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Scores of all photographs in a folder, as ``python -m dpiqa_lab score`` writes them.
+
+    Args:
+        photographs: a folder, a list of paths, or photographs, see ``find_photographs``.
+        model: a run, see ``load_model``, or a model with ``score``.
+        out: CSV file (name, score) that grows as photographs are scored; called again, what it
+            holds is not scored again, even where a file has changed since. ``<stem>.json`` beside
+            it records the model, ``<stem>-unreadable.csv`` what could not be scored.
+        batch_size: photographs a pass. The last digits of a score may depend on it.
+
+    Returns:
+        A row a photograph that could be read, in their order: name, score on the normalised MOS
+        scale (higher is better, not clipped) and path. ``.attrs`` has ``unreadable`` (reasons by
+        name), which are warned of too, ``model`` (the record), ``new`` (how many were scored now)
+        and ``seconds`` (which that took).
+
+    Raises:
+        LabError: no photographs or no such model, or ``out`` is of another model or folder.
+    """
+    table = score_photographs(photographs, model, out, batch_size, device)
+    if unreadable := table.attrs["unreadable"]:
+        said = listing(f"{name}: {reason}" for name, reason in unreadable.items())
+        warnings.warn(f"{len(unreadable)} photographs could not be scored:\n{said}", stacklevel=2)
+    return table
+
+
+def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFrame:
+    """``score_folder`` without its warning."""
+    if batch_size < 1:
+        raise LabError(f"batch_size must be at least 1, got {batch_size!r}.")
+    folder, found = find_photographs(photographs)
+    compute = choose_compute(device, "float32")
+    scorer, record = open_scorer(model)
+    record["folder"] = as_utf8(str(folder))
+    scores, unreadable, new = {}, {}, 0
+    with contextlib.ExitStack() as stack:
+        sheet = None
+        if out is not None:
+            record["model_sha256"] = _fingerprint(scorer)
+            sheet = stack.enter_context(open_sheet(out, record))
+            scores = dict(sheet.scores)
+        scorer.eval().to(compute.device)
+        started = time.monotonic()
+        # Batches are cut from the whole list and computed whole, so that an interruption changes
+        # no score, not even by rounding.
+        batches = [found[i : i + batch_size] for i in range(0, len(found), batch_size)]
+        todo = [batch for batch in batches if any(f.name not in scores for f in batch)]
+        results = _results(scorer, compute, todo, scores.keys())
+        missing = sum(f.name not in scores for f in found)
+        for name, result in progress_bar(results, "scoring", missing):
+            if isinstance(result, str):
+                unreadable[name] = result
+                continue
+            if sheet:
+                sheet.add(name, result)
+            scores[name] = float(str(result))
+            new += 1
+        seconds = time.monotonic() - started
+        if sheet:
+            sheet.write_unreadable(unreadable)
+    rows = [(f.name, scores[f.name], f.path) for f in found if f.name in scores]
+    table = pd.DataFrame(rows, columns=["name", "score", "path"])
+    table.attrs = {"unreadable": unreadable, "model": record, "new": new, "seconds": seconds}
+    return table
+
+
+def open_scorer(model: str | Path | Scorer) -> tuple[Scorer, dict]:
+    """A model, or that of a run, and what a reader of its scores should know."""
+    config = {}
+    if isinstance(model, str | Path):
+        config = find_model(model).config
+        name, model = str(model), load_model(model)
+    else:
+        name = type(model).__name__
+    record = {
+        "model": name,
+        "kind": type(model).__name__,
+        "trained_on": config.get("dataset") or config.get("converted_from"),
+        "mos_range": config.get("mos_range"),
+        "score": "on the normalised MOS scale of what it was trained on: 0 is its worst, 1 its "
+        "best; not clipped, so scores beyond 0 and 1 occur",
+        "direction": "higher is better",
+        "image_size": model.image_size,
+    }
+    return model, record
+
+
+def _fingerprint(model: Scorer) -> str:
+    settings = {name: getattr(model, name, None) for name in _SETTINGS}
+    weights = tensors_hash(model.state_dict())
+    return json_hash({"kind": type(model).__name__, "weights": weights, **settings})
+
+
+def _results(
+    model: Scorer, compute: Compute, batches: Iterable[list[Found]], known: Iterable[str]
+) -> Iterator[tuple[str, np.float32 | str]]:
+    """Name and score, or the reason for having none, of those photographs that are not known."""
+    known = frozenset(known)
+    for batch, read in _read_ahead(model, batches):
+        wanted = [f.name not in known for f in batch]
+        images = [image for image in read if torch.is_tensor(image)]
+        scores = iter(())
+        if any(want and torch.is_tensor(image) for want, image in zip(wanted, read, strict=True)):
+            scores = iter(model.score_batch(torch.stack(images), compute))
+        for photograph, image, want in zip(batch, read, wanted, strict=True):
+            result = next(scores, None) if torch.is_tensor(image) else image
+            if want:
+                bad = not isinstance(result, str) and not np.isfinite(result)
+                yield photograph.name, f"the model's score is {result}" if bad else result
+
+
+def _read_ahead(
+    model: Scorer, batches: Iterable[list[Found]]
+) -> Iterator[tuple[list[Found], list[torch.Tensor | str]]]:
+    """The batches with each photograph as the model takes it, or why there is none."""
+    pool = ThreadPoolExecutor(_READERS)
+    waiting: deque[tuple[list[Found], list[Future]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append((batch, [pool.submit(_read, model, f.path) for f in batch]))
+            if len(waiting) > _AHEAD:
+                batch, futures = waiting.popleft()
+                yield batch, [future.result() for future in futures]
+        for batch, futures in waiting:
+            yield batch, [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(model: Scorer, path: Path) -> torch.Tensor | str:
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            return "it is no file but a pipe or a device"  # reading it might never end
+        return model.prepare(path)
+    except LabError as error:
+        return as_utf8(str(error).removeprefix(f"{path}: "))
+    except Exception as error:  # whatever a decoder makes of a broken file, the others go on
+        return as_utf8(f"{type(error).__name__}: {error}")

@@ -1,0 +1,232 @@
+"""Scoring in bulk: every photograph once, whatever happens meanwhile."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import dpiqa_lab as lab
+from dpiqa_lab.__main__ import main
+from dpiqa_lab.workbench.score_sheet import open_sheet
+from tests.conftest import photographs, small_student
+
+ODD = ["a,b.png", 'say "a".png', "two\nlines.png", "café.png", "sub/r\rt.png", 'sub/deep/é,\n".png']
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    """69 photographs of many sizes in sub-folders, four files that are none, and links."""
+    root = tmp_path_factory.mktemp("album")
+    photographs(root, 60, size=40)
+    rng = np.random.default_rng(1)
+    for i, name in enumerate([*ODD, "wide.jpg", "tall.webp", "dot.gif"]):
+        size = [(9 + 37 * i % 200, 11 + 53 * i % 170), (900, 3), (2, 300), (1, 1)][max(0, i - 5)]
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(pixels).save(root / name)
+    (root / "p0200.png").write_bytes((root / "p020.png").read_bytes()[:200])
+    (root / "p0300.jpg").write_bytes(b"")
+    (root / "p0400.jpg").write_text("<!doctype html>")
+    (root / "sub" / "itself.png").symlink_to("itself.png")
+    os.mkfifo(root / "sub" / "pipe.jpg")
+    (root / "sub" / "loop").symlink_to(root)
+    return root
+
+
+BAD = ["p0200.png", "p0300.jpg", "p0400.jpg", "sub/itself.png", "sub/pipe.jpg"]
+
+
+@pytest.fixture(scope="module")
+def whole(album, student_folder, tmp_path_factory):
+    """The files of a scoring that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "scores.csv"
+    arguments = ["score", str(album), "--model", str(student_folder), "--out", str(out)]
+    assert main([*arguments, "--device", "cpu", "--batch-size", "2"]) == 1
+    return out
+
+
+def _contents(out):
+    return [out.read_bytes(), out.with_name(f"{out.stem}-unreadable.csv").read_bytes()]
+
+
+def test_every_photograph_has_one_row_or_a_reason(album, whole, student_folder):
+    table = pd.read_csv(whole)
+    assert list(table) == ["name", "score"]
+    assert set(ODD) <= set(table["name"])
+    assert len(table) == table["name"].nunique() == 69
+    assert list(table["name"]) == sorted(table["name"])
+    expected = lab.load_model(student_folder).score(
+        [album / name for name in table["name"]], device="cpu"
+    )
+    assert np.allclose(table["score"], expected, atol=1e-5)
+    assert np.ptp(expected) > 0.1
+    unreadable = pd.read_csv(whole.with_name("scores-unreadable.csv"))
+    assert list(unreadable["name"]) == BAD
+    reasons = dict(unreadable.to_numpy())
+    assert "truncated" in reasons["p0200.png"]
+    assert "the file is empty" in reasons["p0300.jpg"]
+    assert "web page" in reasons["p0400.jpg"]
+    assert "symbolic links" in reasons["sub/itself.png"]
+    assert "pipe" in reasons["sub/pipe.jpg"]
+    record = json.loads(whole.with_suffix(".json").read_text())
+    assert record["direction"] == "higher is better"
+    assert "not clipped" in record["score"]
+    assert record["trained_on"] == "student.pth"
+    assert record["folder"] == str(album)
+
+
+def test_cut_off_at_any_byte_it_ends_with_the_same_bytes(whole, tmp_path):
+    """The sheet alone: every length that a kill could leave behind."""
+    content = whole.read_bytes()
+    rows = pd.read_csv(whole, dtype={"score": str}).to_numpy()
+    record = json.loads(whole.with_suffix(".json").read_text())
+    out = tmp_path / "scores.csv"
+    out.with_suffix(".json").write_text(json.dumps(record))
+    start = content.index(b"sub/") - 40  # the odd names of sub-folders, and some plain ones
+    for length in [*range(60), *range(start, len(content))]:
+        out.write_bytes(content[:length])
+        with open_sheet(out, record) as sheet:
+            held = len(sheet.scores)
+            assert list(sheet.scores) == list(rows[:held, 0])
+            for name, score in rows[held:]:
+                sheet.add(name, np.float32(score))
+        assert out.read_bytes() == content, length
+
+
+def test_cut_off_and_scored_again_the_scores_are_the_same_to_the_last_digit(
+    album, whole, student_folder, tmp_path
+):
+    content = whole.read_bytes()
+    out = tmp_path / "scores.csv"
+    out.with_suffix(".json").write_bytes(whole.with_suffix(".json").read_bytes())
+    for length in (0, 13, len(content) // 2, len(content) - 3):
+        out.write_bytes(content[:length])
+        with pytest.warns(UserWarning, match=r"5 photographs could not be scored(.|\n)*p0300"):
+            table = lab.score_folder(album, student_folder, out, batch_size=2, device="cpu")
+        assert _contents(out) == _contents(whole)
+    assert table.attrs["new"] == 1
+    assert list(table["name"]) == list(pd.read_csv(whole)["name"])
+    assert np.array_equal(table["score"], pd.read_csv(whole)["score"])
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    album, whole, student_folder, tmp_path
+):
+    out = tmp_path / "scores.csv"
+    command = [sys.executable, "-m", "dpiqa_lab", "score", str(album), "--out", str(out)]
+    command += ["--model", str(student_folder), "--device", "cpu", "--batch-size", "2"]
+    rng = np.random.default_rng(0)
+    sizes = []
+    for share in (0.0, 0.3, 0.7):
+        child = subprocess.Popen(command, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 120
+        wanted = share * len(whole.read_bytes()) + rng.integers(1, 400)
+        while time.monotonic() < deadline and child.poll() is None:
+            if out.is_file() and out.stat().st_size >= wanted:
+                break
+            time.sleep(0.001)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(60) == -signal.SIGKILL, child.stderr.read()
+        child.stderr.close()
+        sizes.append(out.stat().st_size)
+    assert sizes == sorted(set(sizes))
+    assert 0 < sizes[0] < sizes[-1] < len(whole.read_bytes())
+    last = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert last.returncode == 1, last.stderr
+    assert "69 photographs scored" in last.stderr
+    assert "5 could not be" in last.stderr
+    assert _contents(out) == _contents(whole)
+
+
+def test_scores_of_another_model_or_folder_are_refused(
+    album, whole, student_folder, tmp_path, capsys
+):
+    before = whole.read_bytes()
+    small_student(tmp_path / "other", seed=1)
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    arguments = ["--out", str(whole), "--device", "cpu"]
+    assert main(["score", str(album), "--model", str(tmp_path / "other"), *arguments]) == 2
+    assert "scores of another model" in capsys.readouterr().err
+    # The same weights at another size are another model too.
+    same = tmp_path / "same"
+    same.mkdir()
+    (same / "checkpoints").symlink_to(student_folder / "checkpoints")
+    (same / "config.json").write_text(json.dumps({**config, "image_size": 96}))
+    assert main(["score", str(album), "--model", str(same), *arguments]) == 2
+    assert main(["score", str(album / "sub"), "--model", str(student_folder), *arguments]) == 2
+    assert "folder: " in capsys.readouterr().err
+    assert whole.read_bytes() == before
+    photographs(tmp_path / "few", 3)
+    out = tmp_path / "mine.csv"
+    out.write_text("name,score\n")
+    with pytest.raises(lab.LabError, match=r"no mine\.json says which model"):
+        lab.score_folder(tmp_path / "few", student_folder, out)
+    with pytest.raises(lab.LabError, match=r"\.csv file"):
+        lab.score_folder(tmp_path / "few", student_folder, tmp_path / "scores.txt")
+
+
+def test_a_sheet_is_written_by_one_process_at_a_time(whole):
+    record = json.loads(whole.with_suffix(".json").read_text())
+    with (
+        open_sheet(whole, record),
+        pytest.raises(lab.LabError, match=r"scores\.csv is in use by process"),
+        open_sheet(whole, record),
+    ):
+        pass
+
+
+def test_new_and_mended_photographs_are_added(student_folder, tmp_path):
+    root, out = tmp_path / "few", tmp_path / "few.csv"
+    photographs(root, 4)
+    mended = (root / "p001.png").read_bytes()
+    (root / "p001.png").write_bytes(mended[:50])
+    with pytest.warns(UserWarning, match=r"p001\.png"):
+        first = lab.score_folder(root, student_folder, out)
+    assert first.attrs["new"] == len(first) == 3
+    assert list(first.attrs["unreadable"]) == ["p001.png"]
+    (root / "p001.png").write_bytes(mended)
+    photographs(root / "a", 2, seed=3)
+    second = lab.score_folder(root, student_folder, out)
+    assert second.attrs["new"] == 3
+    assert list(second["name"]) == sorted(second["name"])
+    assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == [
+        "p000.png", "p002.png", "p003.png", "a/p000.png", "a/p001.png", "p001.png",
+    ]  # fmt: skip
+    assert (tmp_path / "few-unreadable.csv").read_text() == "name,reason\n"
+    again = lab.score_folder(root, student_folder, out)
+    assert again.attrs["new"] == 0
+    pd.testing.assert_frame_equal(again, second)
+
+
+def test_scores_beyond_the_scale_are_kept_and_nan_is_a_reason(tmp_path):
+    import torch
+
+    photographs(tmp_path / "few", 5)
+    student = small_student(tmp_path / "model")
+    with torch.no_grad():
+        student.regressor.fc3.bias += 3
+    table = lab.score_folder(tmp_path / "few", student)
+    assert (table["score"] > 1).all()
+    assert table["score"].nunique() == 5
+    with torch.no_grad():
+        student.regressor.fc3.bias.fill_(float("nan"))
+    with pytest.warns(UserWarning, match="score is nan"):
+        assert len(lab.score_folder(tmp_path / "few", student)) == 0
+
+
+def test_the_terminal_shows_scores_and_what_could_not_be_read(student_folder, tmp_path, capsys):
+    photographs(tmp_path / "few", 2)
+    names = [str(tmp_path / "few" / name) for name in ("p001.png", "p000.png", "no.png")]
+    assert main(["score", *names, "--model", str(student_folder), "--device", "cpu"]) == 1
+    said = capsys.readouterr()
+    assert [line.split("\t")[1] for line in said.out.splitlines()] == names[:2]
+    assert "no.png: no such file" in said.err
+    assert main(["score", *names[:2], "--model", str(student_folder), "--device", "cpu"]) == 0
+    assert main(["score", str(tmp_path / "few"), "--batch-size", "0"]) == 2
