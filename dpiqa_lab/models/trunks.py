@@ -15,6 +15,7 @@ from torch import nn
 from ..core.errors import LabError, listing, unknown
 from ..core.pickles import read_state_dict
 from .efficientnet import EfficientNet
+from .frequency_trunk import FrequencyTrunk
 from .trainable import misfits
 from .transformers_trunk import TransformersTrunk, hub_model
 
@@ -46,6 +47,7 @@ def _efficientnet(n: int) -> Trunk:
 TRUNKS = {
     **{f"efficientnet_b{n}": _efficientnet(n) for n in range(8)},
     "efficientnet_tiny": Trunk(partial(EfficientNet, "efficientnet_tiny"), small=True),
+    "frequency": Trunk(FrequencyTrunk, small=True),
     "convnext_tiny": Trunk(
         partial(TransformersTrunk, "convnext"), "facebook/convnext-tiny-224"
     ),

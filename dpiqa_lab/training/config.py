@@ -46,6 +46,9 @@ class TrainConfig(DatasetConfig):
     start: str | None = option(
         None, "of adapter and decoder: torch (as published) or calibrated", ("torch", "calibrated")
     )
+    adapter_start: str | None = option(
+        None, "run of a student with the trunk frequency that the image adapter starts as"
+    )
 
     recipe: str = option("default", "default, or official: as the authors' code", tuple(RECIPES))
     vae_input: str | None = option(None, "[-1,1] or [0,1]", ("[-1,1]", "[0,1]"))

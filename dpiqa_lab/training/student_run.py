@@ -80,6 +80,11 @@ class StudentTask(ScoreTask):
     def start(self) -> None:
         """See ``loop.Task``."""
         set_start(self.student, self.config.trunk_weights, self.config.start_from)
+        fit_start = getattr(self.student.trunk, "fit_start", None)
+        if fit_start and self.config.trunk_weights == "none" and self.config.start_from is None:
+            generator = torch.Generator().manual_seed(self.config.seed)
+            few = torch.randperm(len(self.shown), generator=generator)[:64]
+            fit_start(self.images(torch.stack([self.shown[int(i)][0] for i in few])))
         if self.config.ema:
             self.network.restart()
 

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from ..core.device import Compute
-from ..core.runs import Run
+from ..core.errors import LabError, listing
+from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
@@ -12,14 +13,17 @@ from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
 from ..diffusion.taps import FeatureTaps
 from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_ridge
+from ..models.frequency_trunk import FrequencyTrunk
 from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
+from ..models.trainable import misfits
 from .batches import StepBatches
 from .checkpoints import find_weights, load_weights
 from .config import TrainConfig
 from .losses import score_loss
 from .rates import rate_groups
 from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
+from .student_model import load_student
 
 # Photographs that a calibrated start is fitted to, at most.
 CALIBRATED_ON = 512
@@ -78,6 +82,30 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     return teacher.eval()
 
 
+def start_adapter(teacher: Teacher, run: str) -> None:
+    """Let a teacher's image adapter start as the trunk of a student, trained on its own.
+
+    Raises:
+        LabError: no such run, its trunk is another network, or the teacher has no image adapter.
+    """
+    student = load_student(find_run(run))
+    own = teacher.image_adapter
+    if own is None or not isinstance(student.trunk, FrequencyTrunk):
+        raise LabError(
+            f"adapter_start={run!r}: expected image_adapter=True and a student trained with "
+            f"trunk='frequency', got image_adapter={own is not None} and trunk="
+            f"{student.trunk_name!r}."
+        )
+    state = student.trunk.stages.state_dict()
+    problems = misfits(own.state_dict(), state)
+    if problems:
+        raise LabError(
+            f"adapter_start={run!r} does not fit the image adapter of this backbone:\n"
+            f"{listing(problems)}"
+        )
+    own.load_state_dict(state)
+
+
 class TeacherTask(ScoreTask):
     """What the fit loop needs of a teacher: steps of train photographs with their latents."""
 
@@ -94,6 +122,8 @@ class TeacherTask(ScoreTask):
 
     def start(self) -> None:
         """See ``loop.Task``."""
+        if self.config.adapter_start is not None:
+            start_adapter(self.network, self.config.adapter_start)
         if self.config.start == "calibrated":
             self._calibrate()
 
@@ -105,7 +135,7 @@ class TeacherTask(ScoreTask):
         generator = torch.Generator().manual_seed(self.config.seed)
         chosen = torch.randperm(len(mos), generator=generator)[:CALIBRATED_ON]
         few = chosen[:64].split(EVALUATION_BATCH)
-        if teacher.image_adapter is not None:
+        if teacher.image_adapter is not None and self.config.adapter_start is None:
             images = torch.cat([self._inputs("train", part)[0] for part in few])
             start_at_frequencies(teacher.image_adapter, images)
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]

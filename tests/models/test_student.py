@@ -203,7 +203,7 @@ def test_a_checkpoint_keeps_all_that_training_changes():
 @torch.no_grad()
 def test_the_pooled_head_formula_and_size():
     torch.manual_seed(0)
-    student = _stir(lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True)).eval()
+    student = stir(lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True)).eval()
     assert student.parameter_counts()["regressor"] == 2 * (512 + 8) * 16 + 16 + 16 * 17 + 17
     images = torch.rand(2, 3, 64, 96)
     score, feature_map = student(images)

@@ -7,11 +7,12 @@ from safetensors.torch import save_file
 import dpiqa_lab as lab
 from dpiqa_lab.models.transformers_trunk import TransformersTrunk
 from dpiqa_lab.models.trunks import TRUNKS, find_trunk, load_trunk
-from tests.models.test_student import _stir
+from tests.models.test_student import stir
 
 MILLIONS = {
     "efficientnet_b0": 4.0, "efficientnet_b7": 63.8, "efficientnet_tiny": 0.6,
     "convnext_tiny": 27.8, "mobilenet_v2": 2.2, "dinov2_small": 22.1,
+    "frequency": 1.0,
 }  # fmt: skip
 
 
@@ -20,7 +21,7 @@ def test_every_trunk_gives_features_of_its_channels(name):
     with torch.device("meta"):
         trunk = find_trunk(name).build().eval()
         features = trunk(torch.empty(2, 3, 96, 128))
-    stride = 14 if name.startswith("dinov2") else 32
+    stride = {"dinov2_small": 14, "frequency": 8}.get(name, 32)
     assert features.shape == (2, trunk.channels, 96 // stride, 128 // stride)
     if name in MILLIONS:
         count = sum(p.numel() for p in trunk.parameters()) / 1e6
@@ -62,7 +63,7 @@ def test_weights_of_transformers_efficientnet_fit(tmp_path):
     sizes = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
     torch.manual_seed(0)
     theirs = EfficientNetForImageClassification(EfficientNetConfig(**sizes, batch_norm_eps=1e-3))
-    _stir(theirs).eval().save_pretrained(tmp_path)
+    stir(theirs).eval().save_pretrained(tmp_path)
     trunk = find_trunk("efficientnet_b0").build().eval()
     load_trunk(trunk, "efficientnet_b0", str(tmp_path))
     model = theirs.efficientnet
