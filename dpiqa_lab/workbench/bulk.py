@@ -25,8 +25,8 @@ from .score_sheet import open_sheet
 
 # Batches read ahead of the model, and threads that read them: Pillow decodes without Python's lock.
 _AHEAD, _READERS = 3, min(8, os.cpu_count() or 1)
-# What changes a model's scores and is not among its weights.
-_SETTINGS = ("image_size", "timestep", "vae_input")
+# What changes a model's scores and is not among its weights, where a model has it.
+_SETTINGS = ("image_size", "crop_size", "pixels", "timestep", "vae_input")
 
 
 def score_folder(

@@ -172,6 +172,15 @@ def test_scores_of_another_model_or_folder_are_refused(
         lab.score_folder(tmp_path / "few", student_folder, tmp_path / "scores.txt")
 
 
+def test_what_a_student_does_to_pixels_is_part_of_what_it_is(album, student_folder, tmp_path):
+    out = tmp_path / "scores.csv"
+    student = lab.load_model(student_folder)
+    lab.score_folder([album / "p000.png"], student, out, device="cpu")
+    student.pixels = ((0.5,) * 3, (0.2,) * 3)
+    with pytest.raises(lab.LabError, match="scores of another model"):
+        lab.score_folder([album / "p000.png"], student, out, device="cpu")
+
+
 def test_a_sheet_is_written_by_one_process_at_a_time(whole):
     record = json.loads(whole.with_suffix(".json").read_text())
     with (
