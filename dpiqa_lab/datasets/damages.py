@@ -1,6 +1,7 @@
 """Camera-like damage of known kind and strength: for the demo set and for the tiny prior."""
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -54,6 +55,12 @@ def strengths(damages: str) -> dict[str, float]:
     """What ``draw_damages`` wrote down, by kind: ``defocus:0.42+jpeg:0.80``, or ``none``."""
     parts = [] if damages == "none" else [part.split(":") for part in damages.split("+")]
     return {kind: float(strength) for kind, strength in parts}
+
+
+def strength_table(damages: Iterable[str]) -> np.ndarray:
+    """Strengths (n, kinds) float32 in the order of ``DAMAGES``, 0 where a kind is absent."""
+    known = [strengths(row) for row in damages]
+    return np.array([[row.get(kind, 0.0) for kind in DAMAGES] for row in known], np.float32)
 
 
 def to_floats(picture: Image.Image) -> np.ndarray:

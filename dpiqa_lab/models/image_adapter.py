@@ -1,8 +1,13 @@
 """Image adapter: carries what the VAE drops past it (paper section 3.3)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+from diffusers import T2IAdapter
 from diffusers.models.adapter import FullAdapter
+
+from ..core.errors import LabError
 
 
 class ImageAdapter(FullAdapter):
@@ -19,3 +24,33 @@ class ImageAdapter(FullAdapter):
 
     def __init__(self, channels: Sequence[int], downscale: int = 8):
         super().__init__(3, list(channels), num_res_blocks=2, downscale_factor=downscale)
+
+
+def as_t2i(adapter: ImageAdapter) -> T2IAdapter:
+    """The same network as diffusers saves and loads it; it shares the weights."""
+    whole = T2IAdapter(
+        3, [len(stage.resnets[-1].block2.weight) for stage in adapter.body],
+        num_res_blocks=2, downscale_factor=adapter.unshuffle.downscale_factor,
+        adapter_type="full_adapter",
+    )  # fmt: skip
+    whole.adapter.load_state_dict(adapter.state_dict(), assign=True)
+    return whole
+
+
+def load_image_adapter(folder: Path | str) -> dict[str, torch.Tensor]:
+    """Weights (float32) of the adapter saved in ``folder/image_adapter``.
+
+    Raises:
+        LabError: there is none, or its files are damaged.
+    """
+    place = Path(folder).expanduser() / "image_adapter"
+    try:
+        found = T2IAdapter.from_pretrained(place, local_files_only=True)
+    except Exception as error:
+        raise LabError(f"no image adapter can be read from {place}: {error}") from error
+    return found.float().adapter.state_dict()
+
+
+def has_image_adapter(folder: Path | str) -> bool:
+    """Whether a backbone's folder holds an image adapter of its own."""
+    return (Path(folder).expanduser() / "image_adapter" / "config.json").is_file()

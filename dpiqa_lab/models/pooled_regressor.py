@@ -9,21 +9,23 @@ class PooledRegressor(nn.Module):
     """Mean and standard deviation over positions, then two hidden layers with ReLU.
 
     Args:
-        channels: of all the maps together. hidden: width of the hidden layers.
+        channels: of all the maps together. hidden: width of the hidden layers. outputs: values
+            that are read.
     """
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, outputs: int = 1):
         super().__init__()
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
-        self.fc3 = nn.Linear(hidden, 1)
+        self.fc3 = nn.Linear(hidden, outputs)
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
-        """Maps (b, c, h, w) of any sizes to (b,)."""
+        """Maps (b, c, h, w) of any sizes to (b,), or (b, outputs) where they are several."""
         # As in Regressor: scores that are to be ranked need float32.
         with torch.autocast(maps[0].device.type, enabled=False):
             flat = [x.float().flatten(2) for x in maps]
             # Under the root, or a constant map has no gradient.
             deviations = [(x.var(2, correction=0) + 1e-6).sqrt() for x in flat]
             x = torch.cat([*(x.mean(2) for x in flat), *deviations], dim=1)
-            return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x))))).squeeze(1)
+            x = self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+            return x.squeeze(1) if x.shape[1] == 1 else x

@@ -13,6 +13,7 @@ from ..datasets.config import DatasetConfig
 from ..diffusion.embeddings import POOLINGS
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import find_preset
+from ..models.image_adapter import has_image_adapter
 from ..models.teacher import TRAINABLE
 from .rates import SCALINGS
 
@@ -44,10 +45,10 @@ class TrainConfig(DatasetConfig):
     image_adapter: bool = option(True, "whether the teacher has one")
     decoder_width: int | None = option(None, "512 as published", low=8)
     start: str | None = option(
-        None, "of adapter and decoder: torch (as published) or calibrated", ("torch", "calibrated")
+        None, "of the decoder: torch (as published) or calibrated", ("torch", "calibrated")
     )
     adapter_start: str | None = option(
-        None, "run of a student with the trunk frequency that the image adapter starts as"
+        None, "of the image adapter: torch, frequencies, prior, or a frequency student's run"
     )
 
     recipe: str = option("default", "default, or official: as the authors' code", tuple(RECIPES))
@@ -114,6 +115,11 @@ class TrainConfig(DatasetConfig):
             "lr_milestones": MILESTONES.get(self.dataset, (5,)),
             **RECIPES[self.recipe],
         }
+        if (self.start or preset.start) == "calibrated":
+            trained = not self.random_weights and has_image_adapter(preset.source)
+            defaults["adapter_start"] = "prior" if trained else "frequencies"
+        else:
+            defaults["adapter_start"] = "torch"
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         missing |= {"backbone": backbone, **self.dataset_defaults()}
         config = dataclasses.replace(self, **missing)

@@ -25,6 +25,10 @@ class PriorConfig:
     vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
     vae_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
 
+    adapter_steps: int = option(1500, "optimiser steps of the image adapter", low=1)
+    adapter_batch: int = option(32, "views a step", low=1)
+    adapter_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
+
     unet_steps: int = option(2200, "optimiser steps of U-Net and text encoder", low=1)
     unet_batch: int = option(16, "views a step", low=1)
     unet_rate: float = option(5e-4, "learning rate, falling to 0 by a cosine", low=0.0)

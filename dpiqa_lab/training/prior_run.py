@@ -18,18 +18,21 @@ from ..core.progress import progress_bar
 from ..core.runs import Run, open_run
 from ..datasets.views import Views, list_photographs, make_views
 from ..diffusion.tiny import write_layout
+from ..models.image_adapter import as_t2i
 from .checkpoints import drop_checkpoints, load_weights, save_weights
 from .loop import Schedule, Task, fit
+from .prior_adapter import AdapterTask, PriorAdapter
 from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
 from .prior_vae import PriorVae, VaeTask, to_images
 
 
 def train_prior(config: PriorConfig) -> Run:
-    """Train VAE, then U-Net and text encoder; continue or reuse runs of these names.
+    """Train image adapter, VAE, then U-Net and text encoder; continue or reuse runs of these names.
 
-    Two runs, ``<run_name>-vae`` and ``<run_name>``; the second holds the finished model in
-    ``model/``, in diffusers layout, float16: for ``load_backbone`` and ``StableDiffusionPipeline``.
+    Three runs, ``<run_name>-adapter``, ``<run_name>-vae`` and ``<run_name>``; the last holds the
+    finished model in ``model/``, in diffusers layout, float16: for ``load_backbone`` and
+    ``StableDiffusionPipeline``.
 
     Raises:
         LabError: bad input, before any long work.
@@ -39,11 +42,12 @@ def train_prior(config: PriorConfig) -> Run:
     keep_freed_memory()
     views = prior_views(config)
     print(f"computing on {compute}")
+    adapter = train_adapter(config, views, compute)
     vae = _train_vae(config, views, compute)
     numbers = {**config.numbers(), "photographs": views.key}
     with open_run(config.run_name, numbers, compute) as run:
         if not run.reused():
-            _train_unet(run, vae, config, views, compute)
+            _train_unet(run, vae, adapter, config, views, compute)
             run.state = "completed"
     return run
 
@@ -63,6 +67,25 @@ def prior_views(config: PriorConfig) -> Views:
     return views
 
 
+def train_adapter(config: PriorConfig, views: Views, compute: Compute):
+    """The trained image adapter, as diffusers' ``T2IAdapter`` saves it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = PriorAdapter()
+    named = ("adapter", "seed", "device", "precision", "validate_every")
+    numbers = {k: v for k, v in config.numbers().items() if k.startswith(named)}
+    numbers["photographs"] = views.key
+    with open_run(f"{config.run_name}-adapter", numbers, compute) as run:
+        if run.state != "completed":
+            print(f"training the image adapter: {run.path}")
+            task = AdapterTask(network, views, config, compute)
+            _fit(run, task, config.adapter_steps, config.adapter_rate, 50, config, compute)
+            _finish(run, task)
+            run.state = "completed"
+        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+    return as_t2i(network.trunk.stages)
+
+
 def _train_vae(config: PriorConfig, views: Views, compute: Compute):
     """The trained VAE, its scaling factor set."""
     import diffusers
@@ -72,7 +95,8 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
     numbers = {
         name: value
         for name, value in {**config.numbers(), "photographs": views.key}.items()
-        if not name.startswith("unet") and name not in ("drop_caption", "damage_weight")
+        if not name.startswith(("unet", "adapter"))
+        and name not in ("drop_caption", "damage_weight")
     }
     with open_run(f"{config.run_name}-vae", numbers, compute) as run:
         if run.state != "completed":
@@ -85,7 +109,9 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
     return network.vae.to(compute.device, memory_format=torch.channels_last).eval()
 
 
-def _train_unet(run: Run, vae, config: PriorConfig, views: Views, compute: Compute) -> None:
+def _train_unet(
+    run: Run, vae, adapter, config: PriorConfig, views: Views, compute: Compute
+) -> None:
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -110,7 +136,8 @@ def _train_unet(run: Run, vae, config: PriorConfig, views: Views, compute: Compu
     )
     vae.register_to_config(scaling_factor=scale)
     _fit(run, task, config.unet_steps, config.unet_rate, 200, config, compute)
-    _export(run.path / "model", {"unet": unet, "vae": vae, "text_encoder": text_encoder})
+    parts = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "image_adapter": adapter}
+    _export(run.path / "model", parts)
     _finish(run, task)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..core.device import Compute
-from ..datasets.damages import DAMAGES, strengths
+from ..datasets.damages import DAMAGES, strength_table
 from ..diffusion.attention import share_prompts
 from ..diffusion.captions import caption
 from ..diffusion.taps import FeatureTaps
@@ -94,8 +94,7 @@ class UNetTask(Task):
         self.table = table
         self.config = config
         self.compute = compute
-        known = pd.DataFrame([strengths(row) for row in table["damage"]], columns=list(DAMAGES))
-        self.strengths = torch.tensor(known.fillna(0.0).to_numpy(np.float32))
+        self.strengths = torch.from_numpy(strength_table(table["damage"]))
         self.rows = {part: np.flatnonzero(table["split"] == part) for part in ("train", "val")}
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:

@@ -11,9 +11,11 @@ from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
+from ..diffusion.presets import find_preset
 from ..diffusion.taps import FeatureTaps
 from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_ridge
 from ..models.frequency_trunk import FrequencyTrunk
+from ..models.image_adapter import ImageAdapter, load_image_adapter
 from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
 from ..models.trainable import misfits
@@ -27,6 +29,8 @@ from .student_model import load_student
 
 # Photographs that a calibrated start is fitted to, at most.
 CALIBRATED_ON = 512
+# Those whose deviations set the scale of layers.
+FITTED = 64
 
 
 def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) -> Run:
@@ -82,28 +86,30 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     return teacher.eval()
 
 
-def start_adapter(teacher: Teacher, run: str) -> None:
-    """Let a teacher's image adapter start as the trunk of a student, trained on its own.
+def load_adapter(adapter: ImageAdapter, start: str, source: str) -> None:
+    """Let an image adapter start as one that has been trained by itself.
+
+    Args:
+        start: "prior", the one in the backbone's folder ``source``; or the run of a student with
+            the trunk "frequency", whose network it is.
 
     Raises:
-        LabError: no such run, its trunk is another network, or the teacher has no image adapter.
+        LabError: there is none, or it does not fit this backbone's U-Net.
     """
-    student = load_student(find_run(run))
-    own = teacher.image_adapter
-    if own is None or not isinstance(student.trunk, FrequencyTrunk):
-        raise LabError(
-            f"adapter_start={run!r}: expected image_adapter=True and a student trained with "
-            f"trunk='frequency', got image_adapter={own is not None} and trunk="
-            f"{student.trunk_name!r}."
-        )
-    state = student.trunk.stages.state_dict()
-    problems = misfits(own.state_dict(), state)
+    if start == "prior":
+        state = load_image_adapter(source)
+    else:
+        student = load_student(find_run(start))
+        if not isinstance(student.trunk, FrequencyTrunk):
+            raise LabError(
+                f"adapter_start={start!r}: expected a student trained with trunk='frequency', this "
+                f"one has {student.trunk_name!r}."
+            )
+        state = student.trunk.stages.state_dict()
+    problems = misfits(adapter.state_dict(), state)
     if problems:
-        raise LabError(
-            f"adapter_start={run!r} does not fit the image adapter of this backbone:\n"
-            f"{listing(problems)}"
-        )
-    own.load_state_dict(state)
+        raise LabError(f"adapter_start={start!r} does not fit this U-Net:\n{listing(problems)}")
+    adapter.load_state_dict(state)
 
 
 class TeacherTask(ScoreTask):
@@ -122,22 +128,32 @@ class TeacherTask(ScoreTask):
 
     def start(self) -> None:
         """See ``loop.Task``."""
-        if self.config.adapter_start is not None:
-            start_adapter(self.network, self.config.adapter_start)
+        if self.network.image_adapter is not None:
+            self._start_adapter()
         if self.config.start == "calibrated":
             self._calibrate()
 
+    def _start_adapter(self) -> None:
+        adapter, start = self.network.image_adapter, self.config.adapter_start
+        if start == "frequencies":
+            few = self._drawn(FITTED).split(EVALUATION_BATCH)
+            images = torch.cat([self._inputs("train", part)[0] for part in few])
+            start_at_frequencies(adapter, images)
+        elif start != "torch":
+            load_adapter(adapter, start, find_preset(self.config.backbone).source)
+
+    def _drawn(self, count: int) -> torch.Tensor:
+        """Positions of train photographs, by the seed."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        return torch.randperm(len(self.steps.dataset), generator=generator)[:count]
+
     @torch.no_grad()
     def _calibrate(self) -> None:
-        """Fit the untrained parts' start to train photographs, drawn by the seed."""
+        """Fit the decoder's start to train photographs, drawn by the seed."""
         teacher, decoder = self.network, self.network.quality_feature_decoder
         mos = self.steps.dataset.mos
-        generator = torch.Generator().manual_seed(self.config.seed)
-        chosen = torch.randperm(len(mos), generator=generator)[:CALIBRATED_ON]
-        few = chosen[:64].split(EVALUATION_BATCH)
-        if teacher.image_adapter is not None and self.config.adapter_start is None:
-            images = torch.cat([self._inputs("train", part)[0] for part in few])
-            start_at_frequencies(teacher.image_adapter, images)
+        chosen = self._drawn(CALIBRATED_ON)
+        few = chosen[:FITTED].split(EVALUATION_BATCH)
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
