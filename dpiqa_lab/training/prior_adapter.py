@@ -72,7 +72,8 @@ class AdapterTask(Task):
         parts = np.array_split(rows, max(1, len(rows) // _BATCH))
         with self.compute.autocast():
             errors = torch.cat([self._errors(model, part, mirrored=False) for part in parts])
-        return {"named": 1 - errors.mean().item() / self.strengths[rows].var(0).sum().item()}
+        # As tensors: a few views, none of them damaged, have no variance to explain.
+        return {"named": (1 - errors.mean().cpu() / self.strengths[rows].var(0).sum()).item()}
 
     def _errors(self, model, rows: np.ndarray, mirrored: bool) -> torch.Tensor:
         known = self.strengths[rows].to(self.compute.device)

@@ -7,13 +7,14 @@ from transformers import CLIPTextModel
 import dpiqa_lab as lab
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.runs import find_run
-from dpiqa_lab.training import prior_unet, prior_vae
+from dpiqa_lab.models.image_adapter import load_image_adapter
+from dpiqa_lab.training import prior_adapter, prior_unet, prior_vae
 from dpiqa_lab.training.prior_config import PriorConfig
 from dpiqa_lab.training.prior_run import train_prior
 
 QUICK = {
-    "views": 1, "vae_steps": 4, "vae_linear": 2, "vae_batch": 2, "vae_crop": 64, "unet_steps": 4,
-    "unet_batch": 2, "validate_every": 2, "workers": 0, "device": "cpu",
+    "views": 1, "vae_steps": 4, "vae_linear": 2, "vae_batch": 2, "vae_crop": 64, "adapter_steps": 4,
+    "adapter_batch": 2, "unet_steps": 4, "unet_batch": 2, "validate_every": 2, "workers": 0, "device": "cpu",
 }  # fmt: skip
 
 
@@ -46,6 +47,10 @@ def test_a_prior_is_trained_written_and_opened(pictures_folder, capsys):
     )
     latents = torch.cat([backbone.encode(torch.rand(4, 3, 64, 64)) for _ in range(2)])
     assert latents.shape == (8, 4, 8, 8)
+    adapter = load_image_adapter(run.path / "model")
+    state = load_file(find_run("small-prior-adapter").checkpoints / "last.safetensors")
+    for name, value in adapter.items():
+        torch.testing.assert_close(value, state[f"trunk.stages.{name}"], rtol=1e-3, atol=1e-3)
     with pytest.raises(LabError, match="trained a prior, which does not score"):
         lab.load_model("small-prior")
     train_prior(_config(pictures_folder, run_name="small-prior"))
@@ -54,7 +59,11 @@ def test_a_prior_is_trained_written_and_opened(pictures_folder, capsys):
 
 @pytest.mark.parametrize(
     ("task", "run_name", "stop"),
-    [(prior_vae.VaeTask, "small-prior-vae", 3), (prior_unet.UNetTask, "small-prior", 4)],
+    [
+        (prior_adapter.AdapterTask, "small-prior-adapter", 3),
+        (prior_vae.VaeTask, "small-prior-vae", 3),
+        (prior_unet.UNetTask, "small-prior", 4),
+    ],
 )
 def test_an_interrupted_training_ends_with_the_same_weights(
     pictures_folder, monkeypatch, task, run_name, stop
