@@ -201,7 +201,14 @@ def test_06_shows_its_view_without_widgets(small_folder, tmp_path):
 
 @pytest.mark.slow
 def test_00_trains_a_prior_and_shows_it(pictures_folder, tmp_path):
-    options = {"views": 1, "vae_steps": 2, "adapter_steps": 2, "unet_steps": 2, "unet_batch": 2, "validate_every": 2}
+    options = {
+        "views": 1,
+        "vae_steps": 2,
+        "adapter_steps": 2,
+        "unet_steps": 2,
+        "unet_batch": 2,
+        "validate_every": 2,
+    }
     result = _papermill(
         tmp_path, "00_pretrain_prior", photographs=pictures_folder, run_name="by_00", **options
     )

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from ..core.errors import LabError, listing, unknown
+from ..core.paths import embedded
 from ..core.pickles import read_state_dict
 from .efficientnet import EfficientNet
 from .frequency_trunk import FrequencyTrunk
+from .image_adapter import load_image_adapter
 from .trainable import misfits
 from .transformers_trunk import TransformersTrunk, hub_model
 
@@ -78,16 +80,22 @@ def load_trunk(trunk: nn.Module, name: str, weights: str) -> None:
 
     Args:
         trunk: as the registry builds ``name``.
-        weights: "hub", a folder as transformers saves models, or a file: safetensors, or ``.pth``
-            with tensors alone, under the trunk's own names (torchvision's for EfficientNets; its
-            classifier is left out).
+        weights: "prior" (the tiny prior's image adapter, for the trunk "frequency"), "hub", a
+            folder as transformers saves models, or a file: safetensors, or ``.pth`` with tensors
+            alone, under the trunk's own names (torchvision's for EfficientNets; its classifier is
+            left out).
 
     Raises:
         LabError: none are published, they cannot be had, or they do not fit; the message lists what
             does not.
     """
     source = Path(weights).expanduser()
-    if weights == "hub":
+    if weights == "prior":
+        if not isinstance(trunk, FrequencyTrunk):
+            raise LabError(f"trunk_weights='prior' is for the trunk 'frequency', not {name!r}.")
+        adapter = load_image_adapter(embedded("tiny_prior"))
+        state = {f"stages.{key}": value for key, value in adapter.items()}
+    elif weights == "hub":
         hub = find_trunk(name).hub
         if hub is None:
             raise LabError(f"trunk_weights='hub': no weights of {name!r} are published.")

@@ -45,7 +45,7 @@ class DistilConfig(DatasetConfig):
     )
 
     trunk: str = option("auto", "auto, or a name of models.trunks as efficientnet_b7")
-    trunk_weights: str = option("none", "none (random), hub, a folder, or a file")
+    trunk_weights: str = option("none", "none (random), prior, hub, a folder, or a file")
     normalise: bool | None = option(None, "pixels as published weights expect; None: where used")
     head: str | None = option(None, "flat (as published) or pooled", HEADS)
     student_width: int | None = option(None, "of the head's hidden layers; 512 published", low=1)
@@ -104,7 +104,7 @@ class DistilConfig(DatasetConfig):
             print(f"trunk auto: {trunk} ({'a' if gpu else 'no'} GPU is here)")
         defaults = {
             "lr_milestones": MILESTONES.get(self.dataset, (5,)),
-            "normalise": self.trunk_weights != "none",
+            "normalise": self.trunk_weights not in ("none", "prior"),
             "map_weight": 0.0 if self.teacher is None else 1.0,
             **(SMALL if find_trunk(trunk).small else PUBLISHED),
         }

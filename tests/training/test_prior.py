@@ -14,7 +14,8 @@ from dpiqa_lab.training.prior_run import train_prior
 
 QUICK = {
     "views": 1, "vae_steps": 4, "vae_linear": 2, "vae_batch": 2, "vae_crop": 64, "adapter_steps": 4,
-    "adapter_batch": 2, "unet_steps": 4, "unet_batch": 2, "validate_every": 2, "workers": 0, "device": "cpu",
+    "adapter_batch": 2, "unet_steps": 4, "unet_batch": 2, "validate_every": 2,
+    "workers": 0, "device": "cpu",
 }  # fmt: skip
 
 
