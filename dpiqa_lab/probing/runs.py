@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ..core.device import choose_compute
+from ..core.device import choose_compute, keep_freed_memory
 from ..core.runs import Run, open_run
 from ..datasets.dataset import QualityDataset
 from ..diffusion.backbone import Backbone, describe_record
@@ -53,6 +53,7 @@ def in_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], None]) -> 
         LabError: see ``open_run`` and ``load_dataset``; what ``work`` raises.
     """
     compute = choose_compute(config.device, config.precision)
+    keep_freed_memory()
     with open_run(config.run_name, config.numbers(), compute) as run:
         if not run.reused():
             print(f"run {run.path}\ncomputing on {compute}")
