@@ -11,9 +11,11 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -23,6 +25,13 @@ from .locks import hold
 from .paths import cache_dir
 
 Rows = dict[str, torch.Tensor]
+
+
+class Stored(NamedTuple):
+    """Rows as they lie in the files: the files' rows, and of each item its file and row there."""
+
+    parts: list[Rows]
+    places: dict[str, tuple[int, int]]
 
 
 class RowCache:
@@ -62,9 +71,9 @@ class RowCache:
         return one[""]
 
     def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of ``ids`` that are not stored."""
-        stored = self._read()
-        return [item for item in dict.fromkeys(ids) if item not in stored]
+        """Those of ``ids`` that are not stored, as far as ``held`` tells."""
+        held = self.held()
+        return [item for item in dict.fromkeys(ids) if item not in held]
 
     def held(self) -> set[str]:
         """Ids by the files' headers alone; the bytes are checked when rows are read."""
@@ -82,8 +91,8 @@ class RowCache:
         with atomic_path(self.folder / f"{uuid.uuid4().hex[:12]}.safetensors") as temporary:
             save_file(rows, temporary, metadata)
 
-    def _read(self) -> dict[str, tuple[Rows, int]]:
-        found = {}
+    def _read(self) -> Stored:
+        found = Stored([], {})
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 with safe_open(path, "pt") as file:
@@ -98,7 +107,9 @@ class RowCache:
                 )
                 path.unlink(missing_ok=True)
                 continue
-            found.update({item: (rows, i) for i, item in enumerate(json.loads(metadata["ids"]))})
+            ids = json.loads(metadata["ids"])
+            found.places.update({item: (len(found.parts), i) for i, item in enumerate(ids)})
+            found.parts.append(rows)
         return found
 
 
@@ -114,31 +125,42 @@ def shared_rows(
     As ``RowCache.rows``; an item is computed where any of the entries lacks it. Ask for those
     entries alone that are to be filled by this computation.
     """
-    stored = {name: cache._read() for name, cache in caches.items()}
-    if _missing(stored, ids):
-        with contextlib.ExitStack() as stack:
-            # In one order for all processes, or two of them could wait for each other.
-            for cache in sorted(caches.values(), key=lambda cache: cache.folder):
-                stack.enter_context(hold(cache.folder, wait=True, what="cache entry"))
-            # Another process may have computed some meanwhile.
-            stored = {name: cache._read() for name, cache in caches.items()}
-            missing = _missing(stored, ids)
-            batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
-            _fill(caches, ids, batches, compute, prepare)
-            stored = {name: cache._read() for name, cache in caches.items()}
-    return {name: _picked(rows, ids) for name, rows in stored.items()}
+    if not _missing([cache.held() for cache in caches.values()], ids):
+        stored = {name: cache._read() for name, cache in caches.items()}
+        if not _missing([entry.places for entry in stored.values()], ids):  # nothing is damaged
+            return {name: _picked(entry, ids) for name, entry in stored.items()}
+    with contextlib.ExitStack() as stack:
+        # In one order for all processes, or two of them could wait for each other.
+        for cache in sorted(caches.values(), key=lambda cache: cache.folder):
+            stack.enter_context(hold(cache.folder, wait=True, what="cache entry"))
+        # Another process may have computed some meanwhile.
+        stored = {name: cache._read() for name, cache in caches.items()}
+        missing = _missing([entry.places for entry in stored.values()], ids)
+        del stored
+        batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
+        _fill(caches, ids, batches, compute, prepare)
+        return {name: _picked(cache._read(), ids) for name, cache in caches.items()}
 
 
-def _missing(stored: dict[str, dict], ids: Sequence[str]) -> list[int]:
+def _missing(stored: Sequence[Collection[str]], ids: Sequence[str]) -> list[int]:
     """Positions of the first item of each content that some entry lacks."""
-    first = {item: i for i, item in reversed(list(enumerate(ids)))}
-    lacking = (i for item, i in first.items() if any(item not in s for s in stored.values()))
-    return sorted(lacking)
+    lacking = {item for entry in stored for item in ids if item not in entry}
+    first = {item: i for i, item in reversed(list(enumerate(ids))) if item in lacking}
+    return sorted(first.values())
 
 
-def _picked(stored: dict[str, tuple[Rows, int]], ids: Sequence[str]) -> Rows:
-    picked = [stored[item] for item in ids]
-    return {name: torch.stack([rows[name][i] for rows, i in picked]) for name in picked[0][0]}
+def _picked(stored: Stored, ids: Sequence[str]) -> Rows:
+    """Rows in the order of ``ids``; not copied where one file has them in that order."""
+    part, row = np.array([stored.places[item] for item in ids]).T
+    starts = np.cumsum([0, *(len(next(iter(rows.values()))) for rows in stored.parts)])
+    order = starts[part] + row
+    in_order = len(order) == starts[-1] and (np.diff(order) == 1).all()
+    picked = {}
+    for name, first in stored.parts[0].items():
+        several = len(stored.parts) > 1
+        whole = torch.cat([rows[name] for rows in stored.parts]) if several else first
+        picked[name] = whole if in_order else whole[torch.from_numpy(order)]
+    return picked
 
 
 def _fill(caches, ids, batches, compute, prepare) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..core.errors import LabError
-from ..core.files import tensors_hash
+from ..core.files import RememberedHash
 from .attention import share_prompts
 
 
@@ -29,6 +29,7 @@ class Backbone(nn.Module):
         self.default_prompts = default_prompts
         self._embed = embed
         self._embedded: dict[tuple, torch.Tensor] = {}
+        self._unet_hash, self._vae_hash = RememberedHash(), RememberedHash()
         share_prompts(unet)
         self.eval()
 
@@ -148,10 +149,14 @@ class Backbone(nn.Module):
         kept = _kept()[timestep].to(latents)
         return kept.sqrt() * latents + (1 - kept).sqrt() * noise
 
+    def unet_hash(self) -> str:
+        """Hash of the U-Net's weights as they are now; at little cost while they stay the same."""
+        return self._unet_hash(self.unet.state_dict())
+
     def vae_hash(self) -> str:
         """Hash of the VAE's encoder and scale: what latents depend on."""
         encoder = {k: v for k, v in self.vae.state_dict().items() if not k.startswith("decoder")}
-        return tensors_hash({**encoder, "scale": torch.tensor(self.vae.config.scaling_factor)})
+        return self._vae_hash({**encoder, "scale": torch.tensor(self.vae.config.scaling_factor)})
 
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.unet.parameters()) / 1e6

@@ -8,9 +8,8 @@ import torch
 from torch.utils.data import Subset
 
 from ..core.cache import RowCache
-from ..core.device import choose_compute
 from ..core.progress import progress_bar
-from ..core.runs import Run, open_run
+from ..core.runs import Run
 from ..datasets.config import DatasetConfig
 from ..datasets.dataset import QualityDataset
 from ..diffusion.presets import find_preset
@@ -25,7 +24,7 @@ from ..probing.repeats import (
     probe_grid,
     repeat_probe,
 )
-from ..probing.runs import finish_probe, probe_backbone, probe_features
+from ..probing.runs import finish_probe, in_run, probe_backbone, probe_features
 from ..training.config import TrainConfig
 from ..training.teacher_run import train_teacher
 from .statistics import STATISTICS, dataset_statistics
@@ -60,13 +59,8 @@ def run_ablation(config: AblationConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    compute = choose_compute(config.device, config.precision)
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.reused():
-            return run
-        print(f"run {run.path}\ncomputing on {compute}")
-        dataset = config.load_dataset()
-        print(dataset, *dataset.manifest.notes, sep="\n")
+
+    def work(run: Run, dataset: QualityDataset) -> None:
         splits = numbered_splits(dataset.table, config.splits, config.seed)
         tables = []
         for name, arm in arms(config).items():
@@ -87,7 +81,8 @@ def run_ablation(config: AblationConfig) -> Run:
             run.write_table("end_to_end", train_at_timesteps(config, dataset))
         best = best_on_val(asked[asked["tap"] != "all"])
         finish_probe(run, dataset, probe_backbone(config), asked, *best)
-        return run
+
+    return in_run(config, work)
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from ..core.device import Compute, choose_compute
+from ..core.device import Compute, choose_compute, keep_freed_memory
 from ..datasets.dataset import QualityDataset
 from ..diffusion.attention_maps import attention_maps_of
 from ..diffusion.backbone import Backbone
@@ -75,7 +75,9 @@ def extraction_cost(
             for batch in images:
                 one_pass(backbone.encode(batch), timestep, taps[-1:])
 
-    one_pass(backbone.encode(images[0]), timesteps[0], taps)  # what a first pass sets up
+    # What a first pass sets up, and the memory of the largest.
+    keep_freed_memory()
+    one_pass(backbone.encode(images[0]).repeat(len(timesteps), 1, 1, 1), timesteps[0], taps)
     ways = {
         "one sweep": (sweep, 1),
         "one VAE pass, a U-Net pass a timestep": (floor, 1),

@@ -1,8 +1,10 @@
 """A probing run: features of every timestep and tap, and what a linear model reads from them."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
-from ..core.device import choose_compute
+from ..core.device import choose_compute, keep_freed_memory
 from ..core.runs import Run, open_run
 from ..datasets.dataset import QualityDataset
 from ..diffusion.backbone import Backbone, describe_record
@@ -44,6 +46,23 @@ def probe_features(
     )
 
 
+def in_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], None]) -> Run:
+    """The run of a config's name, reused where it is completed, else with ``work`` done in it.
+
+    Raises:
+        LabError: see ``open_run`` and ``load_dataset``; what ``work`` raises.
+    """
+    compute = choose_compute(config.device, config.precision)
+    keep_freed_memory()
+    with open_run(config.run_name, config.numbers(), compute) as run:
+        if not run.reused():
+            print(f"run {run.path}\ncomputing on {compute}")
+            dataset = config.load_dataset()
+            print(dataset, *dataset.manifest.notes, sep="\n")
+            work(run, dataset)
+        return run
+
+
 def run_probe(config: FeatureProbeConfig) -> Run:
     """Probe every timestep and tap, or reuse the run of that name.
 
@@ -56,13 +75,9 @@ def run_probe(config: FeatureProbeConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    compute = choose_compute(config.device, config.precision)
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.reused():
-            return run
-        print(f"run {run.path}\ncomputing on {compute}")
-        dataset, backbone = config.load_dataset(), probe_backbone(config)
-        print(dataset, *dataset.manifest.notes, sep="\n")
+
+    def work(run: Run, dataset: QualityDataset) -> None:
+        backbone = probe_backbone(config)
         features = probe_features(config, dataset, backbone)
         splits = numbered_splits(features.table, config.splits, config.seed)
         rows = probe_grid(features, splits, [config.poolings])
@@ -83,7 +98,8 @@ def run_probe(config: FeatureProbeConfig) -> Run:
         run.write_table("labels", pd.concat(curves, ignore_index=True))
         run.write_table("channels", channel_correlations(features))
         finish_probe(run, dataset, backbone, rows, timestep, tap)
-        return run
+
+    return in_run(config, work)
 
 
 def finish_probe(

@@ -74,7 +74,7 @@ class Photographs:
         the mean square over channels. One pass of one photograph; ``remembered``: None instead.
         """
         explorer = self.explorer
-        timestep, taps = explorer.place()
+        timestep, taps, _ = explorer.place()
         tap, channel = taps[-1], None
         if explorer.config.plot == "channel":
             column = explorer.column_names()[explorer.channel()]
@@ -101,7 +101,7 @@ class Photographs:
         path = explorer.dataset.table["path"][at]
         before = to_pillow(to_floats(Image.fromarray(read_image(path, config.image_size))))
         after = to_pillow(damage(to_floats(before), kind, strength))
-        timestep, taps = explorer.place()
+        timestep, taps, _ = explorer.place()
         maps = self._pass(name, after, taps)
         pooled = Features({(timestep, tap): pool(maps[tap]) for tap in taps}, pd.DataFrame([{}]))
         x = explorer.columns()

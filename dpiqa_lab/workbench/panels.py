@@ -1,15 +1,10 @@
 """The explorer's widgets: they call the view and show what it gives. No science here."""
 
 import sys
-import threading
-import warnings
-from collections.abc import Callable
-from html import escape
 
 import ipywidgets as w
 
-from ..core.errors import LabError
-from ..core.progress import interactive, watched
+from ..core.progress import interactive
 from ..core.runs import list_runs
 from ..datasets.specs import SPECS
 from ..diffusion.presets import PRESETS
@@ -19,15 +14,12 @@ from ..probing.features import POOLINGS
 from .explore_config import ALL, STATISTICS, ExploreConfig
 from .explorer import Explorer
 from .explorer_view import View
-from .panel_parts import STYLE, button, field, head, note
+from .panel_parts import STYLE, button, field, head
 from .panel_tabs import DamageTab, ExportTab, PhotographsTab, RunsTab
+from .panel_work import WorkingBox
 
 # Fields whose widget's value is the view's as it is.
 _PLAIN = ("timestep", "taps", "tap", "poolings", "statistic", "plot")
-
-
-class Stopped(Exception):  # noqa: N818 - no error
-    """The stop button was pressed."""
 
 
 def explore(
@@ -59,7 +51,7 @@ def _allow_widgets_in_colab() -> None:
         sys.modules["google.colab"].output.enable_custom_widget_manager()
 
 
-class Panel(w.VBox):
+class Panel(WorkingBox):
     """Choices at the left; photographs, damage, runs and export in tabs at the right.
 
     Attributes:
@@ -67,15 +59,15 @@ class Panel(w.VBox):
     """
 
     def __init__(self, view: View):
+        super().__init__(layout=w.Layout(width="100%"))
         self.view = view
-        self.quiet = self._busy = self._stop = False
-        self.worker = None
+        self.quiet = False
         side = self._side()
         self.photographs, self.damage = PhotographsTab(self), DamageTab(self)
         self.runs, self.files = RunsTab(self), ExportTab(self)
         self._tabs = (self.photographs, self.damage, self.runs, self.files)
         for tab in self._tabs:
-            self._controls += tab.controls
+            self.controls += tab.controls
         self.tabs = w.Tab(
             self._tabs,
             titles=["Photographs", "Damage", "Two runs", "Export"],
@@ -83,8 +75,8 @@ class Panel(w.VBox):
         )
         self.tabs.observe(lambda _: self.told(self._draw_tab), "selected_index")
         body = w.HBox([side, self.tabs], layout=w.Layout(width="100%"))
-        super().__init__([w.HTML(STYLE), body], layout=w.Layout(width="100%"))
-        self.told(self._show)
+        self.children = [w.HTML(STYLE), body]
+        self.told(self.show)
 
     def _side(self) -> w.VBox:
         joined = {"mean + std": ("mean", "std"), **{name: (name,) for name in POOLINGS}}
@@ -105,10 +97,6 @@ class Panel(w.VBox):
         compute = self.view.explorer.compute
         self.compute = button("Compute", "play", lambda: self.work("computing", compute), flex="1")
         self.compute.button_style = "primary"
-        self.stop = button("", "stop", self._ask_stop, width="42px")
-        self.stop.tooltip, self.stop.disabled = "Stop; what is done is kept", True
-        self.progress = w.IntProgress(0, 0, 1, layout=w.Layout(width="auto", visibility="hidden"))
-        self.message = w.HTML()
         self.timestep = field(w.SelectionSlider, "timestep", options=[0], continuous_update=False)
         self.tap = field(w.Dropdown, "layer", options=[ALL])
         self.poolings = field(w.Dropdown, "pooling", options=joined)
@@ -125,7 +113,7 @@ class Panel(w.VBox):
         fields = [self.dataset, self.data_root, self.image_size, self.backbone, self.opener]
         cached = [self.prompts, self.timesteps, self.taps]
         shown = [self.timestep, self.tap, self.poolings, self.statistic, self.plot, self.channel]
-        self._controls = [*fields, *cached, self.compute, *shown]
+        self.controls = [*fields, *cached, self.compute, *shown]
         side = w.VBox(
             [
                 w.HTML(head("PHOTOGRAPHS AND MODEL")), *fields,
@@ -142,8 +130,7 @@ class Panel(w.VBox):
     def choose(self, look: bool = False, **changes) -> None:
         """Change the view and show it. ``look``: see ``PhotographsTab.draw``."""
         self.view.explorer.choose(**changes)
-        self.damage.forget()
-        self._show(look)
+        self.show(look)
 
     def _chosen(self, **changes) -> None:
         if not self.quiet:
@@ -167,12 +154,13 @@ class Panel(w.VBox):
 
     # What is shown
 
-    def _show(self, look: bool = False) -> None:
-        """All controls and the open tab as the view is."""
-        self._fill()
+    def show(self, look: bool = False) -> None:
+        """All controls and the open tab as the view is. ``look``: see ``PhotographsTab.draw``."""
+        self.damage.forget()
+        self.fill()
         self._draw_tab(look)
         coverage = self.view.explorer.coverage().to_numpy()
-        self._say(f"{coverage.sum()} of {coverage.size} layers × timesteps are in the cache.")
+        self.say(f"{coverage.sum()} of {coverage.size} layers × timesteps are in the cache.")
 
     def _draw_tab(self, look: bool = False) -> None:
         tab = self._tabs[self.tabs.selected_index or 0]
@@ -183,7 +171,8 @@ class Panel(w.VBox):
         """The command in the export tab follows every choice."""
         self.files.draw()
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """All controls as the view is."""
         explorer, self.quiet = self.view.explorer, True
         config = explorer.config
         try:
@@ -213,77 +202,6 @@ class Panel(w.VBox):
                 box.value = getattr(config, name) if getattr(config, name) in runs else None
         finally:
             self.quiet = False
-
-    # Work, errors
-
-    def told(self, action: Callable[[], None]) -> None:
-        """Run it; what goes wrong, and what it warns of, is said in the panel."""
-        if self._busy:
-            return
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                action()
-            if told := [one.message for one in caught if one.category is UserWarning]:
-                self._say(str(told[-1]))
-        except LabError as error:
-            self._fill()  # the controls go back to what is shown
-            self._say(str(error), bad=True)
-        except Exception as error:
-            self._say(f"unexpected {type(error).__name__}: {error}", bad=True)
-            raise
-
-    def work(self, what: str, action: Callable[[], None]) -> None:
-        """Run what takes long beside the notebook, with bar and stop button; one at a time."""
-        if self._busy:
-            return
-        self._busy, self._stop = True, False
-        for control in self._controls:
-            control.disabled = True
-        self.stop.disabled, self.progress.layout.visibility = False, "visible"
-        self._say(what)
-        self.worker = threading.Thread(target=self._worked, args=(action,), daemon=True)
-        self.worker.start()
-
-    def _worked(self, action: Callable[[], None]) -> None:
-        def act():
-            with watched(self._watch):
-                action()
-
-        said, bad = self._outcome(act)
-        for control in self._controls:
-            control.disabled = False
-        self.stop.disabled, self.progress.layout.visibility = True, "hidden"
-        self.damage.forget()
-        shown = self._outcome(self._show)  # still busy: clicks meanwhile would mix with it
-        self._busy = False
-        if said or shown[0]:
-            self._say(*((said, bad) if said else shown))
-
-    @staticmethod
-    def _outcome(action: Callable[[], None]) -> tuple[str, bool]:
-        """What to say of an action, nothing where it went well, and whether it went wrong."""
-        try:
-            action()
-        except Stopped:
-            return "Stopped; what was done is kept.", False
-        except LabError as error:
-            return str(error), True
-        except Exception as error:
-            return f"unexpected {type(error).__name__}: {error}", True
-        return "", False
-
-    def _watch(self, what: str, done: int, total: int) -> None:
-        if self._stop:
-            raise Stopped
-        self.progress.max, self.progress.value = max(total, 1), done
-        self._say(f"{what}: {done} of {total}")
-
-    def _ask_stop(self) -> None:
-        self._stop, self.stop.disabled = True, True
-        self._say("Stopping after this batch …")
-
-    def _say(self, text: str, bad: bool = False) -> None:
-        self.message.value = note(escape(text), bad)
 
 
 def _number(text: str) -> int | str | None:

@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+from dpiqa_lab.core import files
 from dpiqa_lab.core.cache import RowCache, cache_table, clear_cache
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.core.files import atomic_path, read_json, tensors_hash, write_json
+from dpiqa_lab.core.files import (
+    RememberedHash,
+    atomic_path,
+    read_json,
+    tensors_hash,
+    write_json,
+)
 from dpiqa_lab.core.locks import hold
 
 
@@ -44,6 +51,52 @@ def test_tensors_hash_sees_name_type_shape_and_value():
     assert tensors_hash({"a": torch.arange(4.0)}) in hashes
 
 
+def _swap(w):
+    with torch.no_grad():
+        w[0], w[2] = w[2].clone(), w[0].clone()  # the sums of a block stay the same
+
+
+def _one_weight(w):
+    with torch.no_grad():
+        w[-1] += 1e-3
+
+
+def _by_data(w):
+    w.data += 1e-3  # as LoRA is merged; torch counts no write
+
+
+def _by_numpy(w):
+    w.detach().numpy()[5] = 7.0
+
+
+def _replaced(w):
+    w.data = w.data.flip(0)
+
+
+@pytest.mark.parametrize("size", [10, 2048 * 3 + 10])
+@pytest.mark.parametrize("change", [_swap, _one_weight, _by_data, _by_numpy, _replaced])
+def test_a_remembered_hash_sees_every_change(size, change):
+    weight = torch.nn.Parameter(torch.randn(size, generator=torch.Generator().manual_seed(0)))
+    remembered = RememberedHash()
+    before = remembered({"w": weight})
+    assert before == tensors_hash({"w": weight})
+    change(weight)
+    assert remembered({"w": weight}) == tensors_hash({"w": weight}) != before
+
+
+def test_a_remembered_hash_is_computed_once(monkeypatch):
+    computed = []
+    monkeypatch.setattr(files, "tensors_hash", lambda x: computed.append(1) or tensors_hash(x))
+    whole = torch.randn(3 * 2048 + 1)
+    state = {"w": torch.nn.Parameter(whole.clone()), "part": whole[1:], "n": torch.tensor(3)}
+    remembered = RememberedHash()
+    assert len({remembered(state) for _ in range(3)}) == 1
+    assert remembered({**state, "n": torch.tensor(3)}) == tensors_hash(state)
+    assert len(computed) == 1
+    assert remembered({"other": state["w"]}) == tensors_hash({"other": state["w"]})
+    assert remembered({"other": state["w"].half()}) == tensors_hash({"other": state["w"].half()})
+
+
 class Counter:
     """Rows 10 * position, and which positions were asked for."""
 
@@ -64,6 +117,9 @@ def test_rows_are_computed_once_and_come_in_order(tmp_path):
     rows = RowCache("test", {"k": 1}, tmp_path).rows(["c", "d", "b"], second)["row"]
     assert rows.flatten().tolist() == [30, 10, 10]
     assert second.asked == [1]
+    for ids, expected in (("abcd", [0, 10, 30, 10]), ("dcba", [10, 30, 10, 0]), ("c", [30])):
+        rows = cache.rows(list(ids), second)["row"]  # from both files, in any order
+        assert rows.flatten().tolist() == expected
 
 
 def test_another_key_is_another_entry(tmp_path):

@@ -1,6 +1,7 @@
 """Extraction against plain hooks, and what the cache's key is made of."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from PIL import Image
 
 import dpiqa_lab as lab
-from dpiqa_lab.core.cache import cache_table
+from dpiqa_lab.core import files
+from dpiqa_lab.core.cache import RowCache, cache_table
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.diffusion.attention_maps import map_taps
 from dpiqa_lab.diffusion.taps import block_taps
+from dpiqa_lab.probing import features as features_module
 
 EXACT = choose_compute("cpu", "float32")
 PROMPTS = ["noise of bad quality", "blur", "of perfect quality"]
@@ -124,6 +127,36 @@ def test_factors_are_in_the_key_of_maps_and_of_nothing_else(backbone, photos, tm
     assert len(_entries(tmp_path)) == 2
     _extract(backbone, photos, tmp_path, taps=taps, factors=["blur"])
     assert len(_entries(tmp_path)) == 3
+
+
+def test_a_second_look_hashes_no_weights_and_reads_each_entry_once(
+    backbone, photos, tmp_path, monkeypatch
+):
+    options = {"timesteps": [1, 300], "taps": ["mid_block", "up_blocks.3"]}
+    first = _extract(backbone, photos, tmp_path, **options)
+    hashed, read = [], []
+    tensors_hash, _read = files.tensors_hash, RowCache._read
+    monkeypatch.setattr(files, "tensors_hash", lambda x: hashed.append(x) or tensors_hash(x))
+    monkeypatch.setattr(RowCache, "_read", lambda self: read.append(self.folder) or _read(self))
+    monkeypatch.setattr(features_module, "dataset_latents", None)
+    again = _extract(backbone, photos, tmp_path, **options)
+    assert torch.equal(first[300, "mid_block", "std"], again[300, "mid_block", "std"])
+    assert not hashed
+    assert len(read) == len(set(read)) == 4
+
+
+def test_a_damaged_entry_is_computed_again(backbone, photos, tmp_path):
+    options = {"timesteps": [1, 300], "taps": ["mid_block"]}
+    first = _extract(backbone, photos, tmp_path, **options)
+    (part,) = Path(_entries(tmp_path)[0]["folder"]).glob("*.safetensors")
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1  # the header knows nothing of it
+    part.write_bytes(content)
+    with pytest.warns(UserWarning, match="checksum"):
+        again = _extract(backbone, photos, tmp_path, **options)
+    for timestep in (1, 300):
+        expected = first[timestep, "mid_block", "mean"]
+        torch.testing.assert_close(again[timestep, "mid_block", "mean"], expected)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae"])

@@ -20,7 +20,8 @@ from dpiqa_lab.workbench.explorer import Explorer
 from dpiqa_lab.workbench.explorer_photographs import Photographs
 from dpiqa_lab.workbench.explorer_view import View, contact_sheet
 from dpiqa_lab.workbench.panel_parts import follow
-from dpiqa_lab.workbench.panels import Panel, Stopped
+from dpiqa_lab.workbench.panel_work import Stopped
+from dpiqa_lab.workbench.panels import Panel
 from tests.conftest import photographs
 
 QUICK = {
@@ -138,9 +139,12 @@ def test_predictions_are_the_probes(explorer, monkeypatch):
     value = explorer.overview().query("timestep == 300 and tap == 'mid_block'")["value"].item()
     assert value == pytest.approx(lab.metrics.srcc(expected["score"], expected["mos"]))
     # A probe seen before is not fitted again, by a new explorer neither.
-    monkeypatch.setattr("dpiqa_lab.workbench.explorer.fit_probe", None)
+    best = explorer.channel()
+    for name in ("fit_probe", "spearman_columns"):
+        monkeypatch.setattr(f"dpiqa_lab.workbench.explorer_probes.{name}", None)
     again = Explorer(explorer.config)
     assert again.predictions().equals(found)
+    assert again.channel() == best
 
 
 def test_columns_are_named_as_they_are_joined(explorer):
