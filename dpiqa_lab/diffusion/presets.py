@@ -19,6 +19,7 @@ class Preset:
             ``None`` takes the one beside the U-Net (EOS-pooled hidden state, not projected).
         prompts: default prompt set.
         decoder_width: default width of the quality feature decoder.
+        decoder_head: default of the decoder's head, "flat" as published or "pooled".
         learning_rate: default for Adam.
         rate_scaling: default, see ``training.rates``.
         start: default of the adapter's and the decoder's weights, see ``models.calibrate``.
@@ -34,6 +35,7 @@ class Preset:
     text_revision: str | None = None
     prompts: str = "official"
     decoder_width: int = 512
+    decoder_head: str = "flat"
     learning_rate: float = 1e-5
     rate_scaling: str = "uniform"
     start: str = "torch"
@@ -72,6 +74,7 @@ PRESETS = {
         source=str(embedded("tiny_prior")),
         prompts="merged",
         decoder_width=64,
+        decoder_head="pooled",
         learning_rate=1e-4,
         rate_scaling="fan_in",
         start="calibrated",

@@ -98,9 +98,11 @@ def start_at_ridge(last: nn.Linear, inputs: torch.Tensor, mos: torch.Tensor) -> 
     from sklearn.linear_model import RidgeCV
 
     x, y = (tensor.double().cpu().numpy() for tensor in (inputs, mos))
-    model = RidgeCV(np.logspace(-2, 6, 17)).fit(x, y)
-    last.weight.copy_(torch.from_numpy(model.coef_))
-    last.bias.fill_(model.intercept_)
+    mean, scale = x.mean(0), x.std(0).clip(1e-6)
+    model = RidgeCV(np.logspace(-2, 6, 17)).fit((x - mean) / scale, y)
+    weight = model.coef_ / scale
+    last.weight.copy_(torch.from_numpy(weight)[None])
+    last.bias.fill_(model.intercept_ - weight @ mean)
 
 
 def _standardise(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:

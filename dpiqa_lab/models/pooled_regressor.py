@@ -4,9 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+HEADS = ("flat", "pooled")
+
 
 class PooledRegressor(nn.Module):
-    """Mean and standard deviation over positions, then two hidden layers with ReLU.
+    """Mean and standard deviation over positions, two hidden layers with ReLU, and a last one.
+
+    The last layer sees the means and deviations too, so that it can start as the linear model that
+    fits them best.
 
     Args:
         channels: of all the maps together. hidden: width of the hidden layers. outputs: values
@@ -17,7 +22,7 @@ class PooledRegressor(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
-        self.fc3 = nn.Linear(hidden, outputs)
+        self.fc3 = nn.Linear(hidden + 2 * channels, outputs)
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
         """Maps (b, c, h, w) of any sizes to (b,), or (b, outputs) where they are several."""
@@ -27,5 +32,6 @@ class PooledRegressor(nn.Module):
             # Under the root, or a constant map has no gradient.
             deviations = [(x.var(2, correction=0) + 1e-6).sqrt() for x in flat]
             x = torch.cat([*(x.mean(2) for x in flat), *deviations], dim=1)
-            x = self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+            hidden = F.relu(self.fc2(F.relu(self.fc1(x))))
+            x = self.fc3(torch.cat([hidden, x], dim=1))
             return x.squeeze(1) if x.shape[1] == 1 else x

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.errors import unknown
+from .pooled_regressor import HEADS, PooledRegressor
+
 MAP_SIZE = 64
 MAP_CHANNELS = 8
 
@@ -54,10 +57,15 @@ class QualityFeatureDecoder(nn.Module):
             at SD 1.5: 42.93 M parameters).
         width: channels a level after its convolution, 512 as published; the 1x1 convolutions
             narrow it to a quarter, a sixteenth and 8; the regressor's hidden layers are as wide.
+        head: "flat", the published one, reads the score from the map's every position; "pooled"
+            from mean and deviation over positions of the levels and of the map, for small sets.
     """
 
-    def __init__(self, channels: Sequence[int], width: int = 512):
+    def __init__(self, channels: Sequence[int], width: int = 512, head: str = "flat"):
         super().__init__()
+        if head not in HEADS:
+            raise unknown("decoder_head", head, HEADS)
+        self.head = head
         self.levels = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, width, 3, padding=1), SqueezeExcitation(width))
             for c in channels
@@ -73,13 +81,17 @@ class QualityFeatureDecoder(nn.Module):
                 for layer in (nn.Conv2d(i, o, 1), nn.ReLU())
             )
         )
-        self.regressor = Regressor(width)
+        pooled = head == "pooled"
+        self.regressor = (
+            PooledRegressor(sum(channels) + MAP_CHANNELS, width) if pooled else Regressor(width)
+        )
 
     def forward(self, levels: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Maps (b, c, h, w) of any sizes to score (b,) and feature map (b, 8, 64, 64)."""
         fitted = [level(_resize(x)) for level, x in zip(self.levels, levels, strict=True)]
         feature_map = self.to_map(self.fuse(torch.cat(fitted, dim=1)))
-        return self.regressor(feature_map), feature_map
+        maps = (*levels, feature_map) if self.head == "pooled" else (feature_map,)
+        return self.regressor(*maps), feature_map
 
 
 def _resize(x: torch.Tensor) -> torch.Tensor:

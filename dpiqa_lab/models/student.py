@@ -5,13 +5,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import LabError, unknown
-from .pooled_regressor import PooledRegressor
+from .pooled_regressor import HEADS, PooledRegressor
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .scoring import ModelOutput, Scorer
 from .trainable import Trainable
 from .trunks import find_trunk
 
-HEADS = ("flat", "pooled")
 _SMALLEST = 32  # pixels: one position of the trunk's features
 
 

@@ -24,6 +24,7 @@ class Teacher(Scorer, Trainable):
         prompts: prompt set, or its embeddings (1, K, d); ``None`` is the backbone's default set.
         timestep: of the one U-Net pass, 0 to 999.
         decoder_width: of the quality feature decoder; 512 as published.
+        decoder_head: "flat" as published, or "pooled", see ``QualityFeatureDecoder``.
         text_adapter, image_adapter: whether to have them.
         vae_input: range the VAE sees, "[-1,1]" or the authors' "[0,1]".
         image_size: side that ``score`` squashes photographs to, in pixels.
@@ -44,6 +45,7 @@ class Teacher(Scorer, Trainable):
         vae_input: str = "[-1,1]",
         image_size: int = 512,
         prompt_pooling: str = "eos",
+        decoder_head: str = "flat",
     ):
         super().__init__()
         if not 0 <= timestep < 1000:
@@ -64,7 +66,7 @@ class Teacher(Scorer, Trainable):
         width = self.prompt_embeddings.shape[-1]
         self.text_adapter = TextAdapter(width) if text_adapter else None
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
-        self.quality_feature_decoder = QualityFeatureDecoder(widths, decoder_width)
+        self.quality_feature_decoder = QualityFeatureDecoder(widths, decoder_width, decoder_head)
         self.set_trainable("all")
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from ..diffusion.embeddings import POOLINGS
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import find_preset
 from ..models.image_adapter import has_image_adapter
+from ..models.pooled_regressor import HEADS
 from ..models.teacher import TRAINABLE
 from .rates import SCALINGS
 
@@ -44,6 +45,7 @@ class TrainConfig(DatasetConfig):
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
     decoder_width: int | None = option(None, "512 as published", low=8)
+    decoder_head: str | None = option(None, "flat (as published) or pooled", HEADS)
     start: str | None = option(
         None, "of the decoder: torch (as published) or calibrated", ("torch", "calibrated")
     )
@@ -108,6 +110,7 @@ class TrainConfig(DatasetConfig):
         defaults = {
             "prompts": preset.prompts,
             "decoder_width": preset.decoder_width,
+            "decoder_head": preset.decoder_head,
             "start": preset.start,
             "correlation_weight": preset.correlation_weight,
             "learning_rate": preset.learning_rate,

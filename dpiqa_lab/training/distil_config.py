@@ -11,7 +11,7 @@ from ..core.parameters import build, option
 from ..core.paths import runs_dir
 from ..core.runs import Run, check_name, find_run
 from ..datasets.config import DatasetConfig
-from ..models.student import HEADS
+from ..models.pooled_regressor import HEADS
 from ..models.trunks import find_trunk
 from .checkpoints import find_weights
 

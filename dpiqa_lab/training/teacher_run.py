@@ -12,7 +12,6 @@ from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
 from ..diffusion.presets import find_preset
-from ..diffusion.taps import FeatureTaps
 from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_ridge
 from ..models.frequency_trunk import FrequencyTrunk
 from ..models.image_adapter import ImageAdapter, load_image_adapter
@@ -64,6 +63,7 @@ def build_teacher(config: dict) -> Teacher:
             prompts=config["prompts"],
             timestep=config["timestep"],
             decoder_width=config["decoder_width"],
+            decoder_head=config["decoder_head"],
             text_adapter=config["text_adapter"],
             image_adapter=config["image_adapter"],
             vae_input=config["vae_input"],
@@ -157,13 +157,15 @@ class TeacherTask(ScoreTask):
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
-        last = "quality_feature_decoder.regressor.fc2"
-        seen = []
-        for part in chosen.split(EVALUATION_BATCH):
-            with self.compute.autocast(), FeatureTaps(teacher, [last], stop=True) as taps:
-                teacher(*self._inputs("train", part))
-            seen.append(taps[last].float().relu())
-        start_at_ridge(decoder.regressor.fc3, torch.cat(seen), mos[chosen])
+        last, seen = decoder.regressor.fc3, []
+        handle = last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+        try:
+            for part in chosen.split(EVALUATION_BATCH):
+                with self.compute.autocast():
+                    teacher(*self._inputs("train", part))
+        finally:
+            handle.remove()
+        start_at_ridge(last, torch.cat(seen), mos[chosen])
 
     def _inputs(self, part: str, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and latents of some photographs of a part."""

@@ -149,6 +149,7 @@ def _training_bytes(config: TrainConfig, backbone: Backbone) -> int:
             backbone,
             prompts=torch.empty(1, 1, backbone.unet.config.cross_attention_dim),
             decoder_width=config.decoder_width,
+            decoder_head=config.decoder_head,
             text_adapter=config.text_adapter,
             image_adapter=config.image_adapter,
             image_size=config.image_size,

@@ -204,7 +204,7 @@ def test_a_checkpoint_keeps_all_that_training_changes():
 def test_the_pooled_head_formula_and_size():
     torch.manual_seed(0)
     student = stir(lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True)).eval()
-    assert student.parameter_counts()["regressor"] == 2 * (512 + 8) * 16 + 16 + 16 * 17 + 17
+    assert student.parameter_counts()["regressor"] == 2 * 520 * 16 + 16 + 16 * 17 + 16 + 2 * 520 + 1
     images = torch.rand(2, 3, 64, 96)
     score, feature_map = student(images)
     assert feature_map.shape == (2, 8, 64, 64)
@@ -213,9 +213,10 @@ def test_the_pooled_head_formula_and_size():
     maps = [features.flatten(2).numpy(), feature_map.flatten(2).numpy()]
     x = np.concatenate([*(m.mean(2) for m in maps), *(m.std(2) for m in maps)], axis=1)
     state = {k: v.numpy() for k, v in student.regressor.state_dict().items()}
+    hidden = x
     for layer in ("fc1", "fc2"):
-        x = np.maximum(x @ state[f"{layer}.weight"].T + state[f"{layer}.bias"], 0)
-    expected = x @ state["fc3.weight"].T + state["fc3.bias"]
+        hidden = np.maximum(hidden @ state[f"{layer}.weight"].T + state[f"{layer}.bias"], 0)
+    expected = np.concatenate([hidden, x], axis=1) @ state["fc3.weight"].T + state["fc3.bias"]
     assert np.allclose(score, expected[:, 0], atol=1e-3 * np.abs(expected).max())
 
 
