@@ -15,6 +15,7 @@ DEMO = {
     "lr_milestones": "2",
     "validate_every": 25,
     "warmup_steps": 10,
+    "clip_norm": 1.0,
 }
 
 

@@ -1,0 +1,25 @@
+"""What the demo promises: agreement on unseen contents, each held out once."""
+
+import numpy as np
+import pytest
+
+import dpiqa_lab as lab
+from dpiqa_lab.__main__ import DEMO
+from dpiqa_lab.datasets.splits import folds
+
+
+@pytest.mark.slow
+def test_the_demo_teacher_reaches_070_on_contents_it_has_not_seen():
+    demo = lab.load_dataset("demo", image_size=256)
+    found = []
+    for i, parts in enumerate(folds(demo.manifest.table, 3)):
+        config = lab.TrainConfig.from_parameters(
+            {**DEMO, "backbone": "tiny", "run_name": f"demo-fold-{i}"}
+        )
+        test = lab.train_teacher(config, demo.with_split(parts, f"fold {i}")).summary()
+        test = test["metrics"]["test"]
+        low, high = test["srcc_ci"]
+        print(f"fold {i}: SRCC {test['srcc']:.3f} ({low:.3f} to {high:.3f}), n = {test['n']}")
+        assert low <= test["srcc"] <= high
+        found.append(test["srcc"])
+    assert np.mean(found) >= 0.70, found
