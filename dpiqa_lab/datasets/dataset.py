@@ -52,11 +52,22 @@ class QualityDataset:
         return QualityDataset(self.manifest, part, self.image_size)
 
     def sample(self, n: int, seed: int = 0) -> "QualityDataset":
-        """``n`` of its photographs, drawn by the seed, in their order; all where it has no more."""
+        """``n`` of its photographs, drawn by the seed, in their order; all where it has no more.
+
+        Train, val and test keep their shares. A larger sample holds the smaller ones.
+        """
         if n >= len(self):
             return self
-        table = self.table.sample(n, random_state=seed).sort_index()
-        manifest = dataclasses.replace(self.manifest, table=table.reset_index(drop=True))
+        shuffled = self.table.sample(frac=1, random_state=seed)
+        parts = shuffled.groupby("split")["split"]
+        place = parts.cumcount() / parts.transform("size")
+        chosen = place.sort_values(kind="stable").index[:n]
+        note = f"{n:,} of {len(self):,} photographs, drawn by seed {seed}"
+        manifest = dataclasses.replace(
+            self.manifest,
+            table=self.table.loc[chosen].sort_index().reset_index(drop=True),
+            notes=(*self.manifest.notes, note),
+        )
         return QualityDataset(manifest, self.part, self.image_size)
 
     def with_split(self, parts: pd.Series, said: str) -> "QualityDataset":

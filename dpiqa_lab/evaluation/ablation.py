@@ -36,6 +36,7 @@ FLOOR = "simple statistics"
 def arms(config: AblationConfig) -> dict[str, AblationConfig]:
     """The configs to compare by what is different in each; the first is the one asked for."""
     result = {ASKED: config}
+    config = dataclasses.replace(config, timesteps=config.other_timesteps or config.timesteps)
     if config.other_noise:
         noise = ("with noise", config.seed) if config.noise_seed is None else ("no noise", None)
         result[noise[0]] = dataclasses.replace(config, noise_seed=noise[1])

@@ -111,6 +111,9 @@ class AblationConfig(ProbeConfig):
     )
     other_noise: bool = option(True, "also with noise (or, where noise_seed is set, without)")
     other_prompts: bool = option(True, "also without prompts (or, where there are none, with)")
+    other_timesteps: tuple[int, ...] | None = option(
+        None, "of these and the random twin; None: the same", low=0, high=999
+    )
     random_twin: bool = option(True, "also the same backbone with random weights")
     simple_statistics: bool = option(True, "also ridge on ten image statistics")
     end_to_end: bool = option(False, "train a teacher at each of end_to_end_timesteps")

@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from PIL import Image
+from plotly.colors import get_colorscale, sample_colorscale
 
 from ..core.errors import LabError
 from ..datasets.images import read_image
 from .contact_sheet import pictures
-from .probe_figures import colours
+from .probe_figures import SCALE
 
 
 def overlay(
@@ -36,20 +37,40 @@ def map_sheet(
     maps: torch.Tensor | np.ndarray,
     names: Sequence[str],
     title: str,
-    thumb: int = 160,
+    beside: Sequence[str] | None = None,
+    thumb: int = 152,
 ) -> go.Figure:
     """A row a photograph: itself, then each of its maps (n, c, h, w) over it.
 
     Each of the c maps has a colour scale of its own, the same for all photographs: from its least
-    to its greatest value, which the captions give. ``names``: of the maps.
+    to its greatest value, which the captions give. ``names``: of the maps. ``beside``: captions of
+    the photographs.
     """
     maps = np.asarray(maps, dtype=np.float32)
     sources, captions = [], []
-    for photograph, row in zip(photographs, maps, strict=True):
+    beside = beside or [""] * len(maps)
+    for photograph, row, caption in zip(photographs, maps, beside, strict=True):
         sources.append(Image.fromarray(read_image(photograph, thumb)))
-        captions.append("")
+        captions.append(caption)
         for k, (name, values) in enumerate(zip(names, row, strict=True)):
             low, high = maps[:, k].min(), maps[:, k].max()
             sources.append(overlay(photograph, values, low, high, thumb))
-            captions.append(f"{name}\n{low:.3g} to {high:.3g}")
+            captions.append(f"{name}\n{_range(low, high)}")
     return pictures(sources, captions, title, columns=1 + len(names), thumb=thumb)
+
+
+def _range(low: float, high: float) -> str:
+    """Both ends, with as many digits as it takes to tell them apart."""
+    for digits in range(3, 8):
+        ends = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        if ends[0] != ends[1]:
+            break
+    return " to ".join(ends)
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1] of any shape as colours (..., 3) uint8 of the figures' scale."""
+    stops = np.linspace(0, 1, 256)
+    names = sample_colorscale(get_colorscale(SCALE), list(stops), colortype="tuple")
+    table = (np.array(names) * 255).round().astype(np.uint8)
+    return table[(np.clip(values, 0, 1) * 255).round().astype(int)]

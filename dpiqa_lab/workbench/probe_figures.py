@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import get_colorscale, sample_colorscale
 
 from .style import BLUE, COLOURS, GREY, INK, TEMPLATE, escaped, require
 
-_SCALE = "Cividis"
+_RANGES = 5  # lines whose ranges can be told apart
+SCALE = "Cividis"
 _MARGIN = {"l": 75, "r": 30, "t": 80, "b": 60}
 
 
@@ -26,20 +26,18 @@ def heatmap(
     columns, rows = (list(dict.fromkeys(table[name])) for name in (x, y))
     square = table.pivot(index=y, columns=x).reindex(index=rows)
     values = square[value][columns].to_numpy(float)
-    text = np.vectorize(lambda v: "" if np.isnan(v) else f"{v:.2f}")(values)
-    hover = text
+    text = hover = _rounded(values)
     if f"{value}_low" in table:
         low, high = (square[f"{value}_{end}"][columns].to_numpy(float) for end in ("low", "high"))
         hover = np.vectorize(lambda *v: "{:.3f} ({:.3f} to {:.3f})".format(*v))(values, low, high)
-    return _matrix(values, columns, rows, text, hover, title, label).update_layout(
-        xaxis_title=x, yaxis_title=y
-    )
+    figure = _matrix(values, columns, rows, text, hover, title, label)
+    return figure.update_xaxes(title=x.capitalize())
 
 
 def similarity(matrix: pd.DataFrame, title: str, label: str) -> go.Figure:
     """A square table of numbers in [0, 1] between layers, as ``layer_similarity`` gives it."""
     values = matrix.to_numpy(float)
-    text = np.vectorize(lambda v: "" if np.isnan(v) else f"{v:.2f}")(values)
+    text = _rounded(values)
     names = list(matrix.columns)
     return _matrix(values, names, names, text, text, title, label, (0, 1))
 
@@ -54,53 +52,64 @@ def curves_by_timestep(
     """``metric`` over timesteps, a line for each of ``by`` (tap or arm), with its range.
 
     ``table``: columns timestep, ``by``, ``metric``, ``<metric>_low`` and ``_high``. ``floors``:
-    values without a timestep, drawn across. The axis is logarithmic where no timestep is 0. Raises
+    values without a timestep, drawn across. The ranges of many lines would hide one another: more
+    than five show them on hovering alone. The axis is logarithmic where no timestep is 0. Raises
     LabError where a column is missing.
     """
     require(table, "timestep", by, metric, f"{metric}_low", f"{metric}_high")
     figure = go.Figure()
     table = table.dropna(subset=["timestep"]).sort_values("timestep", kind="stable")
     names = list(dict.fromkeys(table[by]))
+    ranges = len(names) <= _RANGES
     for place, name in enumerate(names):
         rows = table[table[by] == name]
-        colour = COLOURS[place % len(COLOURS)]
-        x = rows["timestep"].astype(float)
-        hover = "<br>t = %{customdata}<br>%{y:.3f}<extra></extra>"
         # A little apart, so that the ranges do not hide one another.
-        aside = 1.012 ** (place - len(names) / 2)
+        aside = 1.05 ** (place - (len(names) - 1) / 2) if ranges else 1
         figure.add_trace(
             go.Scatter(
-                x=x * aside,
+                x=rows["timestep"].astype(float) * aside,
                 y=rows[metric],
                 name=escaped(name),
                 mode="lines+markers",
-                line={"color": colour, "width": 2, "dash": "dot" if name == "all" else "solid"},
-                error_y={
-                    "array": rows[f"{metric}_high"] - rows[metric],
-                    "arrayminus": rows[metric] - rows[f"{metric}_low"],
-                    "thickness": 1,
-                    "width": 2,
-                },
-                customdata=rows["timestep"],
-                hovertemplate=escaped(name) + hover,
+                line=_line(name, place),
+                error_y=_bars(rows, metric) if ranges else None,
+                customdata=rows[["timestep", f"{metric}_low", f"{metric}_high"]],
+                hovertemplate=escaped(name) + "<br>t = %{customdata[0]}<br>%{y:.3f} "
+                "(%{customdata[1]:.3f} to %{customdata[2]:.3f})<extra></extra>",
             )
         )
-    for name, level in (floors or {}).items():
-        figure.add_hline(
-            level, line={"color": INK, "dash": "dash", "width": 1.5}, annotation_text=escaped(name)
-        )
     found = sorted(set(table["timestep"].astype(int)))
+    for name, level in (floors or {}).items():
+        line = {"color": INK, "dash": "dash", "width": 1.5}
+        ends = {"x": found[:1] + found[-1:], "y": [level, level], "mode": "lines"}
+        figure.add_trace(go.Scatter(**ends, name=escaped(name), line=line))
     figure.update_xaxes(tickvals=found, ticktext=[str(t) for t in found])
     if found and found[0] > 0:
         figure.update_xaxes(type="log")
+    # Layers as in the heatmap, the output above.
+    order = "reversed" if by == "tap" else "normal"
     return figure.update_layout(
         template=TEMPLATE,
         title=title,
         xaxis_title="Timestep",
         yaxis_title=f"{metric.upper()} with MOS, test part",
+        legend={"traceorder": order},
+        showlegend=True,
         height=520,
         margin=_MARGIN,
     )
+
+
+def _line(name: object, place: int) -> dict:
+    """A line's looks: "all" is joined of the others, and unlike them."""
+    if name == "all":
+        return {"color": INK, "width": 2.5, "dash": "dot"}
+    return {"color": COLOURS[place % len(COLOURS)], "width": 2}
+
+
+def _bars(rows: pd.DataFrame, metric: str) -> dict:
+    low, middle, high = rows[f"{metric}_low"], rows[metric], rows[f"{metric}_high"]
+    return {"array": high - middle, "arrayminus": middle - low, "thickness": 1.2, "width": 3}
 
 
 def label_curves(table: pd.DataFrame, title: str) -> go.Figure:
@@ -113,17 +122,12 @@ def label_curves(table: pd.DataFrame, title: str) -> go.Figure:
     for place, (tap, rows) in enumerate(table.groupby("tap", sort=False)):
         figure.add_trace(
             go.Scatter(
-                x=rows["labels"],
+                x=rows["labels"] * 1.02**place,
                 y=rows["srcc"],
                 name=escaped(tap),
                 mode="lines+markers",
-                line={"color": COLOURS[place % len(COLOURS)], "width": 2},
-                error_y={
-                    "array": rows["srcc_high"] - rows["srcc"],
-                    "arrayminus": rows["srcc"] - rows["srcc_low"],
-                    "thickness": 1,
-                    "width": 3,
-                },
+                line=_line(tap, place),
+                error_y=_bars(rows, "srcc"),
             )
         )
     ticks = sorted(set(table["labels"].astype(int)))
@@ -172,6 +176,7 @@ def channel_strip(table: pd.DataFrame, title: str, level: float = 0.05) -> go.Fi
         template=TEMPLATE,
         title=title,
         yaxis_title="SRCC with MOS, signed",
+        showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         height=480,
         margin=_MARGIN,
@@ -187,7 +192,7 @@ def photograph_scatter(table: pd.DataFrame, x: str, y: str, title: str) -> go.Fi
     require(table, x, y, "name", "mos")
     marker = {
         "color": table["mos"],
-        "colorscale": _SCALE,
+        "colorscale": SCALE,
         "size": 6,
         "opacity": 0.8,
         "colorbar": {"title": "MOS"},
@@ -203,9 +208,15 @@ def photograph_scatter(table: pd.DataFrame, x: str, y: str, title: str) -> go.Fi
             hovertemplate="%{text}<br>MOS %{customdata:.3g}<extra></extra>",
         )
     )
-    figure.update_xaxes(showticklabels=False)
-    figure.update_yaxes(showticklabels=False)
+    # Places without a scale.
+    figure.update_xaxes(showticklabels=False, ticks="")
+    figure.update_yaxes(showticklabels=False, ticks="")
     return figure.update_layout(template=TEMPLATE, title=title, height=560, margin=_MARGIN)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Numbers with two decimals, no minus before a zero, nothing for NaN."""
+    return np.vectorize(lambda v: "" if np.isnan(v) else f"{round(v, 2) + 0.0:.2f}")(values)
 
 
 def _matrix(values, columns, rows, text, hover, title, label, limits=(None, None)) -> go.Figure:
@@ -219,7 +230,7 @@ def _matrix(values, columns, rows, text, hover, title, label, limits=(None, None
             texttemplate="%{text}",
             customdata=hover,
             hovertemplate="%{x}, %{y}<br>%{customdata}<extra></extra>",
-            colorscale=_SCALE,
+            colorscale=SCALE,
             zmin=limits[0],
             zmax=limits[1],
             colorbar={"title": label},
@@ -230,11 +241,3 @@ def _matrix(values, columns, rows, text, hover, title, label, limits=(None, None
     return figure.update_layout(
         template=TEMPLATE, title=title, height=160 + 38 * len(rows), margin=_MARGIN
     )
-
-
-def colours(values: np.ndarray) -> np.ndarray:
-    """Numbers in [0, 1] of any shape as colours (..., 3) uint8 of the figures' scale."""
-    stops = np.linspace(0, 1, 256)
-    names = sample_colorscale(get_colorscale(_SCALE), list(stops), colortype="tuple")
-    table = (np.array(names) * 255).round().astype(np.uint8)
-    return table[(np.clip(values, 0, 1) * 255).round().astype(int)]

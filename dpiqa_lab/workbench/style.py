@@ -12,8 +12,8 @@ from ..core.files import atomic_path
 # Okabe & Ito's (2008) colours, which the colour-blind can tell apart.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 GREY, INK = "#767676", "#222222"
-# For many lines, the ones that stand out first.
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00", GREY, "#F0E442", INK)
+# For many lines: Okabe and Ito's, the ones that stand out first, with a wine red in place of black.
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00", GREY, "#B79F00", "#882255")
 
 _AXIS = {
     "showline": True,

@@ -196,6 +196,10 @@ def test_a_sample_keeps_the_order_and_is_drawn_by_the_seed(small_folder):
     assert set(some) < set(names)
     assert some == list(dataset.sample(10, 1).table["name"])
     assert some != list(dataset.sample(10, 2).table["name"])
+    assert set(dataset.sample(6, 1).table["name"]) < set(some)
+    parts = dataset.sample(10, 1).table["split"].value_counts()
+    assert parts.to_dict() == {"train": 7, "test": 2, "val": 1}
+    assert "10 of 30 photographs, drawn by seed 1" in dataset.sample(10, 1).manifest.notes
     assert dataset.sample(99) is dataset
 
 

@@ -4,10 +4,9 @@ import pytest
 from PIL import Image
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.workbench.overlays import map_sheet, overlay
+from dpiqa_lab.workbench.overlays import colours, map_sheet, overlay
 from dpiqa_lab.workbench.probe_figures import (
     channel_strip,
-    colours,
     curves_by_timestep,
     heatmap,
     label_curves,
@@ -34,6 +33,8 @@ def test_heatmap_puts_each_number_in_its_cell():
     assert trace.customdata[1][0] == "0.600 (0.500 to 0.700)"
     partly = heatmap(TABLE[:3], "timestep", "tap", "a title")
     assert np.isnan(partly.data[0].z[1][1])
+    tiny = heatmap(TABLE.assign(srcc=-0.001), "timestep", "tap", "a title")
+    assert tiny.data[0].text[0][0] == "0.00"
     with pytest.raises(LabError, match="no column plcc"):
         heatmap(TABLE, "timestep", "tap", "a title", "plcc")
 
@@ -41,12 +42,18 @@ def test_heatmap_puts_each_number_in_its_cell():
 def test_curves_have_ranges_and_floors():
     figure = curves_by_timestep(TABLE[::-1], "a title", floors={"ten statistics": 0.45})
     lines = {trace.name: trace for trace in figure.data}
-    assert list(lines) == ["all", "mid_block"]
+    assert list(lines) == ["all", "mid_block", "ten statistics"]
     assert list(lines["all"].y) == [0.6, 0.4]
     assert lines["all"].error_y.array == pytest.approx([0.1, 0.1])
     assert figure.layout.xaxis.type == "log"
     assert list(figure.layout.xaxis.ticktext) == ["1", "100"]
-    assert figure.layout.annotations[0].text == "ten statistics"
+    assert list(lines["ten statistics"].y) == [0.45, 0.45]
+    assert lines["all"].line.color != lines["mid_block"].line.color
+    many = pd.concat([TABLE.assign(tap=TABLE["tap"] + str(i)) for i in range(3)])
+    figure = curves_by_timestep(many, "a title")  # six ranges would hide one another
+    assert {trace.error_y.array for trace in figure.data} == {None}
+    assert list(figure.data[0].x) == [1, 100]
+    assert list(figure.data[0].customdata[0]) == [1, 0.4, 0.55]
     none = curves_by_timestep(TABLE.replace({"timestep": {1: 0}}), "a title")
     assert none.layout.xaxis.type is None
 
@@ -89,3 +96,7 @@ def test_a_sheet_has_a_row_a_photograph():
     captions = [note.text for note in figure.layout.annotations]
     assert captions[:2] == ["", "a<br>0 to 15"]
     assert captions[1:4] == captions[5:]
+    close = map_sheet(photographs, 0.2 + maps * 4e-6, ["a", "b", "c"], "a title", ["x", "y"])
+    captions = [note.text for note in close.layout.annotations]
+    assert captions[0] == "x"
+    assert captions[1] == "a<br>0.2 to 0.2001"

@@ -1,0 +1,23 @@
+from dpiqa_lab.evaluation.ablation import ASKED, arms
+from dpiqa_lab.probing.config import AblationConfig
+
+
+def _config(**options):
+    return AblationConfig.from_parameters({"backbone": "tiny", "timesteps": "1,50,400", **options})
+
+
+def test_an_arm_differs_in_one_thing():
+    found = arms(_config())
+    assert list(found) == [ASKED, "with noise", "no prompts", "random weights"]
+    assert found["with noise"].noise_seed == 0
+    assert found["no prompts"].prompts == "none"
+    assert found["random weights"].random_weights
+    assert {arm.timesteps for arm in found.values()} == {(1, 50, 400)}
+    other = arms(_config(noise_seed=3, prompts="none", random_weights=True))
+    assert list(other) == [ASKED, "no noise", "prompts: merged"]
+
+
+def test_the_other_arms_may_have_timesteps_of_their_own():
+    found = arms(_config(other_timesteps="1,400"))
+    assert found.pop(ASKED).timesteps == (1, 50, 400)
+    assert {arm.timesteps for arm in found.values()} == {(1, 400)}
