@@ -8,11 +8,14 @@ from safetensors.torch import load_file
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.runs import find_run
+from dpiqa_lab.diffusion.presets import find_preset
+from dpiqa_lab.models.image_adapter import ImageAdapter, load_image_adapter
 from dpiqa_lab.training.batches import StepBatches
 from dpiqa_lab.training.checkpoints import load_checkpoint, save_checkpoint
 from dpiqa_lab.training.loop import Schedule
 from dpiqa_lab.training.losses import correlation, margin_ranking, score_loss
 from dpiqa_lab.training.rates import rate_groups
+from dpiqa_lab.training.teacher_run import load_adapter
 
 QUICK = {
     "dataset": "folder", "mos_range": "0,100", "backbone": "tiny", "prompts": "none",
@@ -285,3 +288,39 @@ def test_auto_is_tiny_without_a_gpu(capsys):
     assert config.backbone == "tiny"
     assert config.prompts == "merged"
     assert str(choose_compute("cpu", "float32")) == "cpu in float32 (as asked)"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("prior", "pooled")),
+        ({"random_weights": True}, ("frequencies", "pooled")),
+        ({"start": "torch"}, ("torch", "pooled")),
+        ({"backbone": "sd15"}, ("torch", "flat")),
+    ],
+)
+def test_what_an_adapter_starts_as_follows_from_the_backbone(options, expected):
+    config = lab.TrainConfig.from_parameters({"dataset": "demo", "backbone": "tiny", **options})
+    assert (config.adapter_start, config.decoder_head) == expected
+
+
+def test_an_adapter_starts_as_the_priors_or_as_a_students_trunk(tmp_path):
+    source = find_preset("tiny").source
+    shipped = load_image_adapter(source)
+    adapter = ImageAdapter([48, 96, 128, 128])
+    load_adapter(adapter, "prior", source)
+    assert all(torch.equal(value, shipped[name]) for name, value in adapter.state_dict().items())
+    with pytest.raises(lab.LabError, match="no image adapter can be read from"):
+        load_adapter(adapter, "prior", str(tmp_path))
+    with pytest.raises(lab.LabError, match=r"does not fit this U-Net:\n.*conv_in"):
+        load_adapter(ImageAdapter([32, 96, 128, 128]), "prior", source)
+    options = {"dataset": "demo", "max_steps": 1, "image_size": 64, "student_width": 4,
+               "batch_size": 2, "validate_every": 1, "device": "cpu"}  # fmt: skip
+    for trunk in ("frequency", "efficientnet_tiny"):
+        values = {**options, "trunk": trunk, "run_name": f"starts-{trunk}"}
+        lab.train_student(lab.DistilConfig.from_parameters(values))
+    load_adapter(adapter, "starts-frequency", source)
+    trunk = lab.load_model("starts-frequency", weights="last").trunk.stages.state_dict()
+    assert all(torch.equal(value, trunk[name]) for name, value in adapter.state_dict().items())
+    with pytest.raises(lab.LabError, match="trained with trunk='frequency', this one has 'effi"):
+        load_adapter(adapter, "starts-efficientnet_tiny", source)
