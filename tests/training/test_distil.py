@@ -230,10 +230,12 @@ def test_killed_it_ends_with_the_same_bytes(root, teacher):
     """With all that is random or remembered: skipped blocks, mirrors, parts, running means."""
     options = {"teacher": "teacher", "flip": True, "crop": 48, "ema": 0.9, "max_steps": 24}
     values = {**STUDENT, **options, "data_root": str(root)}
-    whole = lab.train_student(lab.DistilConfig.from_parameters({**values, "run_name": "whole"}))
-    metrics = whole.path.with_name("broken") / "metrics.jsonl"
+    whole = lab.train_student(
+        lab.DistilConfig.from_parameters({**values, "run_name": "student-whole"})
+    )
+    metrics = whole.path.with_name("student-broken") / "metrics.jsonl"
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, json.dumps({**values, "run_name": "broken"})],
+        [sys.executable, "-c", CHILD, json.dumps({**values, "run_name": "student-broken"})],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -244,7 +246,9 @@ def test_killed_it_ends_with_the_same_bytes(root, teacher):
     child.send_signal(signal.SIGKILL)
     assert child.wait(60) != 0, "it ended before it was stopped"
     child.stdout.close()
-    broken = lab.train_student(lab.DistilConfig.from_parameters({**values, "run_name": "broken"}))
+    broken = lab.train_student(
+        lab.DistilConfig.from_parameters({**values, "run_name": "student-broken"})
+    )
     for name in ("checkpoints/best.safetensors", "checkpoints/last.safetensors", "predictions.csv"):
         assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes(), name
     assert broken.history()["losses"].tolist() == whole.history()["losses"].tolist()
