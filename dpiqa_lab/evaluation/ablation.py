@@ -12,6 +12,7 @@ from ..core.progress import progress_bar
 from ..core.runs import Run
 from ..datasets.config import DatasetConfig
 from ..datasets.dataset import QualityDataset
+from ..datasets.statistics import STATISTICS, dataset_statistics
 from ..diffusion.presets import find_preset
 from ..probing.config import AblationConfig
 from ..probing.features import Features
@@ -27,7 +28,6 @@ from ..probing.repeats import (
 from ..probing.runs import finish_probe, in_run, probe_backbone, probe_features
 from ..training.config import TrainConfig
 from ..training.teacher_run import train_teacher
-from .statistics import STATISTICS, dataset_statistics
 
 ASKED = "as asked"
 FLOOR = "simple statistics"

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..datasets.naturalness import naturalness
+from ..datasets.statistics import dataset_statistics
 from ..metrics import srcc
 from ..probing.ridge import fit_ridge
-from .naturalness import naturalness
 from .niqe import niqe
 from .peers import pmt_iqa, re_iqa
-from .statistics import dataset_statistics
 
 
 def ridge_on_statistics(

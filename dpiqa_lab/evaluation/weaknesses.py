@@ -9,9 +9,9 @@ import pandas as pd
 
 from .. import metrics
 from ..datasets.dataset import QualityDataset
+from ..datasets.statistics import STATISTICS
 from .ablation import cached_statistics
 from .agreement import fitted_curve, mean_interval
-from .statistics import STATISTICS
 
 # Column to what it is, for figures.
 TRAITS = {

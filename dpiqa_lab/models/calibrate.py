@@ -45,11 +45,13 @@ def standardise_layers(module: nn.Module, run: Callable[[], object]) -> None:
 
 
 @torch.no_grad()
-def start_at_frequencies(adapter: ImageAdapter, images: torch.Tensor) -> None:
+def start_at_frequencies(
+    adapter: ImageAdapter, images: torch.Tensor, deviation: float = QUIET
+) -> None:
     """Let an image adapter's first layer start as a cosine transform of blocks, whitened.
 
     Each of its outputs is one frequency of a block (8x8 pixels at SD 1.5) of luma or chroma, scaled
-    to a deviation of ``QUIET`` over ``images`` (n, 3, h, w) in [0,1]; the first layer of the first
+    to ``deviation`` over ``images`` (n, 3, h, w) in [0,1]; the first layer of the first
     residual block starts by rectifying them, as sums of magnitudes by frequency tell of blur, noise
     and compression.
     Photographs hold a thousandth of their variance in the finest frequencies: with torch's start
@@ -62,7 +64,7 @@ def start_at_frequencies(adapter: ImageAdapter, images: torch.Tensor) -> None:
     conv.bias.zero_()
     conv.weight[: len(filters), :, 1, 1] = filters.to(conv.weight)
     seen = conv(adapter.unshuffle(images))
-    scale = QUIET / seen.std((0, 2, 3)).clamp(min=1e-6)
+    scale = deviation / seen.std((0, 2, 3)).clamp(min=1e-6)
     conv.weight.mul_(scale.view(-1, 1, 1, 1))
     conv.bias.sub_(seen.mean((0, 2, 3)) * scale)
     block.weight.mul_(0.1)

@@ -29,6 +29,6 @@ class FrequencyTrunk(nn.Module):
         fitted = [F.interpolate(x, first.shape[-2:], mode="nearest") for x in others]
         return torch.cat([first, *fitted], dim=1)
 
-    def fit_start(self, images: torch.Tensor) -> None:
+    def fit_start(self, images: torch.Tensor, deviation: float = 1.0) -> None:
         """Fit the first layer to images (n, 3, h, w), see ``calibrate.start_at_frequencies``."""
-        start_at_frequencies(self.stages, images)
+        start_at_frequencies(self.stages, images, deviation)

@@ -15,23 +15,24 @@ class PooledRegressor(nn.Module):
 
     Args:
         channels: of all the maps together. hidden: width of the hidden layers. outputs: values
-            that are read.
+            that are read. norm: put means and deviations on one scale, photograph by photograph.
     """
 
-    def __init__(self, channels: int, hidden: int, outputs: int = 1):
+    def __init__(self, channels: int, hidden: int, outputs: int = 1, norm: bool = False):
         super().__init__()
+        self.norm = nn.LayerNorm(2 * channels) if norm else nn.Identity()
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.fc3 = nn.Linear(hidden + 2 * channels, outputs)
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
-        """Maps (b, c, h, w) of any sizes to (b,), or (b, outputs) where they are several."""
+        """Maps (b, c, h, w) of any sizes to (b, outputs)."""
         # As in Regressor: scores that are to be ranked need float32.
         with torch.autocast(maps[0].device.type, enabled=False):
             flat = [x.float().flatten(2) for x in maps]
             # Under the root, or a constant map has no gradient.
             deviations = [(x.var(2, correction=0) + 1e-6).sqrt() for x in flat]
             x = torch.cat([*(x.mean(2) for x in flat), *deviations], dim=1)
+            x = self.norm(x)
             hidden = F.relu(self.fc2(F.relu(self.fc1(x))))
-            x = self.fc3(torch.cat([hidden, x], dim=1))
-            return x.squeeze(1) if x.shape[1] == 1 else x
+            return self.fc3(torch.cat([hidden, x], dim=1))

@@ -90,8 +90,9 @@ class QualityFeatureDecoder(nn.Module):
         """Maps (b, c, h, w) of any sizes to score (b,) and feature map (b, 8, 64, 64)."""
         fitted = [level(_resize(x)) for level, x in zip(self.levels, levels, strict=True)]
         feature_map = self.to_map(self.fuse(torch.cat(fitted, dim=1)))
-        maps = (*levels, feature_map) if self.head == "pooled" else (feature_map,)
-        return self.regressor(*maps), feature_map
+        if self.head == "pooled":
+            return self.regressor(*levels, feature_map)[:, 0], feature_map
+        return self.regressor(feature_map), feature_map
 
 
 def _resize(x: torch.Tensor) -> torch.Tensor:

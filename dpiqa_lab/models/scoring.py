@@ -18,10 +18,14 @@ Photograph = Path | str | Image.Image | torch.Tensor
 
 
 class ModelOutput(NamedTuple):
-    """score (b,) on the normalised MOS scale; feature_map (b, 8, 64, 64)."""
+    """score (b,) on the normalised MOS scale; feature_map (b, 8, 64, 64).
+
+    statistics (b, k) where a student was taught to tell them too.
+    """
 
     score: torch.Tensor
     feature_map: torch.Tensor
+    statistics: torch.Tensor | None = None
 
 
 class Scorer:

@@ -28,6 +28,7 @@ class Student(Scorer, Trainable):
             few thousand parameters in place of millions.
         normalise: take the pixels' mean and deviation that the trunk's published weights expect;
             the paper's student sees [0,1] as it is.
+        statistics: hand-made statistics that a pooled head tells beside the score.
 
     Raises:
         LabError: an unknown trunk or head, or an impossible size.
@@ -40,6 +41,7 @@ class Student(Scorer, Trainable):
         width: int = 512,
         head: str = "flat",
         normalise: bool = False,
+        statistics: int = 0,
     ):
         super().__init__()
         if image_size < _SMALLEST:
@@ -59,7 +61,9 @@ class Student(Scorer, Trainable):
         )
         pooled = head == "pooled"
         self.regressor = (
-            PooledRegressor(channels + MAP_CHANNELS, width) if pooled else Regressor(width)
+            PooledRegressor(channels + MAP_CHANNELS, width, 1 + statistics, norm=True)
+            if pooled
+            else Regressor(width)
         )
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
@@ -71,7 +75,8 @@ class Student(Scorer, Trainable):
         x = F.relu(self.to_map(features))
         feature_map = F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="nearest")
         if self.head == "pooled":
-            return ModelOutput(self.regressor(features, feature_map), feature_map)
+            told = self.regressor(features, feature_map)
+            return ModelOutput(told[:, 0], feature_map, told[:, 1:])
         return ModelOutput(self.regressor(feature_map), feature_map)
 
     def trainable_state(self) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ PUBLISHED = {
     "learning_rate": 1e-4,
     "cosine": False,
     "flip": False,
+    "statistics_weight": 0.0,
 }
 SMALL = {
     "head": "pooled",
@@ -32,6 +33,7 @@ SMALL = {
     "cosine": True,
     "flip": True,
     "lr_milestones": (),
+    "statistics_weight": 0.1,
 }
 
 
@@ -57,6 +59,10 @@ class DistilConfig(DatasetConfig):
     )
     map_weight: float | None = option(
         None, "of the squared error of maps; 1 as published, 0 without a teacher", low=0.0
+    )
+
+    statistics_weight: float | None = option(
+        None, "of the squared error of hand-made statistics, a label without a rating", low=0.0
     )
 
     flip: bool | None = option(None, "mirror half of the train photographs, other ones each epoch")
@@ -146,6 +152,11 @@ class DistilConfig(DatasetConfig):
         if not self.score_weight + self.teacher_score_weight:
             raise LabError(
                 "nothing teaches the score: set score_weight or teacher_score_weight above 0."
+            )
+        if self.statistics_weight and self.head != "pooled":
+            raise LabError(
+                "statistics_weight needs the head that can tell statistics beside the score: set "
+                "head='pooled', or statistics_weight=0."
             )
         if self.crop is not None and self.crop > self.image_size:
             raise LabError(

@@ -58,11 +58,14 @@ def distillation_loss(
     score_weight: float,
     teacher_score_weight: float,
     map_weight: float,
+    statistics: torch.Tensor | None = None,
+    statistics_weight: float = 0.0,
 ) -> torch.Tensor:
-    """Mean over photographs of the terms each has (published weights: 1, 0 and 1).
+    """Mean over photographs of the terms each has (published weights: 1, 0, 1 and 0).
 
     The terms: squared error of score against ``mos`` (b,), none where that is NaN; squared error of
-    score against the teacher's; mean squared error of the map against the teacher's (b, 8, 64, 64).
+    score against the teacher's; mean squared error of the map against the teacher's (b, 8, 64, 64);
+    that of the statistics told against ``statistics`` (b, k).
     As a missing term counts 0, each label weighs the same whatever batch it is in.
     """
     known = ~mos.isnan()
@@ -74,4 +77,6 @@ def distillation_loss(
     if map_weight:
         gap = output.feature_map.float() - teacher.feature_map
         loss = loss + map_weight * gap.square().mean((1, 2, 3))
+    if statistics_weight:
+        loss = loss + statistics_weight * (output.statistics - statistics).square().mean(1)
     return loss.mean()

@@ -9,6 +9,7 @@ from torch import nn
 from ..core.device import Compute
 from ..datasets.damages import DAMAGES, strength_table
 from ..datasets.views import Views
+from ..models.calibrate import QUIET
 from ..models.frequency_trunk import FrequencyTrunk
 from ..models.pooled_regressor import PooledRegressor
 from ..models.trainable import Trainable
@@ -52,7 +53,7 @@ class AdapterTask(Task):
         """See ``loop.Task``."""
         rng = np.random.default_rng([self.config.seed, 4])
         few = rng.choice(self.rows["train"], _FITTED)
-        self.network.trunk.fit_start(self._images(few, mirrored=False))
+        self.network.trunk.fit_start(self._images(few, mirrored=False), QUIET)
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step's views follow from the seed and its number alone."""

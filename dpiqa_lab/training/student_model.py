@@ -9,6 +9,7 @@ from ..core.runs import Run, find_run
 from ..models.student import Student
 from ..models.trunks import load_trunk
 from .checkpoints import find_weights, load_weights
+from .statistic_targets import COUNT
 
 
 def build_student(config: dict) -> Student:
@@ -21,6 +22,7 @@ def build_student(config: dict) -> Student:
             config["student_width"],
             config["head"],
             config["normalise"],
+            COUNT if config["statistics_weight"] else 0,
         )
 
 

@@ -19,6 +19,7 @@ from .distil_config import DistilConfig
 from .losses import distillation_loss
 from .scored_run import ScoreTask, fit_and_record, run_training
 from .shown import Shown, maps_at
+from .statistic_targets import statistic_targets
 from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
 
@@ -52,6 +53,7 @@ class StudentTask(ScoreTask):
     Args:
         photographs: to train on, those without a mos too. taught: the teacher's outputs for them,
             in that order; ``None`` where there is no teacher.
+        statistics: (n, k) of them where they are taught.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class StudentTask(ScoreTask):
         dataset: QualityDataset,
         photographs: Photographs,
         taught: ModelOutput | None,
+        statistics: torch.Tensor | None,
         config: DistilConfig,
         compute: Compute,
     ):
@@ -68,6 +71,7 @@ class StudentTask(ScoreTask):
         if config.ema:
             self.network = Averaged(student, config.ema)
         self.taught = taught
+        self.statistics = statistics
         self.shown = Shown(photographs, config.flip, config.crop, config.seed)
         self.steps = StepBatches(
             self.shown,
@@ -112,13 +116,16 @@ class StudentTask(ScoreTask):
             output = model(self.images(pixels))
         taught = None
         if self.taught is not None:
-            score, maps = (part[positions].to(device).float() for part in self.taught)
+            score, maps = (part[positions].to(device).float() for part in self.taught[:2])
             if self.config.flip or self.config.crop:
                 maps = maps_at(maps, places.to(device))
             taught = ModelOutput(score, maps)
         config = self.config
         weights = config.score_weight, config.teacher_score_weight, config.map_weight
-        return distillation_loss(output, mos.to(device), taught, *weights), len(mos)
+        known = ()
+        if self.statistics is not None:
+            known = self.statistics[positions].to(device), config.statistics_weight
+        return distillation_loss(output, mos.to(device), taught, *weights, *known), len(mos)
 
     def _seed(self, first: int) -> int:
         """Of a batch, by the epoch and its first photograph."""
@@ -137,10 +144,11 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
         teacher = find_run(config.teacher)
         taught = teacher_outputs(teacher, photographs.table, compute, config.workers)
         notes += _shared_photographs(teacher, config, dataset)
+    statistics = statistic_targets(photographs) if config.statistics_weight else None
     student = build_student(run.config)
     counts = student.parameter_counts()
     print(f"student {config.trunk}: {sum(counts.values()):,} parameters")
-    task = StudentTask(student, dataset, photographs, taught, config, compute)
+    task = StudentTask(student, dataset, photographs, taught, statistics, config, compute)
     record = {"trunk": config.trunk, "parameters": counts, "teacher": config.teacher}
     fit_and_record(run, task, dataset, notes, **record, photographs=len(photographs))
 

@@ -4,9 +4,9 @@ import torch
 
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.datasets.damages import damage
-from dpiqa_lab.evaluation.naturalness import normalised, of_normalised
+from dpiqa_lab.datasets.naturalness import normalised, of_normalised
+from dpiqa_lab.datasets.statistics import luma_of
 from dpiqa_lab.evaluation.niqe import Gaussian, distance, fit_gaussian, niqe, patch_statistics
-from dpiqa_lab.evaluation.statistics import luma_of
 
 
 def test_distance_by_hand():

@@ -149,7 +149,7 @@ def test_stochastic_depth_skips_photographs_in_training_alone():
 @torch.no_grad()
 def test_student_formula(student):
     images = torch.rand(2, 3, 64, 64)
-    score, feature_map = student(images)
+    score, feature_map, _ = student(images)
     features = student.trunk(images)
     # A transposed convolution as its definition has it: every input adds its kernel to the output.
     weight, bias = student.to_map.weight, student.to_map.bias
@@ -203,21 +203,26 @@ def test_a_checkpoint_keeps_all_that_training_changes():
 @torch.no_grad()
 def test_the_pooled_head_formula_and_size():
     torch.manual_seed(0)
-    student = stir(lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True)).eval()
-    assert student.parameter_counts()["regressor"] == 2 * 520 * 16 + 16 + 16 * 17 + 16 + 2 * 520 + 1
+    student = lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True, statistics=2)
+    stir(student).eval()
+    last = 3 * (16 + 2 * 520 + 1)
+    expected = 2 * 2 * 520 + 2 * 520 * 16 + 16 + 16 * 17 + last
+    assert student.parameter_counts()["regressor"] == expected
     images = torch.rand(2, 3, 64, 96)
-    score, feature_map = student(images)
+    score, feature_map, statistics = student(images)
     assert feature_map.shape == (2, 8, 64, 64)
     mean, deviation = (torch.tensor(v)[:, None, None] for v in IMAGENET)
     features = student.trunk((images - mean) / deviation)
     maps = [features.flatten(2).numpy(), feature_map.flatten(2).numpy()]
     x = np.concatenate([*(m.mean(2) for m in maps), *(m.std(2) for m in maps)], axis=1)
+    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
     state = {k: v.numpy() for k, v in student.regressor.state_dict().items()}
     hidden = x
     for layer in ("fc1", "fc2"):
         hidden = np.maximum(hidden @ state[f"{layer}.weight"].T + state[f"{layer}.bias"], 0)
     expected = np.concatenate([hidden, x], axis=1) @ state["fc3.weight"].T + state["fc3.bias"]
-    assert np.allclose(score, expected[:, 0], atol=1e-3 * np.abs(expected).max())
+    told = np.concatenate([score[:, None], statistics], axis=1)
+    assert np.allclose(told, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_the_pooled_head_learns_from_constant_maps_too():

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -19,13 +20,16 @@ from dpiqa_lab.core.cache import cache_table
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.runs import find_run
 from dpiqa_lab.datasets.photographs import Photographs, unlabelled_photographs
+from dpiqa_lab.datasets.statistics import STATISTICS
 from dpiqa_lab.models.scoring import ModelOutput
 from dpiqa_lab.models.teacher import Teacher
+from dpiqa_lab.training import statistic_targets as statistics_module
 from dpiqa_lab.training import student_run, teacher_outputs
 from dpiqa_lab.training.averaging import Averaged
 from dpiqa_lab.training.losses import distillation_loss
 from dpiqa_lab.training.scored_run import schedule_of
 from dpiqa_lab.training.shown import Shown, maps_at
+from dpiqa_lab.training.statistic_targets import statistic_targets
 from tests.conftest import photographs
 from tests.training.test_training import QUICK
 
@@ -86,11 +90,38 @@ def test_a_photograph_without_mos_has_the_teacher_s_terms_alone():
     alone = [
         distillation_loss(
             ModelOutput(score[i : i + 1], feature_map[i : i + 1]), mos[i : i + 1],
-            ModelOutput(*(part[i : i + 1] for part in teacher)), 1, 0, 1,
+            ModelOutput(*(part[i : i + 1] for part in teacher[:2])), 1, 0, 1,
         ).item()
         for i in range(2)
     ]  # fmt: skip
     assert np.mean(alone) == pytest.approx(loss.item())
+
+
+def test_statistics_are_one_more_term():
+    output = _output([0.5, 0.9], 1.0)._replace(statistics=torch.tensor([[1.0, 0.0], [0.5, 2.0]]))
+    known = torch.tensor([[0.0, 0.0], [0.5, 0.0]])
+    mos = torch.tensor([0.4, float("nan")])
+    loss = distillation_loss(output, mos, None, 1, 0, 0, known, 0.1)
+    assert loss.item() == pytest.approx((0.01 + 0.1 * 0.5 + 0.1 * 2.0) / 2)
+
+
+def test_statistics_are_ranks_on_one_scale_and_computed_once(root, tmp_path, monkeypatch):
+    table = lab.load_dataset("folder", root, mos_range=(0, 100)).table
+    found = statistic_targets(Photographs(table, 64), tmp_path)
+    assert found.shape == (30, 46)
+    assert found.abs().max() <= 3.0
+    # The photographs' contrast falls with their number, so luma's deviation has that order.
+    contrast = found[:, 36 + STATISTICS.index("luma_std")].numpy()
+    order = np.argsort(table["mos"].to_numpy())
+    assert np.spacing(1) < np.diff(contrast[order]).min()
+    assert contrast[order][:2] == pytest.approx([-3.0, scipy.stats.norm.ppf(1 / 29)], abs=1e-5)
+    monkeypatch.setattr(statistics_module, "_statistics", lambda pixels: pytest.fail("again"))
+    assert torch.equal(statistic_targets(Photographs(table, 64), tmp_path), found)
+
+
+def test_statistics_need_a_head_that_tells_them(root):
+    with pytest.raises(lab.LabError, match=r"statistics_weight needs .* head='pooled'"):
+        _config(root, head="flat", statistics_weight=0.1)
 
 
 def test_maps_follow_the_part_that_is_shown():

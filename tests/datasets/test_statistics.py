@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.evaluation.statistics import STATISTICS, dataset_statistics, image_statistics
+from dpiqa_lab.datasets.statistics import STATISTICS, dataset_statistics, image_statistics
 
 
 def statistic(name: str, image: torch.Tensor) -> float:

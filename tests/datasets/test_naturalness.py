@@ -5,13 +5,13 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import gennorm
 
 from dpiqa_lab.datasets.demo import open_picture
-from dpiqa_lab.evaluation.baselines import svr_on_naturalness
-from dpiqa_lab.evaluation.naturalness import (
+from dpiqa_lab.datasets.naturalness import (
     asymmetric_gaussian,
     generalised_gaussian,
     naturalness,
     normalised,
 )
+from dpiqa_lab.evaluation.baselines import svr_on_naturalness
 
 
 @pytest.mark.parametrize("shape", [0.7, 1.0, 2.0, 4.0])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import gamma
 
-from ..datasets.images import half_size
+from .images import half_size
 from .statistics import luma_of
 
 # Parameters a scale: shape and variance, then shape, mean, left and right variance of the products

@@ -1,0 +1,49 @@
+"""Hand-made statistics as labels that cost nobody a rating: naturalness, sharpness, colour."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.cache import RowCache
+from ..core.progress import progress_bar
+from ..datasets.naturalness import FEATURES, naturalness
+from ..datasets.photographs import Photographs
+from ..datasets.pixels import Pixels
+from ..datasets.statistics import STATISTICS, each_photograph, image_statistics
+
+COUNT = FEATURES + len(STATISTICS)
+_FURTHEST = 3.0  # deviations: what lies beyond is an outlier of a statistic, not of a photograph
+
+
+def statistic_targets(photographs: Photographs, cache_dir: Path | str | None = None):
+    """BRISQUE's 36 naturalness statistics and `STATISTICS` of photographs, on one scale.
+
+    Each is replaced by the normal deviate of its rank among the photographs, as most of them are
+    skewed over decades. Computed once for each photograph, from the cache where known.
+
+    Returns:
+        (n, `COUNT`) float32 tensor, within ±3.
+    """
+    from sklearn.preprocessing import QuantileTransformer
+
+    pixels = Pixels(photographs)
+
+    def of_batch(batch: list[int]) -> dict[str, torch.Tensor]:
+        rows = each_photograph(pixels, lambda item: _statistics(item[0]), positions=batch)
+        return {"statistics": torch.from_numpy(np.stack(rows).astype(np.float32))}
+
+    def said(batches: list[list[int]]) -> Iterator[list[int]]:
+        yield from progress_bar(batches, "hand-made statistics", len(batches))
+
+    cache = RowCache("statistics", {"size": photographs.image_size, "count": COUNT}, cache_dir)
+    found = cache.rows(list(photographs.table["hash"]), of_batch, 64, said)["statistics"].numpy()
+    ranks = QuantileTransformer(
+        n_quantiles=min(500, len(found)), output_distribution="normal", subsample=None
+    ).fit_transform(found)
+    return torch.from_numpy(ranks.clip(-_FURTHEST, _FURTHEST).astype(np.float32))
+
+
+def _statistics(pixels: torch.Tensor) -> np.ndarray:
+    return np.concatenate([naturalness(pixels)[0], image_statistics(pixels)[0]])
