@@ -20,6 +20,8 @@ from .image_adapter import ImageAdapter
 # Deviation of the adapter's first outputs: less than that of the tiny U-Net's states (0.5 to 0.9),
 # which they are added to.
 QUIET = 0.5
+# Into which contents are divided, each left out once.
+_PARTS = 10
 # ITU-R BT.601's luma and its two colour differences, of red, green and blue.
 _COLOURS = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 
@@ -91,17 +93,27 @@ def _frequencies(channels: int, size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def start_at_ridge(last: nn.Linear, inputs: torch.Tensor, mos: torch.Tensor) -> None:
+def start_at_ridge(
+    last: nn.Linear, inputs: torch.Tensor, mos: torch.Tensor, groups: np.ndarray | None = None
+) -> None:
     """Let the last layer start as the ridge regression from its ``inputs`` (n, d) to ``mos`` (n,).
 
     Fine-tuning from a fitted head disturbs the features under it less than from a random one, and
     carries over better to photographs unlike those trained on (Kumar et al. 2022).
+
+    Args:
+        groups: (n,) contents, where photographs share them: the penalty is then the one that does
+            best on contents left out. One at a time left out, as without, it would be too weak.
     """
     from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold
 
     x, y = (tensor.double().cpu().numpy() for tensor in (inputs, mos))
     mean, scale = x.mean(0), x.std(0).clip(1e-6)
-    model = RidgeCV(np.logspace(-2, 6, 17)).fit((x - mean) / scale, y)
+    apart = None
+    if groups is not None and 1 < len(set(groups)) < len(groups):
+        apart = list(GroupKFold(min(_PARTS, len(set(groups)))).split(x, y, groups))
+    model = RidgeCV(np.logspace(-2, 6, 17), cv=apart).fit((x - mean) / scale, y)
     weight = model.coef_ / scale
     last.weight.copy_(torch.from_numpy(weight)[None])
     last.bias.fill_(model.intercept_ - weight @ mean)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import LabError, unknown
-from .pooled_regressor import HEADS, PooledRegressor
+from .pooled_regressor import HEADS, PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .scoring import ModelOutput, Scorer
 from .trainable import Trainable
@@ -61,7 +61,7 @@ class Student(Scorer, Trainable):
         )
         pooled = head == "pooled"
         self.regressor = (
-            PooledRegressor(channels + MAP_CHANNELS, width, 1 + statistics, norm=True)
+            PooledHead(channels + MAP_CHANNELS, width, 1 + statistics)
             if pooled
             else Regressor(width)
         )

@@ -165,7 +165,9 @@ class TeacherTask(ScoreTask):
                     teacher(*self._inputs("train", part))
         finally:
             handle.remove()
-        start_at_ridge(last, torch.cat(seen), mos[chosen])
+        table = self.parts["train"].table
+        groups = table["group"].to_numpy()[chosen.numpy()] if "group" in table else None
+        start_at_ridge(last, torch.cat(seen), mos[chosen], groups)
 
     def _inputs(self, part: str, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and latents of some photographs of a part."""

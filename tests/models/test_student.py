@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import dpiqa_lab as lab
 from dpiqa_lab.models.efficientnet import VARIANTS, EfficientNet, _Block, _ChannelGate
-from dpiqa_lab.models.pooled_regressor import PooledRegressor
+from dpiqa_lab.models.pooled_regressor import PooledHead
 from dpiqa_lab.models.trunks import IMAGENET
 
 
@@ -205,8 +205,7 @@ def test_the_pooled_head_formula_and_size():
     torch.manual_seed(0)
     student = lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True, statistics=2)
     stir(student).eval()
-    last = 3 * (16 + 2 * 520 + 1)
-    expected = 2 * 2 * 520 + 2 * 520 * 16 + 16 + 16 * 17 + last
+    expected = 2 * 2 * 520 + 2 * 520 * 16 + 16 + 16 * 3 + 3
     assert student.parameter_counts()["regressor"] == expected
     images = torch.rand(2, 3, 64, 96)
     score, feature_map, statistics = student(images)
@@ -217,16 +216,14 @@ def test_the_pooled_head_formula_and_size():
     x = np.concatenate([*(m.mean(2) for m in maps), *(m.std(2) for m in maps)], axis=1)
     x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
     state = {k: v.numpy() for k, v in student.regressor.state_dict().items()}
-    hidden = x
-    for layer in ("fc1", "fc2"):
-        hidden = np.maximum(hidden @ state[f"{layer}.weight"].T + state[f"{layer}.bias"], 0)
-    expected = np.concatenate([hidden, x], axis=1) @ state["fc3.weight"].T + state["fc3.bias"]
+    hidden = np.maximum(x @ state["fc1.weight"].T + state["fc1.bias"], 0)
+    expected = hidden @ state["fc2.weight"].T + state["fc2.bias"]
     told = np.concatenate([score[:, None], statistics], axis=1)
     assert np.allclose(told, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_the_pooled_head_learns_from_constant_maps_too():
-    head = PooledRegressor(3, 4)
+    head = PooledHead(3, 4)
     maps = torch.ones(2, 3, 5, 5, requires_grad=True)
     head(maps).sum().backward()
     assert maps.grad.isfinite().all()

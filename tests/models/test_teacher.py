@@ -88,6 +88,22 @@ def test_the_last_layer_starts_as_a_ridge_regression():
     assert last(inputs).mean().item() == pytest.approx(mos.mean().item(), abs=0.05)
 
 
+def test_the_ridge_s_penalty_is_chosen_on_contents_left_out():
+    """Features that name the content do well on photographs left out, not on contents."""
+    torch.manual_seed(0)
+    groups = np.repeat(np.arange(12), 10)
+    offsets = torch.rand(12)[groups]
+    names = torch.randn(12, 40)[groups]
+    mos = 0.5 + offsets
+    weights = []
+    for known in (None, groups):
+        last = torch.nn.Linear(40, 1)
+        start_at_ridge(last, names, mos, known)
+        weights.append(last.weight.abs().max().item())
+    assert weights[0] > 0.02
+    assert weights[1] < 0.1 * weights[0]
+
+
 def test_score_and_map_have_the_promised_shapes(teacher):
     images = torch.rand(3, 3, 64, 128)
     with torch.no_grad():

@@ -233,12 +233,12 @@ def test_unlabelled_photographs_join_and_known_ones_do_not(root, teacher, tmp_pa
 def test_averaging_by_hand():
     network = lab.Student("efficientnet_tiny", image_size=64, width=4, head="pooled")
     averaged = Averaged(network, 0.5)
-    name = "regressor.fc3.bias"
+    name = "regressor.fc2.bias"
     first = network.state_dict()[name].item()
     values = [first]
     for n, new in enumerate((1.0, 2.0, 3.0), 1):
         with torch.no_grad():
-            network.regressor.fc3.bias.fill_(new)
+            network.regressor.fc2.bias.fill_(new)
         averaged.update()
         decay = min(0.5, (1 + n) / (10 + n))
         values.append(decay * values[-1] + (1 - decay) * new)
@@ -284,7 +284,7 @@ def test_killed_it_ends_with_the_same_bytes(root, teacher):
         assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes(), name
     assert broken.history()["losses"].tolist() == whole.history()["losses"].tolist()
     weights = load_file(whole.checkpoints / "last.safetensors")
-    assert "regressor.fc3.bias" in weights  # of the mean, as a student's
+    assert "regressor.fc2.bias" in weights  # of the mean, as a student's
 
 
 def test_a_training_starts_where_another_ended(root, tmp_path):
