@@ -61,6 +61,7 @@ _HOME = {
     "train_quality_encoder": "training.quality_encoder_run",
     "DistilConfig": "training.distil_config",
     "train_student": "training.student_run",
+    "ship_student": "training.shipping",
     "PriorConfig": "training.prior_config",
     "prior_views": "training.prior_run",
     "train_prior": "training.prior_run",

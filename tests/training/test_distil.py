@@ -353,3 +353,22 @@ def test_defaults_follow_the_trunk():
 def test_impossible_configs(root, teacher, values, message):
     with pytest.raises(lab.LabError, match=message):
         _config(root, **values)
+
+
+def test_a_shipped_student_scores_as_the_run_s_but_for_half_precision(root, tmp_path):
+    run = lab.train_student(_config(root, run_name="to-ship", statistics_weight=0.1))
+    folder = lab.ship_student(run.path, tmp_path / "student")
+    assert str(root) not in (folder / "config.json").read_text()
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    whole = run.checkpoints / "best.safetensors"
+    assert len(files) == 2
+    assert (folder / "checkpoints" / "best.safetensors").stat().st_size < 0.6 * whole.stat().st_size
+    paths = sorted(root.glob("*.png"))
+    scores, expected = (lab.load_model(p).score(paths, device="cpu") for p in (folder, run.path))
+    assert scores == pytest.approx(expected, abs=float(2e-3 * np.abs(expected).max()))
+    assert not np.array_equal(scores, expected)
+
+
+def test_a_teacher_is_not_shipped_as_a_student(teacher, tmp_path):
+    with pytest.raises(lab.LabError, match="run teacher trained no student"):
+        lab.ship_student("teacher", tmp_path / "student")
