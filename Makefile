@@ -24,9 +24,10 @@ test-all: test  ## The slow tests too
 lab: setup  ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-lint: setup  ## Style of code and notebooks
+lint: setup  ## Style of code and notebooks, and which rooms import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 clean:  ## Remove the environment, keep data, runs and cache
 	rm -rf .venv
