@@ -10,7 +10,7 @@ from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
 from dpiqa_lab.probing.ridge import ALPHAS
 from dpiqa_lab.training.peer_config import PmtIqaConfig, QualityEncoderConfig
 from tests.conftest import BIQ, needs_biq
-from tests.evaluation.test_statistics import Photographs
+from tests.datasets.test_statistics import Photographs
 
 
 def test_ridge_on_statistics_of_photographs():
