@@ -204,6 +204,7 @@ def test_00_trains_a_prior_and_shows_it(pictures_folder, tmp_path):
     options = {
         "views": 1,
         "vae_steps": 2,
+        "decoder_steps": 1,
         "adapter_steps": 2,
         "unet_steps": 2,
         "unet_batch": 2,

@@ -1,4 +1,4 @@
-"""The tiny prior's image adapter: taught by itself to name the damage that it sees."""
+"""The tiny prior's image adapter: taught by itself what photographs are like, without scores."""
 
 from collections.abc import Iterator
 
@@ -15,28 +15,30 @@ from ..models.pooled_regressor import PooledRegressor
 from ..models.trainable import Trainable
 from .loop import Task
 from .prior_config import PriorConfig
+from .statistic_targets import COUNT, view_statistics
 
 _BATCH = 32  # views a validation pass
 _FITTED = 64  # views that the first layer starts from
 
 
 class PriorAdapter(Trainable):
-    """The adapter and a head that reads the strengths of damages; the head does not ship."""
+    """The adapter and a head for damages and hand-made statistics; the head does not ship."""
 
     def __init__(self):
         super().__init__()
         self.trunk = FrequencyTrunk()
-        self.damage_head = PooledRegressor(self.trunk.channels, 128, len(DAMAGES))
+        self.head = PooledRegressor(self.trunk.channels, 128, len(DAMAGES) + COUNT)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (b, 3, h, w) in [0,1] to strengths (b, kinds)."""
-        return self.damage_head(self.trunk(images))
+        """Images (b, 3, h, w) in [0,1] to strengths of damages, then statistics (b, kinds)."""
+        return self.head(self.trunk(images))
 
 
 class AdapterTask(Task):
-    """Squared error of the damages' strengths, summed over kinds.
+    """Squared error of the damages' strengths, summed over kinds, and of hand-made statistics.
 
-    The goal is ``named``: the share of the strengths' variance explained on held-out photographs.
+    The statistics' mean error counts ``statistics_weight``. The goal is ``named``: the share of the
+    strengths' variance explained on held-out photographs; ``told`` is that of the statistics.
     """
 
     goal = "named"
@@ -46,7 +48,8 @@ class AdapterTask(Task):
         self.views = views
         self.config = config
         self.compute = compute
-        self.strengths = torch.from_numpy(strength_table(views.table["damage"]))
+        self.strengths = torch.from_numpy(strength_table(views.table["damage"])).float()
+        self.statistics = view_statistics(views)
         self.rows = {part: views.positions(part) for part in ("train", "val")}
 
     def start(self) -> None:
@@ -65,20 +68,31 @@ class AdapterTask(Task):
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         rows, mirrored = batch
-        return self._errors(model, rows, mirrored).mean(), len(rows)
+        damage, statistics = self._errors(model, rows, mirrored)
+        weight = self.config.adapter_statistics
+        return damage.sum(1).mean() + weight * statistics.mean(), len(rows)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
         rows = self.rows["val"]
         parts = np.array_split(rows, max(1, len(rows) // _BATCH))
         with self.compute.autocast():
-            errors = torch.cat([self._errors(model, part, mirrored=False) for part in parts])
+            errors = [self._errors(model, part, mirrored=False) for part in parts]
+        damage, statistics = (torch.cat(part).cpu() for part in zip(*errors, strict=True))
+        known = self.strengths[rows], self.statistics[rows]
         # As tensors: a few views, none of them damaged, have no variance to explain.
-        return {"named": (1 - errors.mean().cpu() / self.strengths[rows].var(0).sum()).item()}
+        shares = [
+            (1 - error.mean(0).sum() / value.var(0).sum()).item()
+            for error, value in zip((damage, statistics), known, strict=True)
+        ]
+        return dict(zip(("named", "told"), shares, strict=True))
 
-    def _errors(self, model, rows: np.ndarray, mirrored: bool) -> torch.Tensor:
-        known = self.strengths[rows].to(self.compute.device)
-        return (model(self._images(rows, mirrored)).float() - known).square().sum(1)
+    def _errors(self, model, rows: np.ndarray, mirrored: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Squared errors (b, kinds) of the strengths, and of the statistics."""
+        known = torch.cat([self.strengths[rows], self.statistics[rows]], 1)
+        told = model(self._images(rows, mirrored)).float()
+        errors = (told - known.to(told)).square()
+        return errors[:, : len(DAMAGES)], errors[:, len(DAMAGES) :]
 
     def _images(self, rows: np.ndarray, mirrored: bool) -> torch.Tensor:
         """Views (b, 3, h, w) in [0,1]."""

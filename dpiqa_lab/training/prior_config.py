@@ -24,10 +24,14 @@ class PriorConfig:
     vae_batch: int = option(8, "crops a step", low=1)
     vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
     vae_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
+    decoder_steps: int = option(1500, "further steps of the VAE's decoder alone; 0: none", low=0)
 
     adapter_steps: int = option(1500, "optimiser steps of the image adapter", low=1)
     adapter_batch: int = option(32, "views a step", low=1)
     adapter_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
+    adapter_statistics: float = option(
+        1.0, "weight of hand-made statistics beside the damages; 0: not taught", low=0.0
+    )
 
     unet_steps: int = option(2200, "optimiser steps of U-Net and text encoder", low=1)
     unet_batch: int = option(16, "views a step", low=1)

@@ -24,15 +24,15 @@ from .loop import Schedule, Task, fit
 from .prior_adapter import AdapterTask, PriorAdapter
 from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
-from .prior_vae import PriorVae, VaeTask, to_images
+from .prior_vae import DecoderTask, PriorVae, VaeTask, to_images
 
 
 def train_prior(config: PriorConfig) -> Run:
     """Train image adapter, VAE, then U-Net and text encoder; continue or reuse runs of these names.
 
-    Three runs, ``<run_name>-adapter``, ``<run_name>-vae`` and ``<run_name>``; the last holds the
-    finished model in ``model/``, in diffusers layout, float16: for ``load_backbone`` and
-    ``StableDiffusionPipeline``.
+    Runs ``<run_name>-adapter``, ``<run_name>-vae``, ``<run_name>-decoder`` and ``<run_name>``; the
+    last holds the finished model in ``model/``, in diffusers layout, float16: for ``load_backbone``
+    and ``StableDiffusionPipeline``.
 
     Raises:
         LabError: bad input, before any long work.
@@ -98,6 +98,7 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
         if not name.startswith(("unet", "adapter"))
         and name not in ("drop_caption", "damage_weight")
     }
+    further = numbers.pop("decoder_steps")
     with open_run(f"{config.run_name}-vae", numbers, compute) as run:
         if run.state != "completed":
             print(f"training the VAE: {run.path}")
@@ -106,7 +107,24 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
             _finish(run, task)
             run.state = "completed"
         network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+    if further:
+        train_decoder(config, network, {**numbers, "decoder_steps": further}, views, compute)
     return network.vae.to(compute.device, memory_format=torch.channels_last).eval()
+
+
+def train_decoder(
+    config: PriorConfig, network: PriorVae, numbers: dict, views: Views, compute: Compute
+) -> None:
+    """Train a finished VAE's decoder further, in place: latents, and what learnt on them, stay."""
+    network.vae.encoder.requires_grad_(False)
+    with open_run(f"{config.run_name}-decoder", numbers, compute) as run:
+        if run.state != "completed":
+            print(f"training its decoder: {run.path}")
+            task = DecoderTask(network, views, config, compute)
+            _fit(run, task, config.decoder_steps, config.vae_rate / 2, 50, config, compute)
+            _finish(run, task)
+            run.state = "completed"
+        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
 def _train_unet(

@@ -1,6 +1,7 @@
 """The tiny prior's VAE: what the fit loop needs to train it."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,20 +59,28 @@ class VaeTask(Task):
         # The finest detail is in undamaged views: two crops in three are theirs.
         self.train = np.concatenate([train, clean, clean])
         self.held_out = views.positions("val")[:: config.views][:64]
-        self.components = _principal_components(views.pixels[clean[:_FITTED]], compute)
+        self.fitted = clean[:_FITTED]
+
+    @cached_property
+    def components(self) -> nn.Conv2d:
+        """Photographs to the first principal components of their 8x8 patches."""
+        return _principal_components(self.views.pixels[self.fitted], self.compute)
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
-        size, side = self.config.vae_crop, self.views.pixels.shape[1]
         for step in range(start, self.config.vae_steps):
             rng = np.random.default_rng([self.config.seed, 1, step])
-            rows = rng.choice(self.train, self.config.vae_batch)
-            places = rng.integers(0, side - size + 1, (len(rows), 2))
-            crops = [
-                self.views.pixels[row, y : y + size, x : x + size]
-                for row, (y, x) in zip(rows, places, strict=True)
-            ]
-            yield [[np.stack(crops), step < self.config.vae_linear]]
+            yield [[self._crops(rng), step < self.config.vae_linear]]
+
+    def _crops(self, rng: np.random.Generator) -> np.ndarray:
+        size, side = self.config.vae_crop, self.views.pixels.shape[1]
+        rows = rng.choice(self.train, self.config.vae_batch)
+        places = rng.integers(0, side - size + 1, (len(rows), 2))
+        crops = [
+            self.views.pixels[row, y : y + size, x : x + size]
+            for row, (y, x) in zip(rows, places, strict=True)
+        ]
+        return np.stack(crops)
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
@@ -92,6 +101,23 @@ class VaeTask(Task):
             restored, _ = model(images)
             values.append(psnr((restored + 1) / 2, (images + 1) / 2))
         return {"psnr": float(np.concatenate(values).mean())}
+
+
+class DecoderTask(VaeTask):
+    """The decoder alone, once the VAE is trained: the latents stay what they are.
+
+    Half of the crops have their colours interchanged: photographs are mostly sky, earth and green,
+    and strong colours are what the decoder restores worst.
+    """
+
+    def batches(self, epoch: int, start: int) -> Iterator[list]:
+        """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
+        for step in range(start, self.config.decoder_steps):
+            rng = np.random.default_rng([self.config.seed, 6, step])
+            crops = self._crops(rng)
+            for crop in crops[::2]:
+                crop[:] = crop[..., rng.permutation(3)]
+            yield [[crops, False]]
 
 
 def to_images(pixels: np.ndarray, compute: Compute) -> torch.Tensor:

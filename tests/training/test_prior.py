@@ -13,8 +13,8 @@ from dpiqa_lab.training.prior_config import PriorConfig
 from dpiqa_lab.training.prior_run import train_prior
 
 QUICK = {
-    "views": 1, "vae_steps": 4, "vae_linear": 2, "vae_batch": 2, "vae_crop": 64, "adapter_steps": 4,
-    "adapter_batch": 2, "unet_steps": 4, "unet_batch": 2, "validate_every": 2,
+    "views": 1, "vae_steps": 4, "vae_linear": 2, "vae_batch": 2, "vae_crop": 64, "decoder_steps": 4,
+    "adapter_steps": 4, "adapter_batch": 2, "unet_steps": 4, "unet_batch": 2, "validate_every": 2,
     "workers": 0, "device": "cpu",
 }  # fmt: skip
 
@@ -63,6 +63,7 @@ def test_a_prior_is_trained_written_and_opened(pictures_folder, capsys):
     [
         (prior_adapter.AdapterTask, "small-prior-adapter", 3),
         (prior_vae.VaeTask, "small-prior-vae", 3),
+        (prior_vae.DecoderTask, "small-prior-decoder", 3),
         (prior_unet.UNetTask, "small-prior", 4),
     ],
 )
