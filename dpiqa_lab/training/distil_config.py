@@ -25,6 +25,8 @@ PUBLISHED = {
     "cosine": False,
     "flip": False,
     "statistics_weight": 0.0,
+    "warmup_steps": 0,
+    "clip_norm": None,
 }
 SMALL = {
     "head": "pooled",
@@ -34,6 +36,9 @@ SMALL = {
     "flip": True,
     "lr_milestones": (),
     "statistics_weight": 0.1,
+    # Without these a trunk that knows something is dead after three steps at this rate.
+    "warmup_steps": 50,
+    "clip_norm": 1.0,
 }
 
 
@@ -73,7 +78,7 @@ class DistilConfig(DatasetConfig):
     batch_size: int = option(24, "photographs a step and device", low=1)
     accumulation_steps: int = option(1, "batches an optimiser step", low=1)
     learning_rate: float | None = option(None, "of Adam", low=0.0)
-    warmup_steps: int = option(0, "over which the rate rises from 0", low=0)
+    warmup_steps: int | None = option(None, "over which the rate rises from 0", low=0)
     clip_norm: float | None = option(None, "limit of the gradient's norm", low=0.0)
     lr_milestones: tuple[int, ...] | None = option(None, "epochs after which the rate falls")
     lr_decay: float = option(0.2, "what it falls by", low=0.0, high=1.0)
