@@ -2,9 +2,10 @@
 
 import contextlib
 import itertools
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -21,7 +22,6 @@ _KINDS = {
     "products": r"mm$|addmm|bmm|convolution|linear|scaled_dot|attention",
     "copies": r"copy_|_to_copy|clone|cat$|contiguous|reorder",
 }
-KINDS = (*_KINDS, "elementwise", "outside")
 
 
 class Way(NamedTuple):
@@ -109,7 +109,8 @@ def profiled(call: Call, device: torch.device) -> Profile:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-    with torch.profiler.profile(activities=activities, profile_memory=not cuda) as profile:
+    profiler = torch.profiler.profile(activities=activities, profile_memory=not cuda)
+    with _quiet(), profiler as profile:
         call()
         _wait(device)
     seconds = dict.fromkeys((*_KINDS, "elementwise"), 0.0)
@@ -130,6 +131,19 @@ def _most_held(profile) -> int:
 
 def _kind(kernel: str) -> str:
     return next((kind for kind, names in _KINDS.items() if re.search(names, kernel)), "elementwise")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The profiler's library writes of its start and end to the process's stderr itself."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _wait(device: torch.device) -> None:

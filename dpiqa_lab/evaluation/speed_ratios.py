@@ -52,8 +52,10 @@ def speed_ratios(
     images = torch.stack([pixels[i][0] for i in range(len(pixels))]).to(device).float().div(255)
     lab = _Lab(teacher, student, images, photographs, timesteps)
     best = interleaved(lab.scoring(computes) | lab.sweeps(computes), rounds, device)
+    for compute in computes:
+        best[f"plain {SWEEP} {compute.precision}"] *= len(lab.timesteps)
     if training:
-        # A process of its own for their memory is not worth it: they come last.
+        # Last, as their memory is the largest.
         best |= interleaved(lab.steps(computes), rounds, device)
         teacher.zero_grad()
     rows = []

@@ -1,5 +1,6 @@
 """A photograph's way through teacher and student, stage by stage, against the device's floor."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from ..datasets.images import read_image, to_tensor
 from ..diffusion.taps import FeatureTaps
 from ..models.student import Student
 from ..models.teacher import Teacher
-from .measuring import KINDS, Way, counted, interleaved, profiled
+from .measuring import counted, profiled, timed
 
 # Read by the processor: neither precision nor device changes them.
 READING = ("decode image", "resize")
@@ -58,32 +59,16 @@ def stage_table(
     rows = []
     for compute, batch in progress_bar(asked, "stages"):
         chosen = [photographs[i % len(photographs)] for i in range(batch)]
-        for stage in _stages(teacher, student, chosen, compute, training):
-            if stage.name in READING and compute is not computes[0]:
-                continue
-            operations, moved = counted(_prepared(stage))
-            profile = profiled(_prepared(stage), compute.device)
-            seconds = _least(stage, rounds, compute)
-            floor = operations / rates[compute.precision]
-            spent = {kind: profile.seconds.get(kind, 0.0) for kind in KINDS}
-            # What the profiler itself takes is not in the time that was measured without it.
-            scale = min(1.0, seconds / max(sum(spent.values()), 1e-12))
-            shares = {kind: value * scale / seconds for kind, value in spent.items()}
-            shares["outside"] = max(0.0, 1 - sum(shares.values()))
-            rows.append(
-                {
-                    "stage": stage.name,
-                    "precision": compute.precision,
-                    "batch": batch,
-                    "seconds": seconds / batch,
-                    "operations": operations // batch,
-                    "bytes": moved // batch,
-                    "floor": floor / batch,
-                    "share": floor / seconds,
-                    "memory_gb": profile.peak / 1e9,
-                    **shares,
-                }
-            )
+        reading = compute is computes[0]
+        # Closed after an error too, as it is in the middle of an evaluation.
+        with contextlib.closing(_stages(teacher, student, chosen, compute, training)) as stages:
+            for stage in stages:
+                if reading or stage.name not in READING:
+                    rate = rates[compute.precision]
+                    cost = _cost(stage, rounds, compute.device, batch, rate)
+                    rows.append(
+                        {"stage": stage.name, "precision": compute.precision, "batch": batch} | cost
+                    )
     return pd.DataFrame(rows)
 
 
@@ -129,17 +114,31 @@ def _stages(
         yield Stage("student", lambda _: student(images))
 
 
+def _cost(
+    stage: Stage, rounds: int, device: torch.device, batch: int, rate: float
+) -> dict[str, float]:
+    """A row of ``stage_table``; ``rate``: operations a second of the device."""
+    operations, moved = counted(_prepared(stage))
+    profile = profiled(_prepared(stage), device)
+    seconds = min(timed(_prepared(stage), device) for _ in range(rounds))
+    # What the profiler itself takes is not in the time that was measured without it.
+    inside = sum(profile.seconds.values())
+    shares = {kind: spent / max(seconds, inside) for kind, spent in profile.seconds.items()}
+    return {
+        "seconds": seconds / batch,
+        "operations": operations // batch,
+        "bytes": moved // batch,
+        "floor": operations / rate / batch,
+        "share": operations / rate / seconds,
+        "memory_gb": profile.peak / 1e9,
+        **shares,
+        "outside": max(0.0, 1 - sum(shares.values())),
+    }
+
+
 def _prepared(stage: Stage) -> Callable[[], object]:
     made = stage.prepare()
     return lambda: stage.run(made)
-
-
-def _least(stage: Stage, rounds: int, compute: Compute) -> float:
-    def once() -> float:
-        way = Way(_prepared(stage))
-        return interleaved({stage.name: way}, 1, compute.device)[stage.name]
-
-    return min(once() for _ in range(rounds))
 
 
 def table_of(stages: pd.DataFrame, precision: str, batch: int) -> pd.DataFrame:

@@ -125,7 +125,7 @@ def test_stages_cover_the_way_and_their_parts_make_a_whole(teacher, student, pho
     ]  # fmt: skip
     parts = table[["products", "copies", "elementwise", "outside"]]
     assert ((parts >= 0) & (parts <= 1)).all(axis=None)
-    assert parts.sum(1).to_numpy() == pytest.approx(1)
+    assert parts.sum(axis=1).to_numpy() == pytest.approx(1)
     both = table.pivot(index="stage", columns="batch", values="operations")
     networks = both.drop(list(READING))
     assert (networks > 0).all(axis=None)
