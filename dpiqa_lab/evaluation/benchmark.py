@@ -20,7 +20,7 @@ from ..models.teacher import Teacher
 from .benchmark_config import BenchmarkConfig
 from .measuring import floors
 from .speed_options import option_gains
-from .speed_ratios import speed_ratios
+from .speed_ratios import AGAIN, speed_ratios
 from .stages import stage_table
 
 # KonIQ-10k's photographs in pixels.
@@ -71,7 +71,7 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
             prompts=teacher.prompt_embeddings.shape[1],
             parameters=teacher.parameter_counts(),
             auto_precision=str(choose_compute(config.device)),
-            notes=_notes(ratios, config),
+            notes=_notes(ratios, config, computes[0].device),
         )
         run.state = "completed"
         return run
@@ -102,17 +102,12 @@ def _networks(config: BenchmarkConfig) -> tuple[Teacher, Student]:
     return teacher, Student(config.student, config.image_size)
 
 
-def _notes(ratios: pd.DataFrame, config: BenchmarkConfig) -> list[str]:
+def _notes(ratios: pd.DataFrame, config: BenchmarkConfig, device: torch.device) -> list[str]:
     notes = ["all ways take turns in one process; each counts by its best round"]
-    if config.device == "auto" and not torch.cuda.is_available() and torch.get_num_threads() == 1:
+    if device.type == "cpu" and torch.get_num_threads() == 1:
         notes.append("one thread: seconds are the processor's, not the wall clock's")
     if config.training:
         notes.append("training steps without the optimiser, whose work is the same for both")
-    again = ratios[ratios["what"] == "score again, latents known"].set_index(["lab", "plain"])
-    slower = [
-        name for name in config.precisions
-        if name != "float32" and again["lab_s"].xs(name, level="lab").min()
-        > again["lab_s"].xs("float32", level="lab").min()
-    ]  # fmt: skip
-    notes += [f"{name} is slower than float32 here: use precision='float32'" for name in slower]
-    return notes
+    seconds = ratios[ratios["what"] == AGAIN].groupby("lab")["lab_s"].min()
+    slower = seconds.index[seconds > seconds["float32"]]
+    return notes + [f"{name} is slower than float32 here" for name in slower]
