@@ -212,6 +212,28 @@ def test_06_shows_its_view_without_widgets(small_folder, tmp_path):
     }  # fmt: skip
 
 
+def test_07_measures_and_shows_its_bars(tmp_path):
+    options = {
+        "student": "efficientnet_tiny", "image_size": 64, "photographs": 2, "batch_sizes": "2",
+        "precisions": "float32", "prompts": "none", "timesteps": 2, "rounds": 1, "device": "cpu",
+        "run_name": "by_07",
+    }  # fmt: skip
+    result = _papermill(tmp_path, "07_benchmark", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Unable to parse" not in result.stderr
+    run = find_run("by_07")
+    assert run.summary()["status"] == "completed"
+    stages = pd.read_csv(run.path / "stages.csv")
+    assert len(stages) == 8
+    assert stages.loc[stages["stage"] == "U-Net", "operations"].item() > 1e8
+    ratios = pd.read_csv(run.path / "ratios.csv").set_index("what")["ratio"]
+    assert len(ratios) == 5
+    assert ratios["score again, latents known"] > 1  # it does strictly less
+    figures, text = _shown(tmp_path)
+    assert figures == len(list(run.figures.iterdir())) == 2
+    assert "compile is off" in text
+
+
 @pytest.mark.slow
 def test_00_trains_a_prior_and_shows_it(pictures_folder, tmp_path):
     options = {

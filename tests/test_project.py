@@ -3,8 +3,10 @@
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from itertools import chain
+from statistics import median
 
 import nbformat
 import pytest
@@ -13,6 +15,7 @@ import yaml
 import dpiqa_lab as lab
 from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
+from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
 from dpiqa_lab.evaluation.distil_ablation_config import DistilAblationConfig
 from dpiqa_lab.evaluation.evaluate_config import EvaluateConfig
 from dpiqa_lab.probing.config import AblationConfig, FeatureProbeConfig
@@ -81,6 +84,7 @@ def test_notebooks_are_clean_and_thin(path):
         ("05_evaluate", EvaluateConfig),
         ("04_distill", DistilAblationConfig),
         ("06_explore", ExploreConfig),
+        ("07_benchmark", BenchmarkConfig),
     ],
 )
 def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
@@ -102,10 +106,36 @@ def test_data_readme_names_every_dataset_and_its_count():
 
 
 def test_import_loads_nothing_heavy():
-    heavy = "torch diffusers transformers plotly sklearn skimage pandas"
+    heavy = "torch diffusers transformers plotly sklearn skimage pandas numpy ipywidgets accelerate"
     code = f"import sys, dpiqa_lab; print(*(m for m in '{heavy}'.split() if m in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.strip() == ""
+    assert (result.stdout.strip(), result.stderr) == ("", "")
+
+
+def test_what_a_first_use_loads_is_what_it_needs():
+    """Completion and metrics load no network's library; a dataset and a model no figures."""
+    code = (
+        "import sys, dpiqa_lab as lab; assert 'load_model' in dir(lab) and 'metrics' in dir(lab)\n"
+        "assert lab.metrics.srcc([1, 2, 3], [1, 2, 3]) == 1\n"
+        "print('diffusers' in sys.modules, 'plotly' in sys.modules)\n"
+        "lab.load_dataset, lab.Student, lab.load_model\n"
+        "print('plotly' in sys.modules, 'ipywidgets' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr == ""
+    assert result.stdout.split() == ["False"] * 4
+
+
+@pytest.mark.slow
+def test_the_package_is_imported_as_fast_as_torch():
+    """Fresh interpreters take turns; the medians are compared. 1.3 is the promise."""
+    seconds = {"torch": [], "dpiqa_lab": []}
+    for _ in range(5):
+        for module, taken in seconds.items():
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+            taken.append(time.perf_counter() - began)
+    assert median(seconds["dpiqa_lab"]) <= 1.3 * median(seconds["torch"])
 
 
 def test_every_public_name_resolves():

@@ -1,8 +1,12 @@
-"""Cross-attention whose keys and values are computed once for all photographs of a batch.
+"""Cross-attention whose keys and values are computed once for all photographs.
 
-The prompts are the same for every photograph, so their (1, K, d) sequence is projected once and
-then shared, where the usual processor would project it for each photograph.
+The prompts are the same for every photograph, so their (1, K, d) sequence is projected once for a
+batch and then shared, where the usual processor would project it for each photograph. Where neither
+prompts nor weights change, ``fixed_prompts`` keeps the projections from batch to batch.
 """
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +15,14 @@ from torch import nn
 
 
 class SharedPromptAttention:
-    """Attention processor for ``UNet2DConditionModel``; prompts may have a batch size of one."""
+    """Attention processor for ``UNet2DConditionModel``; prompts may have a batch size of one.
+
+    Each attention needs one of its own. ``keep``: set by ``fixed_prompts``.
+    """
+
+    def __init__(self):
+        self.keep = False
+        self._kept: tuple[torch.Tensor, ...] | None = None
 
     def __call__(
         self,
@@ -21,10 +32,11 @@ class SharedPromptAttention:
         attention_mask: torch.Tensor | None = None,
         **_,
     ) -> torch.Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = split_heads(attn.to_q(hidden_states), attn.heads)
-        key = split_heads(attn.to_k(context), attn.heads)
-        value = split_heads(attn.to_v(context), attn.heads)
+        if encoder_hidden_states is None:
+            key, value = _keys_and_values(attn, hidden_states)
+        else:
+            key, value = self._of_prompts(attn, encoder_hidden_states)
         if len(key) != len(query):
             key, value = (x.expand(len(query), -1, -1, -1) for x in (key, value))
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
@@ -32,12 +44,49 @@ class SharedPromptAttention:
         dense, dropout = attn.to_out
         return dropout(dense(out))
 
+    def drop(self) -> None:
+        """Forget what was kept."""
+        self._kept = None
+
+    def _of_prompts(self, attn: Attention, prompts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if not self.keep or torch.is_grad_enabled():
+            return _keys_and_values(attn, prompts)
+        # The very same tensor: it is held here, so no other can have taken its place.
+        if self._kept is None or self._kept[0] is not prompts:
+            self._kept = prompts, *_keys_and_values(attn, prompts)
+        return self._kept[1:]
+
 
 def share_prompts(unet: nn.Module) -> None:
     """Make every attention of ``unet`` accept one prompt sequence for a whole batch."""
-    unet.set_attn_processor(SharedPromptAttention())
+    unet.set_attn_processor({name: SharedPromptAttention() for name in unet.attn_processors})
+
+
+@contextlib.contextmanager
+def fixed_prompts(unet: nn.Module) -> Iterator[None]:
+    """Within the block each cross-attention projects a tensor of prompts once, without gradients.
+
+    Whoever opens the block sees to it that weights, prompts and precision stay the same in it.
+    Nothing is kept beyond its end, so nothing kept can be out of date. In a block within another,
+    the outer one's projections serve.
+    """
+    found = [m.processor for m in unet.modules() if isinstance(m, Attention)]
+    mine = [p for p in found if isinstance(p, SharedPromptAttention) and not p.keep]
+    for processor in mine:
+        processor.keep = True
+    try:
+        yield
+    finally:
+        for processor in mine:
+            processor.keep = False
+            processor.drop()
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """(b, n, heads * d) to (b, heads, n, d)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _keys_and_values(attn: Attention, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    key, value = attn.to_k(context), attn.to_v(context)
+    return split_heads(key, attn.heads), split_heads(value, attn.heads)

@@ -14,7 +14,7 @@ class Backbone(nn.Module):
     """A latent diffusion model, whatever its width.
 
     Attributes:
-        unet, vae: diffusers modules. The VAE is frozen and always evaluates in float32.
+        unet, vae: diffusers modules. The VAE is frozen.
         record: what it is: name, source, revision, whether its weights are random, the
             seed, and whose weights replace its own where any do.
         default_prompts: prompt set of ``denoise(prompts=None)``.
@@ -77,23 +77,23 @@ class Backbone(nn.Module):
                 deviation * noise, instead of taking the mean.
 
         Returns:
-            (b, 4, h/8, w/8) float32, multiplied by the VAE's scaling factor.
+            (b, 4, h/8, w/8) float32, multiplied by the VAE's scaling factor; computed in the
+            precision of the autocast around the call, float32 without one.
         """
         self.check_size(*images.shape[-2:])
         x = images.to(self.device, torch.float32)
         x = x * 2 - 1 if vae_input == "[-1,1]" else x
-        with torch.autocast(self.device.type, enabled=False):
-            encoded = self.vae.encode(x)
-            if hasattr(encoded, "latent_dist"):
-                posterior = encoded.latent_dist
-                latents = posterior.mean
-                if noise is not None:
-                    latents = latents + posterior.std * noise.to(latents)
-            elif noise is not None:
-                raise LabError(f"the VAE of {self.name} has no posterior to sample from.")
-            else:
-                latents = encoded.latents
-        return latents * self.vae.config.scaling_factor
+        encoded = self.vae.encode(x)
+        if hasattr(encoded, "latent_dist"):
+            posterior = encoded.latent_dist
+            latents = posterior.mean
+            if noise is not None:
+                latents = latents + posterior.std * noise.to(latents)
+        elif noise is not None:
+            raise LabError(f"the VAE of {self.name} has no posterior to sample from.")
+        else:
+            latents = encoded.latents
+        return latents.float() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Scoring photographs with a model, whatever they come as."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,20 +56,29 @@ class Scorer:
         if isinstance(photographs, str | Path | Image.Image):
             raise LabError("score takes a list of photographs; wrap a single one in [ ].")
         compute = choose_compute(device, precision)
-        self.eval().to(compute.device)
+        self.to(compute.device)
         scores = []
         starts = range(0, len(photographs), batch_size)
-        for start in progress_bar(starts, "scoring"):
-            images = [self.prepare(p) for p in photographs[start : start + batch_size]]
-            scores.append(self.score_batch(torch.stack(images), compute))
+        with self.evaluation(compute):
+            for start in progress_bar(starts, "scoring"):
+                images = [self.prepare(p) for p in photographs[start : start + batch_size]]
+                scores.append(self.score_batch(torch.stack(images), compute))
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
-    @torch.no_grad()
+    @contextlib.contextmanager
+    def evaluation(self, compute: Compute) -> Iterator[None]:
+        """Evaluation mode, no gradients, and the precision of ``compute``, for many batches.
+
+        Weights must stay as they are within the block: what is the same for every photograph is
+        computed once in it, the weights as ``compute.precision`` has them included.
+        """
+        self.eval()
+        with torch.no_grad(), compute.autocast():
+            yield
+
     def score_batch(self, images: torch.Tensor, compute: Compute) -> np.ndarray:
-        """Scores (b,) float32 of prepared images (b, 3, s, s); the model is in evaluation mode."""
-        with compute.autocast():
-            output = self(images.to(compute.device))
-        return output.score.float().cpu().numpy()
+        """Scores (b,) float32 of prepared images (b, 3, s, s), within ``evaluation``."""
+        return self(images.to(compute.device)).score.float().cpu().numpy()
 
     def prepare(self, photograph: Photograph) -> torch.Tensor:
         """A photograph as the model sees it: (3, s, s) float32 in [0,1], s its ``image_size``.

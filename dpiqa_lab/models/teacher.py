@@ -1,10 +1,13 @@
 """The teacher: one U-Net pass guided by quality prompts, decoded into a score (paper figure 2)."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from ..core.device import Compute
 from ..core.errors import LabError, unknown
+from ..diffusion.attention import fixed_prompts
 from ..diffusion.backbone import Backbone
 from ..diffusion.taps import FeatureTaps
 from .image_adapter import ImageAdapter
@@ -67,6 +70,7 @@ class Teacher(Scorer, Trainable):
         self.text_adapter = TextAdapter(width) if text_adapter else None
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
         self.quality_feature_decoder = QualityFeatureDecoder(widths, decoder_width, decoder_head)
+        self._fixed: torch.Tensor | None = None  # adapted prompts, within ``evaluation``
         self.set_trainable("all")
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -86,12 +90,29 @@ class Teacher(Scorer, Trainable):
     ) -> list[torch.Tensor]:
         """What the decoder sees: the outputs of the up blocks, finest first."""
         latents = self.encode(images) if latents is None else latents
-        prompts = self.prompt_embeddings
-        prompts = self.text_adapter(prompts) if self.text_adapter else prompts
+        prompts = self.adapted_prompts()
         residuals = self.image_adapter(images) if self.image_adapter else None
         with FeatureTaps(self.backbone.unet, self.taps, stop=True, copy=False) as taps:
             self.backbone.denoise(latents, self.timestep, prompts, residuals)
         return [taps[name] for name in self.taps]
+
+    def adapted_prompts(self) -> torch.Tensor:
+        """What guides the U-Net: the prompts' embeddings (1, K, d) through the text adapter."""
+        if self._fixed is not None and not torch.is_grad_enabled():
+            return self._fixed
+        prompts = self.prompt_embeddings
+        return self.text_adapter(prompts) if self.text_adapter else prompts
+
+    @contextlib.contextmanager
+    def evaluation(self, compute: Compute) -> Iterator[None]:
+        """See ``Scorer``: adapted prompts, their keys and values are computed once."""
+        with super().evaluation(compute), fixed_prompts(self.backbone.unet):
+            outer = self._fixed
+            self._fixed = self.adapted_prompts()
+            try:
+                yield
+            finally:
+                self._fixed = outer
 
     def set_trainable(self, which: str, lora_rank: int = 8) -> None:
         """Freeze what is not to be trained.

@@ -14,6 +14,7 @@ from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
+from ..diffusion.attention import fixed_prompts
 from ..diffusion.attention_maps import attention_maps_of, is_map
 from ..diffusion.backbone import Backbone
 from ..diffusion.latents import content_noise, dataset_latents
@@ -162,7 +163,6 @@ def extract_features(
     def latents() -> torch.Tensor:  # not read where nothing is to be computed
         return dataset_latents(backbone, dataset, compute, workers=workers, cache_dir=cache_dir)
 
-    @torch.no_grad()
     def features_of(wanted: list[tuple[int, str]], positions: list[int]):
         times = sorted({timestep for timestep, _ in wanted})
         names = list(dict.fromkeys(tap for _, tap in wanted))
@@ -174,7 +174,6 @@ def extract_features(
             stacked = torch.cat([backbone.add_noise(z, noise.to(z), t) for t in times])
         steps = torch.tensor(times, device=compute.device).repeat_interleave(len(z))
         with (
-            compute.autocast(),
             attention_maps_of(backbone, names, prompts, factors),
             FeatureTaps(unet, names, stop=True, copy=False) as outputs,
         ):
@@ -187,22 +186,24 @@ def extract_features(
         }
 
     rows = {}
-    for names, times in _lacking(caches, ids).items():
-        wanted = [(timestep, tap) for timestep in times for tap in names]
-        latents()  # first, and with a bar of its own
-        rows |= shared_rows(
-            {place: caches[place] for place in wanted},
-            ids,
-            lambda positions, wanted=wanted: features_of(wanted, positions),
-            batch_size,
-            lambda batches: progress_bar(batches, "extracting features"),
-        )
-    for place in caches:
-        if place not in rows:  # else it has just been read
-            # Computes only what turns out to be damaged.
-            rows[place] = caches[place].rows(
-                ids, lambda positions, place=place: features_of([place], positions)[place]
+    # Weights as the precision has them, and the prompts' projections, once for all batches.
+    with torch.no_grad(), compute.autocast(), fixed_prompts(unet):
+        for names, times in _lacking(caches, ids).items():
+            wanted = [(timestep, tap) for timestep in times for tap in names]
+            latents()  # first, and with a bar of its own
+            rows |= shared_rows(
+                {place: caches[place] for place in wanted},
+                ids,
+                lambda positions, wanted=wanted: features_of(wanted, positions),
+                batch_size,
+                lambda batches: progress_bar(batches, "extracting features"),
             )
+        for place in caches:
+            if place not in rows:  # else it has just been read
+                # Computes only what turns out to be damaged.
+                rows[place] = caches[place].rows(
+                    ids, lambda positions, place=place: features_of([place], positions)[place]
+                )
     return Features({place: rows[place] for place in caches}, dataset.table)
 
 

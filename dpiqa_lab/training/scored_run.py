@@ -67,7 +67,6 @@ class ScoreTask(Task):
             "rmse": metrics.rmse(score, mos),
         }
 
-    @torch.no_grad()
     def predict(self, model: nn.Module, part: str) -> pd.DataFrame:
         """name, mos, score, split, and group and subset where known, of a part."""
         model.eval()
@@ -76,10 +75,10 @@ class ScoreTask(Task):
             Pixels(dataset), batch_size=EVALUATION_BATCH, num_workers=self.config.workers
         )
         scores = []
-        for pixels, _, positions in loader:
-            with self.compute.autocast():
+        with self.scorer().evaluation(self.compute):
+            for pixels, _, positions in loader:
                 output = self.output(model, pixels, part, positions)
-            scores.append(output.score.float().cpu())
+                scores.append(output.score.float().cpu())
         table = dataset.table
         kept = [name for name in ("subset", "group") if name in table]
         table = table[["name", "mos", "split", *kept]].assign(score=torch.cat(scores).numpy())

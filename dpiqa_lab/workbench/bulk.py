@@ -77,7 +77,8 @@ def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFra
             record["model_sha256"] = _fingerprint(scorer)
             sheet = stack.enter_context(open_sheet(out, record))
             scores = dict(sheet.scores)
-        scorer.eval().to(compute.device)
+        scorer.to(compute.device)
+        stack.enter_context(scorer.evaluation(compute))
         started = time.monotonic()
         # Batches are cut from the whole list and computed whole, so that an interruption changes
         # no score, not even by rounding.

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .. import metrics
+from .benchmark_figures import speed_bars, stage_bars
 from .contact_sheet import photographs, pick, pictures
 from .distil_figures import arm_intervals, two_scores
 from .evaluation_figures import (
@@ -53,6 +54,8 @@ __all__ = [
     "save",
     "score_panels",
     "similarity",
+    "speed_bars",
+    "stage_bars",
     "training_curves",
     "two_scores",
 ]

@@ -1,0 +1,166 @@
+"""Rates of a device, and time, operations, bytes and memory of a call: what 07 is made of."""
+
+import contextlib
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..core.device import PRECISIONS
+
+Call = Callable[[], object]
+# Names of torch's kernels, by what they do; the first that fits.
+_KINDS = {
+    "products": r"mm$|addmm|bmm|convolution|linear|scaled_dot|attention",
+    "copies": r"copy_|_to_copy|clone|cat$|contiguous|reorder",
+}
+
+
+class Way(NamedTuple):
+    """A call to be timed, and a context around it that is not."""
+
+    call: Call
+    around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+
+
+def timed(call: Call, device: torch.device) -> float:
+    """Seconds of a call, the device's work included.
+
+    On a CPU with one thread they are the processor's, which other programs do not lengthen.
+    """
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    _wait(device)
+    began = clock()
+    call()
+    _wait(device)
+    return clock() - began
+
+
+def interleaved(ways: Mapping[str, Way], rounds: int, device: torch.device) -> dict[str, float]:
+    """The least seconds of each way over rounds in which all take turns.
+
+    So a machine that slows down for a while, as one with other work does, is unfair to none.
+    """
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, way in ways.items():
+            with way.around():
+                best[name] = min(best[name], timed(way.call, device))
+    return best
+
+
+@torch.no_grad()
+def floors(device: torch.device, precisions: Sequence[str], rounds: int = 5) -> pd.DataFrame:
+    """What the device can do at best, measured.
+
+    Returns:
+        A row a precision: precision, products (operations a second of a large matrix product; a
+        multiplication and an addition are two) and copy (bytes a second, read and written).
+    """
+    side, count = (8192, 2**28) if device.type == "cuda" else (1536, 2**25)
+    rows = []
+    for precision in precisions:
+        a, b = (torch.randn(side, side, device=device).to(PRECISIONS[precision]) for _ in "ab")
+        source = torch.ones(count, device=device, dtype=PRECISIONS[precision])
+        target = torch.empty_like(source)
+        ways = {"products": Way(lambda: a @ b), "copy": Way(lambda: target.copy_(source))}  # noqa: B023
+        best = interleaved(ways, rounds + 1, device)
+        rows.append(
+            {
+                "precision": precision,
+                "products": 2 * side**3 / best["products"],
+                "copy": 2 * source.nbytes / best["copy"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def counted(call: Call) -> tuple[int, int]:
+    """Operations of a call (matrix products, convolutions, attention), and bytes.
+
+    Bytes are those that its kernels read and write, kernel by kernel, nothing taken to be cached.
+    """
+    with FlopCounterMode(display=False) as operations, _Traffic() as traffic:
+        call()
+    return operations.get_total_flops(), traffic.bytes
+
+
+class Profile(NamedTuple):
+    """Seconds of a call's kernels by kind, and the most memory it held at once, in bytes."""
+
+    seconds: dict[str, float]
+    peak: int
+
+
+def profiled(call: Call, device: torch.device) -> Profile:
+    """Where the time of a call goes; the profiler makes small kernels slower than they are."""
+    cuda = device.type == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if cuda:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    profiler = torch.profiler.profile(activities=activities, profile_memory=not cuda)
+    with _quiet(), profiler as profile:
+        call()
+        _wait(device)
+    seconds = dict.fromkeys((*_KINDS, "elementwise"), 0.0)
+    for event in profile.key_averages():
+        spent = event.self_device_time_total if cuda else event.self_cpu_time_total
+        seconds[_kind(event.key)] += spent / 1e6
+    if cuda:
+        return Profile(seconds, torch.cuda.max_memory_allocated(device) - before)
+    return Profile(seconds, _most_held(profile))
+
+
+def _most_held(profile) -> int:
+    """Of what torch took and gave back while the profiler looked."""
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = (e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return max(0, *itertools.accumulate(changes), 0)
+
+
+def _kind(kernel: str) -> str:
+    return next((kind for kind, names in _KINDS.items() if re.search(names, kernel)), "elementwise")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The profiler's library writes of its start and end to the process's stderr itself."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up the bytes of the tensors that kernels take and give; views move none."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [t for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)]
+            self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+        return out

@@ -1,0 +1,147 @@
+"""How many times faster than the plain reference: every way in one run, taking turns."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..core.device import Compute
+from ..datasets.photographs import Photographs
+from ..datasets.pixels import Pixels
+from ..models.student import Student
+from ..models.teacher import Teacher
+from ..probing.features import extract_features
+from .measuring import Way, interleaved
+from .plain_reference import PlainReference
+
+FIRST, AGAIN, STEP, SWEEP, STUDENT = (
+    "score, first pass", "score again, latents known", "training step, latents known",
+    "sweep over timesteps and layers", "student's score",
+)  # fmt: skip
+
+
+def speed_ratios(
+    teacher: Teacher,
+    student: Student,
+    photographs: Photographs,
+    computes: Sequence[Compute],
+    timesteps: int = 10,
+    rounds: int = 3,
+    training: bool = True,
+) -> pd.DataFrame:
+    """Seconds a photograph of the lab's ways and of the plain reference's, and their ratios.
+
+    A training step is a pass and its backward pass over all photographs at once; the optimiser's
+    own work, the same for both, is left out. The sweep pools the outputs of the four up blocks at
+    each timestep; of the plain one, a whole pass a timestep, one timestep is timed and multiplied.
+    The plain teacher's score is what a student's is compared with.
+
+    Args:
+        photographs: on disk for the sweep, which reads them itself; all else has them in memory.
+        computes: precisions of one device, float32 among them.
+
+    Returns:
+        A row a comparison: what, plain (its precision: float32, or the lab's own), lab (precision),
+        plain_s and lab_s (seconds a photograph), ratio.
+    """
+    device = computes[0].device
+    pixels = Pixels(photographs)
+    images = torch.stack([pixels[i][0] for i in range(len(pixels))]).to(device).float().div(255)
+    lab = _Lab(teacher, student, images, photographs, timesteps)
+    best = interleaved(lab.scoring(computes) | lab.sweeps(computes), rounds, device)
+    for compute in computes:
+        best[f"plain {SWEEP} {compute.precision}"] *= len(lab.timesteps)
+    if training:
+        # Last, as their memory is the largest.
+        best |= interleaved(lab.steps(computes), rounds, device)
+        teacher.zero_grad()
+    rows = []
+    for what in (FIRST, AGAIN, STEP, SWEEP, STUDENT):
+        reference = {STEP: STEP, SWEEP: SWEEP}.get(what, FIRST)
+        for compute in computes:
+            for plain in dict.fromkeys(("float32", compute.precision)):
+                names = f"plain {reference} {plain}", f"{what} {compute.precision}"
+                if all(name in best for name in names):
+                    seconds = [best[name] / len(images) for name in names]
+                    rows.append([what, plain, compute.precision, *seconds])
+    table = pd.DataFrame(rows, columns=["what", "plain", "lab", "plain_s", "lab_s"])
+    return table.assign(ratio=table["plain_s"] / table["lab_s"])
+
+
+class _Lab:
+    """The ways to be timed, over the same photographs."""
+
+    def __init__(self, teacher, student, images, photographs, timesteps):
+        self.teacher, self.student = teacher, student
+        self.images, self.photographs = images, photographs
+        self.timesteps = sorted({int(t) for t in np.linspace(1, 999, timesteps)})
+        self.reference = PlainReference(teacher)
+        with torch.no_grad():
+            self.latents = teacher.encode(images)
+
+    def scoring(self, computes: Sequence[Compute]) -> dict[str, Way]:
+        ways = {}
+        for compute in computes:
+            name = compute.precision
+            ways[f"plain {FIRST} {name}"] = self._plain(
+                compute, lambda: self.reference.score(self.images)
+            )
+            ways[f"{FIRST} {name}"] = Way(self._evaluated(self.teacher, compute))
+            ways[f"{AGAIN} {name}"] = Way(self._evaluated(self.teacher, compute, self.latents))
+            ways[f"{STUDENT} {name}"] = Way(self._evaluated(self.student, compute))
+        return ways
+
+    def sweeps(self, computes: Sequence[Compute]) -> dict[str, Way]:
+        ways, taps = {}, self.teacher.taps
+
+        def sweep(compute: Compute) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                extract_features(
+                    self.teacher.backbone, self.photographs, self.timesteps, taps,
+                    cache_dir=folder, compute=compute, batch_size=1,
+                )  # fmt: skip
+
+        for compute in computes:
+            name = f"{SWEEP} {compute.precision}"
+            ways[f"plain {name}"] = self._plain(
+                compute, lambda: self.reference.features(self.images, self.timesteps[:1], taps)
+            )
+            ways[name] = Way(lambda compute=compute: sweep(compute))
+        return ways
+
+    def steps(self, computes: Sequence[Compute]) -> dict[str, Way]:
+        def step(forward: Callable, compute: Compute) -> None:
+            self.teacher.train().zero_grad()
+            with compute.autocast():
+                loss = forward(self.images).score.square().mean()
+            loss.backward()
+
+        ways = {}
+        for compute in computes:
+            ways[f"plain {STEP} {compute.precision}"] = Way(
+                lambda compute=compute: step(self.reference.forward, compute),
+                self.reference.layout,
+            )
+            ways[f"{STEP} {compute.precision}"] = Way(
+                lambda compute=compute: step(lambda x: self.teacher(x, self.latents), compute)
+            )
+        return ways
+
+    def _plain(self, compute: Compute, call: Callable[[], object]) -> Way:
+        @contextlib.contextmanager
+        def around() -> Iterator[None]:
+            with self.reference.layout(), compute.autocast():
+                yield
+
+        return Way(call, around)
+
+    def _evaluated(self, model, compute: Compute, latents=None) -> Callable[[], None]:
+        def call() -> None:
+            known = () if latents is None else (latents,)
+            with model.evaluation(compute):
+                model(self.images, *known).score.float().cpu()
+
+        return call

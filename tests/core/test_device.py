@@ -1,0 +1,14 @@
+import pytest
+import torch
+
+from dpiqa_lab.core.device import choose_compute
+
+
+@pytest.mark.parametrize(("tiles", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_a_cpu_computes_in_bfloat16_only_with_matrix_tiles(monkeypatch, tiles, precision):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    compute = choose_compute("cpu")
+    assert compute.precision == precision
+    assert "native" in compute.why
+    assert choose_compute("cpu", "bfloat16").dtype == torch.bfloat16  # as asked

@@ -1,0 +1,179 @@
+"""The benchmark's own correctness: the reference is the method, counts are right, ratios add up."""
+
+import pandas as pd
+import pytest
+import torch
+
+import dpiqa_lab as lab
+from dpiqa_lab.core.device import choose_compute
+from dpiqa_lab.evaluation.benchmark import generated_photographs
+from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
+from dpiqa_lab.evaluation.measuring import Way, counted, floors, interleaved, profiled
+from dpiqa_lab.evaluation.plain_reference import PlainReference
+from dpiqa_lab.evaluation.speed_options import option_gains
+from dpiqa_lab.evaluation.speed_ratios import speed_ratios
+from dpiqa_lab.evaluation.stages import READING, stage_table, table_of
+
+CPU = choose_compute("cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(0)
+    prompts = torch.randn(1, 7, 128)
+    return lab.Teacher(lab.load_backbone("tiny"), prompts, decoder_width=16, image_size=64).eval()
+
+
+@pytest.fixture(scope="module")
+def student():
+    return lab.Student("efficientnet_tiny", image_size=64, width=8, head="pooled")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    config = BenchmarkConfig(image_size=64, photographs=2)
+    return generated_photographs(tmp_path_factory.mktemp("generated"), config)
+
+
+@pytest.mark.parametrize("head", ["flat", "pooled"])
+def test_the_plain_reference_gives_the_teacher_s_scores(teacher, head):
+    torch.manual_seed(1)
+    whole = lab.Teacher(
+        teacher.backbone, torch.randn(1, 7, 128), decoder_width=16, image_size=64,
+        decoder_head=head,
+    ).eval()  # fmt: skip
+    images = torch.rand(2, 3, 64, 64)
+    reference = PlainReference(whole)
+    before = dict(whole.backbone.unet.attn_processors)
+    with reference.layout():
+        plain = reference.score(images)
+        with torch.no_grad():
+            both = reference.forward(images)
+    assert whole.backbone.unet.attn_processors == before
+    with torch.no_grad():
+        output = whole(images)
+    assert torch.allclose(plain, output.score, atol=1e-5)
+    assert torch.allclose(both.score, output.score, atol=1e-5)
+    assert torch.allclose(both.feature_map, output.feature_map, atol=1e-4)
+    assert (output.score[0] - output.score[1]).abs() > 1e-6
+
+
+def test_the_plain_features_are_those_that_are_extracted(teacher, photographs, tmp_path):
+    taps = ["up_blocks.0", "up_blocks.3"]
+    found = lab.extract_features(
+        teacher.backbone, photographs, [1, 500], taps,
+        prompts=["one", "two words"], cache_dir=tmp_path, compute=CPU,
+    )  # fmt: skip
+    prompts = teacher.backbone.embed_prompts(["one", "two words"])
+    reference = PlainReference(lab.Teacher(teacher.backbone, prompts, image_size=64))
+    from dpiqa_lab.datasets.pixels import Pixels
+
+    images = torch.stack([Pixels(photographs)[i][0] for i in range(2)]).float().div(255)
+    with reference.layout():
+        plain = reference.features(images, [1, 500], taps)
+    for place, means in plain.items():
+        assert torch.allclose(found[*place, "mean"], means, atol=1e-4)
+
+
+def test_operations_and_bytes_are_counted():
+    a, b = torch.ones(4, 8), torch.ones(8, 16)
+    operations, moved = counted(lambda: (a @ b).relu())
+    assert operations == 2 * 4 * 8 * 16
+    # Two factors and a product, which is then read and written again.
+    assert moved == 4 * (4 * 8 + 8 * 16 + 4 * 16) + 4 * (2 * 4 * 16)
+
+
+def test_a_profile_tells_kinds_and_the_most_memory_held():
+    a = torch.ones(512, 512)
+
+    def call():
+        b = a @ a
+        c = b.exp()
+        del b
+        return (c + 1).sum()
+
+    profile = profiled(call, CPU.device)
+    megabyte = a.numel() * 4
+    assert 2 * megabyte <= profile.peak < 2.5 * megabyte
+    assert profile.seconds["products"] > 0
+    assert profile.seconds["elementwise"] > 0
+    assert profile.seconds["copies"] < profile.seconds["products"]
+
+
+def test_ways_take_turns_and_the_best_round_counts():
+    seen = []
+    ways = {name: Way(lambda name=name: seen.append(name)) for name in "ab"}
+    best = interleaved(ways, 3, CPU.device)
+    assert seen == list("ababab")
+    assert set(best) == {"a", "b"}
+    assert all(0 <= seconds < 1 for seconds in best.values())
+
+
+def test_floors_are_those_of_a_computer():
+    (row,) = floors(CPU.device, ["float32"], rounds=1).to_dict("records")
+    assert 1e8 < row["products"] < 1e15
+    assert 1e8 < row["copy"] < 1e13
+
+
+def test_stages_cover_the_way_and_their_parts_make_a_whole(teacher, student, photographs):
+    rates = pd.DataFrame([{"precision": "float32", "products": 1e10, "copy": 1e10}])
+    paths = list(photographs.table["path"])
+    table = stage_table(teacher, student, paths, [CPU], [1, 2], rates, rounds=1)
+    one = table_of(table, "float32", 1)
+    assert list(one["stage"]) == [
+        *READING, "VAE", "image adapter", "U-Net", "decoder", "backward", "student",
+    ]  # fmt: skip
+    parts = table[["products", "copies", "elementwise", "outside"]]
+    assert ((parts >= 0) & (parts <= 1)).all(axis=None)
+    assert parts.sum(axis=1).to_numpy() == pytest.approx(1)
+    both = table.pivot(index="stage", columns="batch", values="operations")
+    networks = both.drop(list(READING))
+    assert (networks > 0).all(axis=None)
+    # A photograph costs the same in any batch, but for the prompts' projections.
+    assert (networks[2] <= networks[1]).all()
+    assert networks.loc["VAE", 1] == networks.loc["VAE", 2]
+    assert (table["seconds"] > 0).all()
+    assert (table["share"] * table["seconds"]).to_numpy() == pytest.approx(table["floor"])
+    assert table.set_index(["stage", "batch"])["memory_gb"].loc["U-Net", 1] > 0
+    with pytest.raises(lab.LabError, match="bfloat16 at batch 1 was not measured: float32 at 1"):
+        table_of(table, "bfloat16", 1)
+
+
+def test_ratios_compare_like_with_like(teacher, student, photographs):
+    table = speed_ratios(teacher, student, photographs, [CPU], timesteps=2, rounds=1)
+    assert list(table["what"]) == [
+        "score, first pass", "score again, latents known", "training step, latents known",
+        "sweep over timesteps and layers", "student's score",
+    ]  # fmt: skip
+    assert (table["ratio"] * table["lab_s"]).to_numpy() == pytest.approx(table["plain_s"])
+    # The same measurement serves wherever the plain teacher's score is meant.
+    assert table["plain_s"][[0, 1, 4]].nunique() == 1
+    assert not any(p.grad is not None for p in teacher.parameters())
+
+
+def test_options_are_measured_and_a_missing_compiler_is_told(teacher, student, monkeypatch):
+    def broken(network):
+        def run(*_, **__):
+            raise RuntimeError("no C++ compiler found")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    image = torch.rand(1, 3, 64, 64)
+    table = option_gains(teacher, student, image, [CPU], rounds=1, compile=True)
+    compiled = table[table["option"] == "torch.compile"]
+    assert compiled["gain"].isna().all()
+    assert compiled["note"].str.contains("no C++ compiler found", regex=False).all()
+    layouts = table[table["option"] == "channels last"]
+    assert (layouts["gain"] > 0).all()
+    assert list(layouts["network"]) == ["U-Net", "student"]
+
+
+def test_impossible_benchmarks_are_refused():
+    build = BenchmarkConfig.from_parameters
+    with pytest.raises(lab.LabError, match=r"unknown trunk 'b7'|unknown.*'b7'"):
+        build({"student": "b7"})
+    with pytest.raises(lab.LabError, match="batch_sizes is empty"):
+        build({"batch_sizes": ""})
+    assert build({"precisions": "bfloat16"}).precisions == ("float32", "bfloat16")
+    assert build({}).run_name != build({"image_size": 512}).run_name
