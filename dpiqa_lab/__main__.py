@@ -137,6 +137,26 @@ def convert(arguments: argparse.Namespace) -> None:
     )
 
 
+def train(arguments: argparse.Namespace) -> None:
+    """Train a teacher or a student; under ``accelerate launch`` in several processes."""
+    from .core.processes import is_main
+
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    if arguments.what == "teacher":
+        from .training.config import TrainConfig
+        from .training.teacher_run import train_teacher
+
+        run = train_teacher(TrainConfig.from_parameters(given))
+    else:
+        from .training.distil_config import DistilConfig
+        from .training.student_run import train_student
+
+        run = train_student(DistilConfig.from_parameters(given))
+    if is_main():
+        test = run.summary()["metrics"]["test"]
+        print(f"test SRCC {test['srcc']:.3f}, PLCC {test['plcc']:.3f}, n {test['n']}\n{run.path}")
+
+
 def export_onnx(arguments: argparse.Namespace) -> None:
     """Write a student as an ONNX file, which gives the same scores without PyTorch."""
     from .workbench.onnx_file import export_onnx
@@ -185,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
-    for command in (demo, runs, check, score, export_onnx, convert, protocol, sweep):
+    for command in (demo, runs, check, train, score, export_onnx, convert, protocol, sweep):
         name = command.__name__.replace("_", "-")
         parsers[command] = commands.add_parser(name, help=command.__doc__)
         parsers[command].set_defaults(call=command)
@@ -198,6 +218,12 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="of the reader or the scale, as -p mos_range 1,5 or -p keep_training_images True",
+    )  # fmt: skip
+    sub = parsers[train]
+    sub.add_argument("what", choices=("teacher", "student"))
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="any of notebook 03 (teacher) or of DistilConfig (student), as -p dataset koniq",
     )  # fmt: skip
     sub = parsers[score]
     sub.add_argument(

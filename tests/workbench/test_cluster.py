@@ -39,7 +39,11 @@ def many(tmp_path_factory):
 
 def _shown(log):
     """How often each photograph was shown to the model, and by which process."""
-    lines = [(path.name, *line.split()) for path in log.iterdir() for line in path.read_text().splitlines()]
+    lines = [
+        (path.name, *line.split())
+        for path in log.iterdir()
+        for line in path.read_text().splitlines()
+    ]
     assert {threads for *_, threads in lines} == {str(max(1, (os.cpu_count() or 1) // 2))}
     return Counter(name for _, name, _ in lines), {process for process, *_ in lines}
 
