@@ -35,7 +35,7 @@ def _as_process(monkeypatch, rank, count):
 
 @pytest.mark.parametrize(
     ("n", "batch_size", "accumulation", "count"),
-    itertools.product((1, 2, 7, 16, 33), (1, 4), (1, 3), (2, 3, 5)),
+    list(itertools.product((1, 2, 7, 16, 33), (1, 4), (1, 3), (2, 3, 5))),
 )
 def test_shares_of_all_processes_are_the_steps_of_one(
     n, batch_size, accumulation, count, monkeypatch
