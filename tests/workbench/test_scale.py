@@ -17,12 +17,14 @@ N = 60_000
 
 
 class _Memory:
-    """A watcher of progress that notes the process's memory in MB; it may end the work."""
+    """A watcher that notes the process's memory in MB, of one bar; it may end the work."""
 
-    def __init__(self, stop: int | None = None):
-        self.used, self.stop = [], stop
+    def __init__(self, bar: str, stop: int | None = None):
+        self.used, self.bar, self.stop = [], bar, stop
 
     def __call__(self, what, done, total):
+        if what != self.bar:
+            return
         self.used.append(psutil.Process().memory_info().rss / 2**20)
         if done == self.stop:
             raise KeyboardInterrupt
@@ -38,12 +40,12 @@ def test_a_long_list_is_scored_in_flat_memory_and_goes_on_where_it_was_stopped(t
     entries, out = tmp_path / "entries.txt", tmp_path / "scores"
     names = [f"{i // 1000:03d}/{i:06d}.png" for i in range(N)]
     entries.write_text("\n".join(names))
-    stopped = _Memory(stop=40)
+    stopped = _Memory("scoring parts", stop=40)
     with pytest.raises(KeyboardInterrupt), watched(stopped):
         lab.score_parts(entries, out, StubScorer(reads=False), device="cpu")
     assert json.loads((out / MANIFEST).read_text())["status"] == "running"
     assert len(list(out.glob("part-*"))) == 40
-    rest = _Memory()
+    rest = _Memory("scoring parts")
     with watched(rest):
         manifest = lab.score_parts(entries, out, StubScorer(reads=False), device="cpu")
     assert manifest["new"] == N - 40 * 512
@@ -60,8 +62,9 @@ def test_extraction_keeps_no_more_than_its_features(tmp_path):
     photographs(tmp_path / "photos", 800).to_csv(tmp_path / "photos" / "scores.csv", index=False)
     dataset = lab.load_dataset("folder", tmp_path / "photos", image_size=64, mos_range="0,100")
     backbone = lab.load_backbone("tiny", random_weights=True)
-    memory = _Memory()
+    memory = _Memory("extracting features")
     with watched(memory):
         features = lab.extract_features(backbone, dataset, cache_dir=tmp_path / "cache")
     assert len(features) == 800
+    assert len(memory.used) == 101
     assert memory.growth() < 25
