@@ -23,7 +23,7 @@ except ImportError as missing:
 # Items that wait in a worker beside the one it does, so that it is never idle.
 _AHEAD = 1
 # Seconds that a scheduler may take to answer, and to find its first worker.
-PATIENCE = 60
+PATIENCE = 120
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -99,7 +99,7 @@ def open_client(cluster: str) -> Iterator[Client]:
             was told to write by ``--scheduler-file``.
 
     Raises:
-        LabError: none of these, nobody answers, or no worker comes within a minute.
+        LabError: none of these, nobody answers, or no worker comes within two minutes.
     """
     kind, _, count = cluster.partition(":")
     with contextlib.ExitStack() as stack:
@@ -114,7 +114,7 @@ def open_client(cluster: str) -> Iterator[Client]:
                     threads_per_worker=max(1, cores // workers),
                     # Dask would end workers by its own idea of memory.
                     memory_limit=0,
-                    dashboard_address=None,
+                    dashboard_address=":0",  # any free port
                     silence_logs=logging.CRITICAL,
                 )
             )

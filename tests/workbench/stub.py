@@ -1,7 +1,7 @@
 """A model that costs nothing, for what is around models."""
 
 import os
-import time
+import signal
 from pathlib import Path
 
 import torch
@@ -13,23 +13,25 @@ class StubScorer(torch.nn.Module, Scorer):
     """Scores a photograph by its mean; notes in ``<log>/<process>`` what it was shown.
 
     Args:
-        log: a folder, or None. pause: seconds a batch. reads: whether photographs are files.
+        log: a folder, or None. reads: whether photographs are files. deadly: the name of one that
+            kills the process which reads it, the first time.
     """
 
-    def __init__(self, log: Path | None = None, pause: float = 0.0, reads: bool = True):
+    def __init__(self, log: Path | None = None, reads: bool = True, deadly: str | None = None):
         super().__init__()
         self.image_size = 8
-        self.log, self.pause, self.reads = log, pause, reads
+        self.log, self.reads, self.deadly = log, reads, deadly
 
     def prepare(self, photograph):
         if self.log is not None:
             with open(self.log / str(os.getpid()), "a") as file:
-                file.write(f"{Path(photograph).name} {torch.get_num_threads()}\n")
+                file.write(f"{photograph.name} {torch.get_num_threads()}\n")
+        if photograph.name == self.deadly and not (self.log / "killed").exists():
+            (self.log / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.reads:
             return super().prepare(photograph)
-        return torch.full((3, 1, 1), int(Path(photograph).stem) % 1000 / 1000)
+        return torch.full((3, 1, 1), int(photograph.stem) % 1000 / 1000)
 
     def forward(self, images):
-        if self.pause:
-            time.sleep(self.pause)
         return ModelOutput(images.mean((1, 2, 3)), images)
