@@ -51,7 +51,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_its_part_alone(many, tmp_path
     assert (log / "killed").exists()
     assert len(list(out.glob("part-*"))) == len(manifest["parts"]) == 40
     shown, workers = _shown(log)
-    assert workers == 3  # two, and the one that took the killed one's place
+    assert workers in (2, 3)  # the one that takes a dead one's place may come too late
     assert len(shown) == 2000
     assert set(shown.values()) == {1, 2}
     repeated = {int(name[:4]) for name, times in shown.items() if times == 2}
