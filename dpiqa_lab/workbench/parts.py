@@ -112,6 +112,8 @@ def score_parts(
                 f"{len(lost)} photographs have no row in {out}, as {found[lost[0]].name!r}: do all "
                 "workers see this folder under this path?"
             )
+        for leftover in out.glob(".*.part"):  # of workers that were killed
+            leftover.unlink(missing_ok=True)
         manifest = {**record, "status": "completed", **_summary(out)}
         write_json(out / MANIFEST, manifest)
     return {**manifest, "new": len(missing), "seconds": seconds}
