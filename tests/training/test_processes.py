@@ -123,13 +123,13 @@ def test_a_student_of_two_processes_killed_and_resumed_is_that_of_one(small_fold
     options = {
         "dataset": "folder", "mos_range": "0,100", "data_root": str(small_folder),
         "trunk": "frequency", "trunk_weights": "none", "image_size": 64, "batch_size": 4,
-        "validate_every": 4, "max_steps": 24, "device": "cpu", "precision": "float32",
+        "validate_every": 6, "max_steps": 60, "device": "cpu", "precision": "float32",
     }  # fmt: skip
     launched = _launch("student", {**options, "run_name": "two-student"})
     path = runs_dir() / "two-student" / "metrics.jsonl"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and launched.poll() is None:
-        if path.is_file() and path.read_text().count("\n") >= 2:
+        if path.is_file() and path.read_text().count("\n"):
             break
         time.sleep(0.01)
     os.killpg(launched.pid, signal.SIGKILL)
@@ -145,4 +145,4 @@ def test_a_student_of_two_processes_killed_and_resumed_is_that_of_one(small_fold
     one, two = lab.train_student(config), find_run("two-student")
     _same(one, two, 1e-4)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
+    assert [line["step"] for line in lines] == list(range(6, 61, 6))
