@@ -60,7 +60,7 @@ def test_a_long_list_is_scored_in_flat_memory_and_goes_on_where_it_was_stopped(t
 @pytest.mark.slow
 def test_extraction_keeps_no_more_than_its_features(tmp_path):
     photographs(tmp_path / "photos", 800).to_csv(tmp_path / "photos" / "scores.csv", index=False)
-    dataset = lab.load_dataset("folder", tmp_path / "photos", image_size=64, mos_range="0,100")
+    dataset = lab.load_dataset("folder", tmp_path / "photos", image_size=64, mos_range=(0, 100))
     backbone = lab.load_backbone("tiny", random_weights=True)
     memory = _Memory("extracting features")
     with watched(memory):
