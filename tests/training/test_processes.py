@@ -3,13 +3,13 @@
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -77,7 +77,7 @@ def _launch(what, options):
     words = [word for name, value in options.items() for word in ("-p", name, str(value))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*LAUNCH, what, *words], env=environment, start_new_session=True,
+        [*LAUNCH, what, *words], env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -132,7 +132,9 @@ def test_a_student_of_two_processes_killed_and_resumed_is_that_of_one(small_fold
         if path.is_file() and path.read_text().count("\n"):
             break
         time.sleep(0.01)
-    os.killpg(launched.pid, signal.SIGKILL)
+    launcher = psutil.Process(launched.pid)
+    for process in (*launcher.children(recursive=True), launcher):
+        process.kill()
     launched.communicate()
     assert not (path.parent / "predictions.csv").exists(), "it ended before it was killed"
     again = _launch("student", {**options, "run_name": "two-student"})
