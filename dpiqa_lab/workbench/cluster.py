@@ -4,8 +4,10 @@ import contextlib
 import itertools
 import logging
 import os
+import pickle
 import threading
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -46,10 +48,10 @@ class _Desk(WorkerPlugin):
         os.environ.update(dict.fromkeys(_THREADS, str(threads)), DPIQA_HOME=self.home)
 
 
-def _call(desk: str, item):
+def _call(desk: str, item: bytes):
     plugin = get_worker().plugins[desk]
     with plugin.lock:
-        return plugin.function(item)
+        return plugin.function(pickle.loads(zlib.decompress(item)))
 
 
 def on_cluster(
@@ -66,8 +68,10 @@ def on_cluster(
             """As many as keep the workers busy that there are now, one at least."""
             room = (1 + _AHEAD) * len(client.nthreads()) - len(sent)
             for item in itertools.islice(items, max(1, room)):
-                # Not pure: equal items are not one.
-                future = client.submit(_call, desk, item, pure=False)
+                # Packed, as a scheduler remembers its last 1,000 messages to each worker. Not pure:
+                # equal items are not one.
+                packed = zlib.compress(pickle.dumps(item))
+                future = client.submit(_call, desk, packed, pure=False)
                 sent[future.key] = item
                 waiting.add(future)
 

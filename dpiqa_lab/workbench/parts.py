@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,23 +95,23 @@ def score_parts(
     work = PartScorer(model, out, sha256, batch_size, device)
     with hold(out, wait=False, what="scores"):
         agree(out / MANIFEST, record, filled=any(_files(out)))
-        missing = _lacking(found, _known(out, sha256))
+        names = pa.array([f.name for f in found], pa.string())
+        missing = _lacking(names, _known(out, sha256))
+        waiting = deque(found[i] for i in missing)
+        del found
         write_json(out / MANIFEST, {**record, "status": "running"})
         started = time.monotonic()
-        # Cut from the whole list: after an interruption the rest is cut as before.
-        starts = range(0, len(missing), part_size)
-        parts = (_part(found, missing[i : i + part_size]) for i in starts)
-        done = spread(work, parts, cluster)
-        for part, result in progress_bar(done, "scoring parts", len(starts)):
+        done = spread(work, _cut(waiting, missing, part_size), cluster)
+        for part, result in progress_bar(done, "scoring parts", -(-len(missing) // part_size)):
             if isinstance(result, Exception):
                 first = part.photographs[0][0]
                 raise LabError(f"the part from {first!r} on failed: {result}") from result
         seconds = round(time.monotonic() - started, 1)
-        lost = _lacking(found, _known(out, sha256))
+        lost = _lacking(names, _known(out, sha256))
         if len(lost):
             raise LabError(
-                f"{len(lost)} photographs have no row in {out}, as {found[lost[0]].name!r}: do all "
-                "workers see this folder under this path?"
+                f"{len(lost)} photographs have no row in {out}, as {names[lost[0]].as_py()!r}: do "
+                "all workers see this folder under this path?"
             )
         for leftover in out.glob(".*.part"):  # of workers that were killed
             leftover.unlink(missing_ok=True)
@@ -169,9 +170,15 @@ class PartScorer:
             pq.write_table(table, temporary)
 
 
-def _part(found: Sequence[Found], positions: np.ndarray) -> Part:
-    photographs = [(found[i].name, str(found[i].path)) for i in positions]
-    return Part(int(positions[0]), photographs)
+def _cut(waiting: deque[Found], places: np.ndarray, part_size: int) -> Iterator[Part]:
+    """Parts of what waits, taken from it; after an interruption the rest is cut as before.
+
+    Args:
+        places: in the whole list.
+    """
+    for start in places[::part_size]:
+        few = [waiting.popleft() for _ in range(min(part_size, len(waiting)))]
+        yield Part(int(start), [(f.name, str(f.path)) for f in few])
 
 
 def _files(out: Path) -> list[Path]:
@@ -196,11 +203,11 @@ def _known(out: Path, sha256: str) -> pa.ChunkedArray:
     return pa.chunked_array(names, pa.string())
 
 
-def _lacking(found: Sequence[Found], known: pa.ChunkedArray) -> np.ndarray:
-    """Positions of photographs without a row."""
+def _lacking(names: pa.Array, known: pa.ChunkedArray) -> np.ndarray:
+    """Positions of names without a row."""
     if twice := len(known) - pc.count_distinct(known).as_py():
         raise LabError(f"{twice} photographs have two rows: delete the folder of scores.")
-    there = pc.is_in(pa.array([f.name for f in found], pa.string()), value_set=known)
+    there = pc.is_in(names, value_set=known)
     return pc.indices_nonzero(pc.invert(there)).to_numpy()
 
 
