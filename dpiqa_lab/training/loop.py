@@ -18,6 +18,7 @@ from ..core.errors import LabError
 from ..core.progress import interactive
 from ..core.runs import Run
 from ..models.trainable import Trainable
+from .accelerated import accelerator_for, agreed, share_statistics
 from .batches import Share
 from .checkpoints import load_checkpoint, save_checkpoint, save_weights
 
@@ -136,7 +137,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     Raises:
         LabError: the loss is not finite; the step and the last good checkpoint are named.
     """
-    accelerator = _accelerator(compute)
+    accelerator = accelerator_for(compute)
     network = task.network.to(compute.device)
     groups = task.parameter_groups()
     optimizer = torch.optim.Adam(
@@ -155,7 +156,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                     began = time.monotonic()
                     rate = schedule.rate(progress.step)
                     loss = _step(accelerator, model, optimizer, task, batches, rate, schedule)
-                    loss, stop = _agreed(accelerator, loss, interrupted())
+                    loss, stop = agreed(accelerator, loss, interrupted())
                     _check(loss, progress, run)
                     progress = progress._replace(
                         step=progress.step + 1, losses=(*progress.losses, loss)
@@ -203,30 +204,9 @@ def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float
     if schedule.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
     optimizer.step()
-    _share_statistics(accelerator, task.network)
+    share_statistics(accelerator, task.network)
     task.stepped()
     return value
-
-
-def _agreed(accelerator, loss: float, stop: bool) -> tuple[float, bool]:
-    """The step's loss in all processes, and whether any of them is to stop."""
-    if accelerator.num_processes == 1:
-        return loss, stop
-    known = torch.tensor([loss, stop], dtype=torch.float64, device=accelerator.device)
-    loss, stop = accelerator.reduce(known, "sum").tolist()
-    return loss, stop > 0
-
-
-def _share_statistics(accelerator, network: nn.Module) -> None:
-    """Let all processes' batch norms have the mean of what each has seen."""
-    if accelerator.num_processes == 1:
-        return
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    known = [value for m in norms for value in (m.running_mean, m.running_var)]
-    if known:
-        mean = accelerator.reduce(torch.cat(known), "mean")
-        for value, new in zip(known, mean.split([len(v) for v in known]), strict=True):
-            value.copy_(new)
 
 
 def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
@@ -297,29 +277,6 @@ def _over(progress: Progress, schedule: Schedule) -> bool:
         return True
     waited = (progress.step - progress.best_step) // schedule.validate_every
     return schedule.patience is not None and waited >= schedule.patience
-
-
-def _accelerator(compute: Compute):
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs, DistributedType
-
-    # accelerate keeps one precision and device a process; a notebook trains with several in turn.
-    AcceleratorState._reset_state(reset_partial_state=processes.count() == 1)
-    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[compute.precision]
-    # Some weights have no part in a loss (those behind the last tap); batch norms' statistics are
-    # averaged after a step.
-    several = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(
-        mixed_precision=mixed, cpu=compute.device.type == "cpu", kwargs_handlers=[several]
-    )
-    plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    if accelerator.distributed_type not in plain:
-        raise LabError(
-            f"training under {accelerator.distributed_type.value} is not supported: checkpoints "
-            "are written from whole weights. Use accelerate's plain data parallelism."
-        )
-    return accelerator
 
 
 def _bar(total: int, done: int):
