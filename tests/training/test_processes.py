@@ -102,6 +102,7 @@ def _same(one, two, atol):
 TEACHER = {"max_steps": 7, "precision": "float32", "validate_every": 3, "batch_size": 5}
 
 
+@pytest.mark.slow
 def test_a_teacher_of_two_processes_is_that_of_one(small_folder):
     # 21 train photographs: the third step of an epoch has one, and nothing for the second process.
     options = {**QUICK, **TEACHER, "data_root": str(small_folder)}

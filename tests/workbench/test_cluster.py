@@ -176,6 +176,7 @@ folder.mkdir(parents=True)
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_of_eight_ends_complete_where_a_worker_is_killed(tmp_path, monkeypatch):
     monkeypatch.setenv("DPIQA_HOME", str(tmp_path))
     cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
