@@ -107,6 +107,7 @@ _HOME = {
     "run_sweep": "workbench.sweep",
     "training_needs": "workbench.needs",
     "score_folder": "workbench.bulk",
+    "score_parts": "workbench.parts",
     "export_onnx": "workbench.onnx_file",
     "gallery": "workbench.gallery",
 }

@@ -76,26 +76,53 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Score a folder, a list of paths or photographs, to the terminal or a CSV file."""
+    """Score a folder, a list of paths or photographs: shown, or to a CSV file or Parquet parts."""
+    out = arguments.out
+    if arguments.cluster and (out is None or out.suffix):
+        raise LabError("--cluster writes Parquet parts: give a folder by --out, as --out scores.")
+    if out is not None and not out.suffix:
+        return _score_parts(arguments)
     from .workbench.bulk import score_photographs
     from .workbench.score_sheet import unreadable_path
 
-    out = arguments.out
     table = score_photographs(
         arguments.photographs, arguments.model, out, arguments.batch_size, arguments.device
     )
     if out is None:
         for row in table.itertuples():
             print(f"{row.score:.4f}\t{row.name}")
-    unreadable, new, seconds = (table.attrs[key] for key in ("unreadable", "new", "seconds"))
-    pace = f", {new / seconds:.1f} a second" if new else ""
-    said = f"{len(table)} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
-    if unreadable:
-        where = f", see {unreadable_path(out)}" if out else ""
-        reasons = listing(f"{name}: {reason}" for name, reason in unreadable.items())
-        said += f"; {len(unreadable)} could not be{where}:\n{reasons}"
+    where = f", see {unreadable_path(out)}" if out else ""
+    reasons = [f"{name}: {reason}" for name, reason in table.attrs["unreadable"].items()]
+    new, seconds = table.attrs["new"], table.attrs["seconds"]
+    return _told(len(table), new, seconds, len(reasons), where, listing(reasons))
+
+
+def _score_parts(arguments: argparse.Namespace) -> int:
+    from .workbench.parts import score_parts, unreadable
+
+    manifest = score_parts(
+        arguments.photographs,
+        arguments.out,
+        arguments.model,
+        arguments.batch_size,
+        arguments.device,
+        arguments.cluster,
+        arguments.part_size,
+    )
+    bad = manifest["unreadable"]
+    scored, new, seconds = manifest["photographs"] - bad, manifest["new"], manifest["seconds"]
+    reasons = listing(unreadable(arguments.out)) if bad else ""
+    return _told(scored, new, seconds, bad, f", see column reason in {arguments.out}", reasons)
+
+
+def _told(scored: int, new: int, seconds: float, bad: int, where: str, reasons: str) -> int:
+    """Say how a scoring went; the exit code, 1 where photographs were ``bad``."""
+    pace = f", {new / seconds:.1f} a second" if new and seconds else ""
+    said = f"{scored} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
+    if bad:
+        said += f"; {bad} could not be{where}:\n{reasons}"
     print(said, file=sys.stderr)
-    return 1 if unreadable else 0
+    return 1 if bad else 0
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -108,6 +135,26 @@ def convert(arguments: argparse.Namespace) -> None:
         f"{run.config['kind']} in {run.path}, {size:.2f} GB. Its weights stay under their authors' "
         f"terms.\nScore by: python -m dpiqa_lab score --model {run.path} <photographs>"
     )
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a teacher or a student; under ``accelerate launch`` in several processes."""
+    from .core.processes import is_main
+
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    if arguments.what == "teacher":
+        from .training.config import TrainConfig
+        from .training.teacher_run import train_teacher
+
+        run = train_teacher(TrainConfig.from_parameters(given))
+    else:
+        from .training.distil_config import DistilConfig
+        from .training.student_run import train_student
+
+        run = train_student(DistilConfig.from_parameters(given))
+    if is_main():
+        test = run.summary()["metrics"]["test"]
+        print(f"test SRCC {test['srcc']:.3f}, PLCC {test['plcc']:.3f}, n {test['n']}\n{run.path}")
 
 
 def export_onnx(arguments: argparse.Namespace) -> None:
@@ -138,7 +185,7 @@ def sweep(arguments: argparse.Namespace) -> None:
 
     given = {name: _literal(value) for name, value in arguments.parameter}
     grid = {name: [_literal(v) for v in values.split(",")] for name, values in arguments.grid}
-    table = run_sweep(arguments.notebook, grid, given, arguments.name)
+    table = run_sweep(arguments.notebook, grid, given, arguments.name, arguments.cluster)
     print(f"\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
     failed = int((table["status"] != "completed").sum())
     if failed:
@@ -158,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
-    for command in (demo, runs, check, score, export_onnx, convert, protocol, sweep):
+    for command in (demo, runs, check, train, score, export_onnx, convert, protocol, sweep):
         name = command.__name__.replace("_", "-")
         parsers[command] = commands.add_parser(name, help=command.__doc__)
         parsers[command].set_defaults(call=command)
@@ -172,6 +219,12 @@ def main(argv: list[str] | None = None) -> int:
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="of the reader or the scale, as -p mos_range 1,5 or -p keep_training_images True",
     )  # fmt: skip
+    sub = parsers[train]
+    sub.add_argument("what", choices=("teacher", "student"))
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="any of notebook 03 (teacher) or of DistilConfig (student), as -p dataset koniq",
+    )  # fmt: skip
     sub = parsers[score]
     sub.add_argument(
         "photographs", nargs="+", type=Path,
@@ -183,8 +236,10 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     sub.add_argument(
         "--out", type=Path,
-        help="CSV file to write as photographs are scored; the same command goes on where it ended",
+        help="to write as photographs are scored: a .csv file, or a folder for Parquet parts with "
+        "one manifest; the same command goes on where it ended",
     )  # fmt: skip
+    sub.add_argument("--part-size", type=int, default=512, help="photographs a Parquet part")
     sub.add_argument("--batch-size", type=int, default=8, help="photographs a pass (default: 8)")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     sub = parsers[export_onnx]
@@ -217,6 +272,11 @@ def main(argv: list[str] | None = None) -> int:
         help="a parameter and its values, as -g timestep 1,10,100",
     )  # fmt: skip
     sub.add_argument("--name", help="of the sweep's folder (default: made up)")
+    for command in (score, sweep):
+        parsers[command].add_argument(
+            "--cluster", metavar="WHERE",
+            help="spread over Dask workers: local:2, tcp://host:8786 or a scheduler's .json file",
+        )  # fmt: skip
     arguments = parser.parse_args(argv)
     try:
         return arguments.call(arguments) or 0

@@ -45,6 +45,8 @@ def interactive() -> bool:
 
     A kernel started by papermill or nbconvert has none of the variables that the hosts set.
     """
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return False
     if "ipykernel" in sys.modules:
         return any(name in os.environ for name in _NOTEBOOK_HOSTS)
     return sys.stderr.isatty()

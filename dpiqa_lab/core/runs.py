@@ -2,7 +2,7 @@
 
 ``config.json`` (parameters), ``environment.json`` (versions, device, git state), ``metrics.jsonl``
 (a line a log), ``predictions.csv``, ``summary.json`` (``status`` running / completed / failed),
-``checkpoints/``, ``figures/``.
+``checkpoints/``, ``figures/``. Of several processes that train together the main one writes.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import processes
 from .device import Compute
 from .errors import LabError, listing, unknown
 from .files import atomic_path, read_json, write_json, write_text
@@ -68,6 +69,8 @@ class Run:
 
     def write_summary(self, status: str, **values) -> None:
         """Write ``summary.json``."""
+        if not processes.is_main():
+            return
         write_json(self.path / "summary.json", {"name": self.name, "status": status, **values})
 
     def history(self) -> pd.DataFrame:
@@ -76,16 +79,22 @@ class Run:
 
     def log(self, line: dict) -> None:
         """Append a line to ``metrics.jsonl``."""
+        if not processes.is_main():
+            return
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
         """Drop the lines logged after ``step``: a resumed run writes them again."""
+        if not processes.is_main():
+            return
         kept = [json.dumps(line) + "\n" for line in self._lines() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``<name>.csv``, without the table's index."""
+        if not processes.is_main():
+            return
         with atomic_path(self.path / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
 
@@ -115,10 +124,14 @@ def open_run(name: str, config: dict, compute: Compute, root: Path | None = None
             process is working in it.
     """
     path = (root or runs_dir()) / name
-    with hold(path, wait=False, what="run"):
-        state = _state(path, config)
-        run = Run(path, config, state)
-        if state != "completed":
+    with contextlib.ExitStack() as stack:
+
+        def take() -> str:
+            stack.enter_context(hold(path, wait=False, what="run"))
+            return _state(path, config)
+
+        run = Run(path, config, processes.from_main(take))
+        if run.state != "completed" and processes.is_main():
             write_json(path / "config.json", config)
             write_json(path / "environment.json", _environment(compute))
             run.write_summary("running", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))

@@ -123,13 +123,18 @@ def _listed(path: Path) -> list[str]:
 
 def _on_disk(folder: Path, entry: str) -> Path:
     """An entry's path; its bytes are read as Latin-1 where only so a file is there."""
-    latin = folder / entry.encode("utf-8", "surrogateescape").decode("latin-1")
     path = folder / entry
+    if entry.isascii():
+        return path
+    latin = folder / entry.encode("utf-8", "surrogateescape").decode("latin-1")
     return latin if not path.exists() and latin.exists() else path
 
 
 def _relative(path: Path, base: Path) -> str:
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
+    try:
+        return path.relative_to(base).as_posix()
+    except ValueError:
+        return path.as_posix()
 
 
 def as_utf8(text: str) -> str:

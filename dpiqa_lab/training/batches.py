@@ -1,18 +1,39 @@
 """The order of photographs: a function of seed, epoch and position, so a resume continues it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+from ..core import processes
+
+
+class Share(list):
+    """What one process does of a step: a list of batches.
+
+    Args:
+        total: photographs of the step, those of other processes too; ``None``: there are no others.
+        counts: False where the step has fewer batches than there are processes and none is left
+            for this one: it looks on with another's, whose loss weighs nothing here.
+    """
+
+    def __init__(self, batches: Iterable, total: int | None = None, counts: bool = True):
+        super().__init__(batches)
+        self.total = sum(len(batch[0]) for batch in self) if total is None else total
+        self.counts = counts
 
 
 class StepBatches:
     """Optimiser steps of a dataset, each a list of one or more batches.
 
+    Processes that train together take a step's batches in turn, so that two of them do what one
+    does with twice the accumulation.
+
     Args:
         dataset: items that torch collates.
-        batch_size: photographs a batch. accumulation: batches a step. workers: reading processes.
-        seed: of the order, another one every epoch. The last step of an epoch may be smaller.
+        batch_size: photographs a batch. accumulation: batches a step and process. workers: reading
+            processes. seed: of the order, another one every epoch. The last step of an epoch may be
+            smaller.
     """
 
     def __init__(
@@ -24,22 +45,32 @@ class StepBatches:
         self.seed = seed
         self.workers = workers
 
+    @property
+    def step_size(self) -> int:
+        """Photographs a step, of all processes."""
+        return self.batch_size * self.accumulation * processes.count()
+
     def __len__(self) -> int:
         """Steps an epoch."""
-        return -(-len(self.dataset) // (self.batch_size * self.accumulation))
+        return -(-len(self.dataset) // self.step_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[list]:
-        """The steps of an epoch from the ``start``-th on."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Share]:
+        """This process's share of the steps of an epoch, from the ``start``-th on."""
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         order = torch.randperm(len(self.dataset), generator=generator)
-        steps = order.split(self.batch_size * self.accumulation)[start:]
-        grouped = [[b.tolist() for b in step.split(self.batch_size)] for step in steps]
+        shares = [self._share(step) for step in order.split(self.step_size)[start:]]
         loader = DataLoader(
             self.dataset,
-            batch_sampler=[batch for step in grouped for batch in step],
+            batch_sampler=[batch for share in shares for batch in share],
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
         )
         batches = iter(loader)
-        for step in grouped:
-            yield [next(batches) for _ in step]
+        for share in shares:
+            yield Share([next(batches) for _ in share], share.total, share.counts)
+
+    def _share(self, step: torch.Tensor) -> Share:
+        """Of a step's positions, batches of positions."""
+        batches = [batch.tolist() for batch in step.split(self.batch_size)]
+        own = batches[processes.rank() :: processes.count()]
+        return Share(own or batches[:1], len(step), counts=bool(own))

@@ -1,22 +1,25 @@
 """The one fit loop: any model, any loss; resumed, it ends as if it had never stopped."""
 
+import contextlib
 import math
 import signal
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from ..core import processes
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import interactive
 from ..core.runs import Run
 from ..models.trainable import Trainable
+from .accelerated import accelerator_for, agreed, share_statistics
+from .batches import Share
 from .checkpoints import load_checkpoint, save_checkpoint, save_weights
 
 
@@ -42,7 +45,10 @@ class Task:
         return [{"params": trained, "scale": 1.0}]
 
     def batches(self, epoch: int, start: int) -> Iterable[list]:
-        """Steps of an epoch from the ``start``-th on; a step is a list of batches."""
+        """Steps of an epoch from the ``start``-th on; a step is a list of batches.
+
+        Where several processes train together, each one's ``batches.Share`` of it.
+        """
         raise NotImplementedError
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
@@ -131,7 +137,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     Raises:
         LabError: the loss is not finite; the step and the last good checkpoint are named.
     """
-    accelerator = _accelerator(compute)
+    accelerator = accelerator_for(compute)
     network = task.network.to(compute.device)
     groups = task.parameter_groups()
     optimizer = torch.optim.Adam(
@@ -150,6 +156,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                     began = time.monotonic()
                     rate = schedule.rate(progress.step)
                     loss = _step(accelerator, model, optimizer, task, batches, rate, schedule)
+                    loss, stop = agreed(accelerator, loss, interrupted())
                     _check(loss, progress, run)
                     progress = progress._replace(
                         step=progress.step + 1, losses=(*progress.losses, loss)
@@ -162,11 +169,11 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                     if due:
                         _log(run, task.goal, progress, rate)
                         progress = progress._replace(losses=())
-                    if due or interrupted():
+                    if due or stop:
                         _save(run, network, optimizer, progress)
                     bar.update()
                     bar.set_postfix(loss=f"{loss:.4f}", best=f"{progress.best:.4f}")
-                    if interrupted():
+                    if stop:
                         raise KeyboardInterrupt
                     if _over(progress, schedule):
                         break
@@ -174,6 +181,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
         bar.close()
         # Takes accelerate's mixed-precision wrapper off again.
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    processes.wait()  # what the main process has written is there for all
     return progress
 
 
@@ -182,16 +190,21 @@ def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float
         group["lr"] = rate * group["scale"]
     model.train()
     optimizer.zero_grad()
-    total = sum(len(batch[0]) for batch in batches)
+    share = batches if isinstance(batches, Share) else Share(batches)
     value = 0.0
-    for batch in batches:
-        loss, size = task.loss(model, batch)
-        # Weighted by size, so that accumulated batches equal one large batch.
-        accelerator.backward(loss * (size / total))
-        value += loss.item() * size / total
+    for place, batch in enumerate(share, 1):
+        last = place == len(share)
+        with contextlib.nullcontext() if last else accelerator.no_sync(model):
+            loss, size = task.loss(model, batch)
+            # Weighted by size, so that accumulated batches equal one large batch.
+            weight = share.counts * size / share.total
+            # Over processes gradients are not added up but averaged.
+            accelerator.backward(loss * (weight * accelerator.num_processes))
+        value += loss.item() * weight
     if schedule.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
     optimizer.step()
+    share_statistics(accelerator, task.network)
     task.stepped()
     return value
 
@@ -204,7 +217,8 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
     score = metrics[task.goal] if math.isfinite(metrics[task.goal]) else -2.0
     if score > progress.best:
         progress = progress._replace(best=score, best_step=progress.step)
-        save_weights(run.checkpoints / "best.safetensors", task.kept())
+        if processes.is_main():
+            save_weights(run.checkpoints / "best.safetensors", task.kept())
     return progress._replace(metrics=metrics)
 
 
@@ -230,7 +244,8 @@ def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
 
 
 def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    found = load_checkpoint(run.checkpoints, optimizer)
+    with processes.main_first():  # which drops damaged ones
+        found = load_checkpoint(run.checkpoints, optimizer)
     if found is None:
         run.rewind(0)
         return Progress()
@@ -243,9 +258,9 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> P
 
 
 def _save(run: Run, network: nn.Module, optimizer, progress: Progress) -> None:
-    save_checkpoint(
-        run.checkpoints, progress.step, network.trainable_state(), optimizer, progress.record()
-    )
+    if processes.is_main():
+        state = network.trainable_state()
+        save_checkpoint(run.checkpoints, progress.step, state, optimizer, progress.record())
 
 
 def _check(loss: float, progress: Progress, run: Run) -> None:
@@ -264,24 +279,13 @@ def _over(progress: Progress, schedule: Schedule) -> bool:
     return schedule.patience is not None and waited >= schedule.patience
 
 
-def _accelerator(compute: Compute):
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # accelerate keeps one precision and device a process; a notebook trains with several in turn.
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    AcceleratorState._reset_state(reset_partial_state=not distributed)
-    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[compute.precision]
-    return Accelerator(mixed_precision=mixed, cpu=compute.device.type == "cpu")
-
-
 def _bar(total: int, done: int):
     from tqdm.auto import tqdm
 
     return tqdm(desc="training", total=total, initial=done, disable=not interactive(), unit="step")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts():
     """Within the block Ctrl-C waits for the end of a step; the function given tells of it."""
     seen = threading.Event()

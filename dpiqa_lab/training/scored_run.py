@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from .. import metrics
+from ..core import processes
 from ..core.device import (
     Compute,
     choose_compute,
@@ -71,17 +72,17 @@ class ScoreTask(Task):
         """name, mos, score, split, and group and subset where known, of a part."""
         model.eval()
         dataset = self.parts[part]
-        loader = DataLoader(
-            Pixels(dataset), batch_size=EVALUATION_BATCH, num_workers=self.config.workers
-        )
-        scores = []
+        own = Subset(Pixels(dataset), processes.mine(len(dataset)))
+        loader = DataLoader(own, batch_size=EVALUATION_BATCH, num_workers=self.config.workers)
+        scores = [torch.zeros(0)]
         with self.scorer().evaluation(self.compute):
             for pixels, _, positions in loader:
                 output = self.output(model, pixels, part, positions)
                 scores.append(output.score.float().cpu())
+        score = processes.together(torch.cat(scores), len(dataset))
         table = dataset.table
         kept = [name for name in ("subset", "group") if name in table]
-        table = table[["name", "mos", "split", *kept]].assign(score=torch.cat(scores).numpy())
+        table = table[["name", "mos", "split", *kept]].assign(score=score.numpy())
         return table[["name", "mos", "score", "split", *kept]]
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -111,7 +112,10 @@ def run_training(
     compute = choose_compute(config.device, config.precision)
     make_deterministic()
     keep_freed_memory()
-    with open_run(config.run_name, numbers, compute) as run:
+    processes.join(compute.device)
+    if processes.count() > 1:
+        numbers = {**numbers, "processes": processes.count()}  # as they multiply the batch
+    with processes.main_speaks(), open_run(config.run_name, numbers, compute) as run:
         if run.reused():
             return run
         print(f"run {run.path}\ncomputing on {compute}")
@@ -127,6 +131,7 @@ def run_training(
                 "accumulation_steps keeps the effective size) or image_size (now "
                 f"{config.image_size}), {advice}"
             ) from error
+        processes.wait()
         run.state = "completed"
         return run
 
@@ -146,7 +151,8 @@ def fit_and_record(
     run.write_table("split", dataset.manifest.table[["name", "split"]])
     progress = fit(run, task, schedule_of(config, len(task.steps)), task.compute)
     scorer = task.scorer()
-    save_weights(run.checkpoints / "last.safetensors", scorer.trainable_state())
+    if processes.is_main():
+        save_weights(run.checkpoints / "last.safetensors", scorer.trainable_state())
     scorer.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)
@@ -165,7 +171,8 @@ def fit_and_record(
         notes=notes,
         **record,
     )
-    drop_checkpoints(run.checkpoints)
+    if processes.is_main():
+        drop_checkpoints(run.checkpoints)
 
 
 def schedule_of(config, steps_per_epoch: int) -> Schedule:

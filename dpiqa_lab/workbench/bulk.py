@@ -74,7 +74,7 @@ def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFra
     with contextlib.ExitStack() as stack:
         sheet = None
         if out is not None:
-            record["model_sha256"] = _fingerprint(scorer)
+            record["model_sha256"] = fingerprint(scorer)
             sheet = stack.enter_context(open_sheet(out, record))
             scores = dict(sheet.scores)
         scorer.to(compute.device)
@@ -84,9 +84,9 @@ def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFra
         # no score, not even by rounding.
         batches = [found[i : i + batch_size] for i in range(0, len(found), batch_size)]
         todo = [batch for batch in batches if any(f.name not in scores for f in batch)]
-        results = _results(scorer, compute, todo, scores.keys())
+        found_out = results(scorer, compute, todo, scores.keys())
         missing = sum(f.name not in scores for f in found)
-        for name, result in progress_bar(results, "scoring", missing):
+        for name, result in progress_bar(found_out, "scoring", missing):
             if isinstance(result, str):
                 unreadable[name] = result
                 continue
@@ -124,13 +124,14 @@ def open_scorer(model: str | Path | Scorer) -> tuple[Scorer, dict]:
     return model, record
 
 
-def _fingerprint(model: Scorer) -> str:
+def fingerprint(model: Scorer) -> str:
+    """SHA-256 of everything in a model that its scores depend on."""
     settings = {name: getattr(model, name, None) for name in _SETTINGS}
     weights = tensors_hash(model.state_dict())
     return json_hash({"kind": type(model).__name__, "weights": weights, **settings})
 
 
-def _results(
+def results(
     model: Scorer, compute: Compute, batches: Iterable[list[Found]], known: Iterable[str]
 ) -> Iterator[tuple[str, np.float32 | str]]:
     """Name and score, or the reason for having none, of those photographs that are not known."""

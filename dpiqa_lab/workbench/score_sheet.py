@@ -63,7 +63,7 @@ def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
     if path.suffix.lower() != ".csv":
         raise LabError(f"scores are written to a .csv file, got {str(path)!r}.")
     with hold(path.parent, wait=False, what="scores", file=path.name):
-        _agree(path, path.with_suffix(".json"), record)
+        agree(path.with_suffix(".json"), record, filled=path.is_file())
         content = path.read_bytes() if path.is_file() else b""
         whole = _whole_rows(content)
         scores = _parsed(path, whole)
@@ -75,12 +75,19 @@ def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
             yield ScoreSheet(path, file, scores)
 
 
-def _agree(path: Path, side: Path, record: dict) -> None:
-    """Compare with the side-car, or write it, before there is any row."""
-    if path.is_file() and not side.is_file():
+def agree(side: Path, record: dict, filled: bool) -> None:
+    """Compare with the record ``side`` of scores, or write it, before there is any row.
+
+    Args:
+        record: of the model and the photographs. filled: whether scores are there already.
+
+    Raises:
+        LabError: they are of another model or folder, or nothing says of which.
+    """
+    if filled and not side.is_file():
         raise LabError(
-            f"{path} is there already, and no {side.name} says which model made it: give another "
-            "name, or delete it."
+            f"scores are in {side.parent} already, and no {side.name} says which model made them: "
+            "give another name, or delete them."
         )
     try:
         stored = read_json(side) if side.is_file() else record
@@ -93,12 +100,12 @@ def _agree(path: Path, side: Path, record: dict) -> None:
         for key in ("model_sha256", "folder")
         if stored.get(key) != record[key]
     ]
-    if other and path.is_file():
+    if other and filled:
         raise LabError(
-            f"{path} holds scores of another model or of photographs elsewhere; give another name, "
-            f"or delete {path.name} and {side.name}:\n{listing(other)}"
+            f"{side} tells of scores of another model or of photographs elsewhere; give another "
+            f"name, or delete them:\n{listing(other)}"
         )
-    if not path.is_file():
+    if not filled:
         write_json(side, record)
 
 

@@ -3,8 +3,10 @@
 import itertools
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,6 +16,7 @@ from ..core.locks import hold
 from ..core.paths import runs_dir
 from ..core.runs import Run, check_name
 from .runner import run_notebook
+from .spread import spread
 
 _METRICS = ("n", "srcc", "plcc")
 
@@ -23,6 +26,7 @@ def run_sweep(
     grid: Mapping[str, Sequence],
     parameters: Mapping[str, object] | None = None,
     name: str | None = None,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Run a notebook once for each combination of the grid's values.
 
@@ -36,6 +40,8 @@ def run_sweep(
         parameters: what all combinations share.
         name: of the sweep; ``None`` makes one from the notebook and what is shared, so that more
             values of the same parameters go into the same sweep.
+        cluster: "local:2", a scheduler's address or file (see ``cluster.open_client``), whose
+            workers run several at a time; ``None`` is one after another here.
 
     Returns:
         A row a combination, in the grid's order: its values, status, run, n, srcc and plcc of the
@@ -43,7 +49,7 @@ def run_sweep(
 
     Raises:
         LabError: no such notebook, a parameter that it does not offer or that is given twice, an
-            empty grid, or another process at work in the same sweep.
+            empty grid, no such cluster, or another process at work in the same sweep.
     """
     notebook, shared = Path(notebook), dict(parameters or {})
     offered = _offered(notebook)
@@ -56,41 +62,72 @@ def run_sweep(
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]
     with hold(folder, wait=False, what="sweep"):
-        for place, values in enumerate(combinations):
-            record = _record(folder, values)
-            asked = {**shared, **values}
-            if record.is_file() and (known := read_json(record))["parameters"] != _plain(asked):
+        todo = []
+        for values in combinations:
+            record, asked = _record(folder, values), _plain({**shared, **values})
+            if record.is_file() and (known := read_json(record)["parameters"]) != asked:
                 raise LabError(
-                    f"sweep {folder} was made with other parameters ({known['parameters']} for "
-                    f"{values}, now {asked}); give another --name, or delete the folder."
+                    f"sweep {folder} was made with other parameters ({known} for {values}, now "
+                    f"{asked}); give another --name, or delete the folder."
                 )
-            said = f"[{place + 1}/{len(combinations)}] {_words(values)}"
-            if record.is_file() and known["status"] == "completed":
-                print(f"{said}: completed, skipped")
+            if _completed(record):
+                print(f"{_words(values)}: completed, skipped")
                 continue
-            print(said, flush=True)
-            run_name = f"{name}-{record.stem}" if "run_name" in offered else None
-            _run(notebook, record, asked, run_name)
+            run = f"{name}-{record.stem}" if "run_name" in offered else None
+            todo.append(_Job(_words(values), record, asked, run))
+        work = partial(_run, notebook.resolve())
+        for job, error in spread(work, _announced(todo, len(combinations)), cluster):
+            if isinstance(error, Exception):  # of the cluster; a notebook's is in its record
+                _note(job, 0.0, str(error))
+            if not _completed(job.record):
+                print(f"{job.words} failed: {read_json(job.record)['error']}", flush=True)
             _write(folder, combinations)
         return _write(folder, combinations)
 
 
-def _run(notebook: Path, record: Path, asked: dict, run_name: str | None) -> None:
-    given = _plain(asked)  # papermill writes lists into a notebook, but no tuples
-    result = {"parameters": given, "run": run_name, "error": None}
-    if run_name is not None:
-        given = {**given, "run_name": run_name}
-    start = time.monotonic()
+class _Job(NamedTuple):
+    """A combination in words, the record to write, and what its notebook is given."""
+
+    words: str
+    record: Path
+    parameters: dict
+    run: str | None
+
+
+def _announced(jobs: Sequence[_Job], total: int) -> Iterator[_Job]:
+    for place, job in enumerate(jobs, total - len(jobs) + 1):
+        print(f"[{place}/{total}] {job.words}", flush=True)
+        yield job
+
+
+def _run(notebook: Path, job: _Job) -> None:
+    if _completed(job.record):  # by a worker that died before it could say so
+        return
+    named = {} if job.run is None else {"run_name": job.run}
+    start, text = time.monotonic(), None
     try:
-        run_notebook(notebook, record.with_suffix(".ipynb"), **given)
-        result["status"] = "completed"
+        run_notebook(notebook, job.record.with_suffix(".ipynb"), **job.parameters, **named)
     except Exception as error:  # any failure of one notebook leaves the others their turn
         text = str(error).strip() or type(error).__name__
         if not isinstance(error, LabError):
             text = text.splitlines()[-1]  # papermill puts the traceback first
-        result |= {"status": "failed", "error": text[:500]}
-        print(f"failed: {text[:500]}", flush=True)
-    write_json(record, {**result, "seconds": round(time.monotonic() - start, 1)})
+    _note(job, time.monotonic() - start, text)
+
+
+def _note(job: _Job, seconds: float, error: str | None) -> None:
+    """Write a combination's record; it failed where there is an error."""
+    result = {
+        "parameters": job.parameters,
+        "run": job.run,
+        "error": error and error[:500],
+        "status": "failed" if error else "completed",
+        "seconds": round(seconds, 1),
+    }
+    write_json(job.record, result)
+
+
+def _completed(record: Path) -> bool:
+    return record.is_file() and read_json(record)["status"] == "completed"
 
 
 def _write(folder: Path, combinations: Sequence[dict]) -> pd.DataFrame:
@@ -145,5 +182,5 @@ def _words(values: Mapping) -> str:
 
 
 def _plain(values: Mapping) -> dict:
-    """As JSON gives them back."""
+    """As JSON gives them back; papermill writes lists into a notebook, but no tuples."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
