@@ -106,11 +106,16 @@ def make_views(
             _refuse_small(photographs, size)
             write_json(folder / "key.json", key)
             _write(folder, _Source(photographs, views, size, seed), workers)
-    return Views(
-        np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False),
-        pd.read_csv(folder / "views.csv", keep_default_na=False),
-        folder.name,
-    )
+    try:
+        return Views(
+            np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False),
+            pd.read_csv(folder / "views.csv", keep_default_na=False),
+            folder.name,
+        )
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"{folder}: damaged views ({error}); delete this folder, and they are made again."
+        ) from error
 
 
 def _refuse_small(photographs: Sequence[Path], size: int) -> None:
