@@ -5,7 +5,7 @@
 
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, PackageMetadata, metadata
+from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
 from pathlib import Path
 
 from .errors import LabError
