@@ -5,7 +5,7 @@ HUGE = 10**30
 ANYWHERE = [
     ("epochs", "3", r"epochs must be int, got '3' \(str\)"),
     ("max_steps", "None", "max_steps is the text 'None'"),
-    ("run_name", "None", "run_name is the text 'None'"),
+    ("data_root", "None", "data_root is the text 'None'"),
     ("epochs", None, "epochs must not be None"),
     ("epochs", "None", "epochs must be int, got 'None'"),
     ("epochs", -1, "epochs must be at least 1, got -1"),

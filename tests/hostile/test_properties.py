@@ -19,7 +19,7 @@ from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.datasets.splits import PARTS, assign_split, folds
 
 relaxed = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 # What a CSV cell may hold: any text that UTF-8 can, without carriage returns, which are line ends.
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=12)
