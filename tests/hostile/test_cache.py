@@ -49,10 +49,9 @@ def test_cut_at_each_length_it_gives_the_right_rows(entry):
 def test_with_any_byte_changed_it_gives_the_right_rows(entry):
     whole = entry[2]
     for place in range(len(whole)):
-        for flip in (1, 128):
-            changed = bytearray(whole)
-            changed[place] ^= flip
-            _damaged(entry, bytes(changed))
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        _damaged(entry, bytes(changed))
 
 
 def _as_lab_writes(path, rows, ids):
