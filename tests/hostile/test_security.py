@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from torch import nn
 
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
@@ -45,7 +46,7 @@ def test_no_call_in_the_package_runs_what_a_file_or_a_name_holds():
         assert name not in ("eval", "exec", "os.system", "os.popen", "__import__"), path
         assert not re.search(r"pickle\.loads?$|joblib\.load$|dill|marshal", name), path
         assert last not in ("read_pickle", "Unpickler", "literal_run"), path
-        assert "shell" not in keywords and "trust_remote_code" not in keywords, path
+        assert not {"shell", "trust_remote_code"} & set(keywords), path
         if name == "torch.load":
             assert keywords["weights_only"] == "True", path
         if name == "np.load":
@@ -79,8 +80,7 @@ def test_hub_downloads_are_pinned_or_say_what_they_took(monkeypatch):
     with pytest.warns(UserWarning, match="newest revision, c0ffee.*hub@c0ffee"):
         hub_model("someone/trunk")
     for weights in ("hub", "hub@abc"):
-        with pytest.raises(lab.LabError):  # the stand-in has no weights
-            load_trunk(TRUNKS["dinov2_small"].build(), "dinov2_small", weights)
+        load_trunk(nn.Identity(), "dinov2_small", weights)
     assert [revision for _, revision in asked] == [None, TRUNKS["dinov2_small"].revision, "abc"]
     with pytest.warns(UserWarning, match="newest revision"), pytest.raises(lab.LabError):
         lab.load_backbone("nobody/nothing")
