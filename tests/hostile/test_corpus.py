@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dpiqa_lab as lab
@@ -143,6 +144,27 @@ def test_a_damaged_model_is_named(tmp_path, capsys, student_folder, what, change
         told(str(caught.value), says)
         assert main(["score", str(root), "--model", str(folder)]) == 2
         told(capsys.readouterr().err, says)
+
+
+def test_broken_photographs_have_a_reason_each_and_the_others_a_score(
+    student_folder, tmp_path, capsys
+):
+    root, out = tmp_path / "photos", tmp_path / "out" / "scores.csv"
+    tables.make_root(root)
+    for name, content, _ in pictures.BROKEN:
+        pictures.write(root / name, content)
+    with untouched(root):
+        given = ["score", str(root), "--model", str(student_folder), "--out", str(out)]
+        assert main([*given, "--device", "cpu"]) == 1
+        told(capsys.readouterr().err, "12 photographs scored")
+    reasons = pd.read_csv(out.with_name("scores-unreadable.csv")).set_index("name")["reason"]
+    # A folder whose name ends like a photograph's is looked through.
+    broken = {name: says for name, _, says in pictures.BROKEN if name != "folder.jpg"}
+    assert set(reasons.index) == set(broken)
+    for name, says in broken.items():
+        assert re.search(says, reasons[name]), name
+    assert list(pd.read_csv(out)["name"]) == tables.NAMES
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "out"}
 
 
 @pytest.mark.parametrize(("what", "make", "says"), weights.PICKLES, ids=ids(weights.PICKLES))
