@@ -2,10 +2,11 @@
 
 import argparse
 import ast
+import shlex
 import sys
 from pathlib import Path
 
-from .core.errors import LabError, listing
+from .core.errors import LabError, listing, plain
 from .core.paths import DEFAULT_MODEL, home, runs_dir
 
 # What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
@@ -90,7 +91,7 @@ def score(arguments: argparse.Namespace) -> int:
     )
     if out is None:
         for row in table.itertuples():
-            print(f"{row.score:.4f}\t{row.name}")
+            print(f"{row.score:.4f}\t{plain(row.name)}")
     where = f", see {unreadable_path(out)}" if out else ""
     reasons = [f"{name}: {reason}" for name, reason in table.attrs["unreadable"].items()]
     new, seconds = table.attrs["new"], table.attrs["seconds"]
@@ -133,7 +134,8 @@ def convert(arguments: argparse.Namespace) -> None:
     size = sum(path.stat().st_size for path in run.checkpoints.iterdir()) / 1e9
     print(
         f"{run.config['kind']} in {run.path}, {size:.2f} GB. Its weights stay under their authors' "
-        f"terms.\nScore by: python -m dpiqa_lab score --model {run.path} <photographs>"
+        "terms.\nScore by: python -m dpiqa_lab score --model "
+        f"{shlex.quote(str(run.path))} <photographs>"
     )
 
 
@@ -196,12 +198,14 @@ def _literal(text: str):
     """A number, True, False or None as itself; anything else is text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input ends with its message and exit code 2."""
+    if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
@@ -280,8 +284,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.call(arguments) or 0
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (LabError, OSError) as error:  # a full disk, a folder that must not be written
+        print(f"error: {LabError(error)}", file=sys.stderr)
         return 2
 
 

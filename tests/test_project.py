@@ -24,6 +24,16 @@ from dpiqa_lab.training.prior_config import PriorConfig
 from dpiqa_lab.workbench.explore_config import ExploreConfig
 from tests.conftest import REPOSITORY
 
+CONFIGS = {
+    "00_pretrain_prior": PriorConfig,
+    "01_feature_probing": FeatureProbeConfig,
+    "02_timestep_ablation": AblationConfig,
+    "03_train": TrainConfig,
+    "05_evaluate": EvaluateConfig,
+    "04_distill": DistilAblationConfig,
+    "06_explore": ExploreConfig,
+    "07_benchmark": BenchmarkConfig,
+}
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
@@ -74,19 +84,7 @@ def test_notebooks_are_clean_and_thin(path):
         assert not re.search(r"^\s*(class |!|%pip)|sys\.path|/home/|/root/", cell.source, re.M)
 
 
-@pytest.mark.parametrize(
-    ("notebook", "config"),
-    [
-        ("00_pretrain_prior", PriorConfig),
-        ("01_feature_probing", FeatureProbeConfig),
-        ("02_timestep_ablation", AblationConfig),
-        ("03_train", TrainConfig),
-        ("05_evaluate", EvaluateConfig),
-        ("04_distill", DistilAblationConfig),
-        ("06_explore", ExploreConfig),
-        ("07_benchmark", BenchmarkConfig),
-    ],
-)
+@pytest.mark.parametrize(("notebook", "config"), CONFIGS.items())
 def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
     notebook = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]

@@ -20,11 +20,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .files import atomic_path, json_hash, tensors_hash, write_json
+from .files import atomic_path, json_hash, read_json, tensors_hash, write_json
 from .locks import hold
 from .paths import cache_dir
 
 Rows = dict[str, torch.Tensor]
+# What reading a damaged file raises.
+_DAMAGED = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 
 
 class Stored(NamedTuple):
@@ -79,7 +81,7 @@ class RowCache:
         """Ids by the files' headers alone; the bytes are checked when rows are read."""
         found = set()
         for path in self.folder.glob("*.safetensors"):
-            damaged = contextlib.suppress(SafetensorError, OSError, KeyError, TypeError)
+            damaged = contextlib.suppress(*_DAMAGED)
             with damaged, safe_open(path, "pt") as file:
                 found.update(json.loads(file.metadata()["ids"]))
         return found
@@ -92,25 +94,45 @@ class RowCache:
             save_file(rows, temporary, metadata)
 
     def _read(self) -> Stored:
-        found = Stored([], {})
+        read = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                with safe_open(path, "pt") as file:
-                    metadata = file.metadata()
-                    rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                if tensors_hash(rows) != metadata["sha256"]:
-                    raise SafetensorError("checksum differs")
-            except (SafetensorError, OSError, KeyError, TypeError) as error:
-                warnings.warn(
-                    f"damaged cache file {path} ({error}): dropped, its rows are computed again.",
-                    stacklevel=3,
-                )
-                path.unlink(missing_ok=True)
-                continue
-            ids = json.loads(metadata["ids"])
+                read[path] = _part(path)
+            except _DAMAGED as error:
+                _drop(path, error)
+        kinds = {
+            tuple((name, value.dtype, value.shape[1:]) for name, value in sorted(rows.items()))
+            for _, rows in read.values()
+        }
+        if len(kinds) > 1:  # which of them is right cannot be told
+            for path in read:
+                _drop(path, "its rows and another file's are of different shapes")
+            read = {}
+        found = Stored([], {})
+        for ids, rows in read.values():
             found.places.update({item: (len(found.parts), i) for i, item in enumerate(ids)})
             found.parts.append(rows)
         return found
+
+
+def _part(path: Path) -> tuple[list[str], Rows]:
+    """Ids and rows of a file; one of ``_DAMAGED`` is raised where it is not as it was written."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if tensors_hash(rows) != metadata["sha256"]:
+        raise SafetensorError("checksum differs")
+    ids = json.loads(metadata["ids"])
+    if not rows or any(len(value) != len(ids) for value in rows.values()):
+        raise SafetensorError("not a row an id")
+    return [str(item) for item in ids], rows
+
+
+def _drop(path: Path, why: object) -> None:
+    warnings.warn(
+        f"damaged cache file {path} ({why}): dropped, its rows are computed again.", stacklevel=4
+    )
+    path.unlink(missing_ok=True)
 
 
 def shared_rows(
@@ -194,18 +216,28 @@ def _fill(caches, ids, batches, compute, prepare) -> None:
 
 
 def cache_table(root: Path | str | None = None) -> list[dict]:
-    """What the cache holds: one dict an entry with kind, entry, bytes, key, folder."""
+    """What the cache holds: one dict an entry with kind, entry, bytes, key, folder.
+
+    ``key`` is empty where its file is damaged; the rows' own files say what they hold.
+    """
     folders = sorted(Path(root or cache_dir()).glob("*/*/key.json"))
     return [
         {
             "kind": path.parent.parent.name,
             "entry": path.parent.name,
             "bytes": sum(file.stat().st_size for file in path.parent.iterdir()),
-            "key": json.loads(path.read_text(encoding="utf-8")),
+            "key": _key(path),
             "folder": str(path.parent),
         }
         for path in folders
     ]
+
+
+def _key(path: Path) -> dict:
+    try:
+        return read_json(path)
+    except ValueError:
+        return {}
 
 
 def clear_cache(kind: str | None = None, root: Path | str | None = None) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .errors import LabError
+
 _BLOCK = 8192  # bytes summed together
 
 
@@ -48,8 +50,18 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def read_json(path: Path | str) -> dict:
-    """The JSON object in ``path``."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The JSON object in ``path``.
+
+    Raises:
+        LabError: it holds none, as a file that was damaged.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise LabError(f"{path}: damaged, no readable JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise LabError(f"{path}: expected a JSON object, found {type(value).__name__}.")
+    return value
 
 
 def file_hash(path: Path | str) -> str:

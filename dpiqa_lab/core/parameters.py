@@ -7,14 +7,17 @@ choices and limits.
 
 import ast
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 
-from .errors import LabError, unknown
+from .errors import LabError, shortened, unknown
 
 NOTEBOOK_MARK = "# Parameters:"
 _PAPERMILL_MARK = "# Parameters\n"
+_LARGEST = 2**53  # beyond it neighbouring whole numbers are one as float
+_TOLD = 15  # problems at most, so that the message fits on a screen
 
 
 def option(default, help: str, choices=None, low=None, high=None):
@@ -41,7 +44,8 @@ def build(cls, values: Mapping[str, object]):
         except LabError as error:
             problems.append(str(error))
     if problems:
-        raise LabError("\n".join(problems))
+        more = [f"… and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+        raise LabError("\n".join(problems[:_TOLD] + more))
     return cls(**checked)
 
 
@@ -69,6 +73,11 @@ def _check(field: dataclasses.Field, hint, value):
         if type(None) in options:
             return None
         raise LabError(f"{field.name} must not be None; its default is {field.default!r}.")
+    if value == "None" and type(None) in options:
+        raise LabError(
+            f"{field.name} is the text 'None'; give None without quotes (with papermill by -p, not "
+            "by -r), or leave it out."
+        )
     (kind,) = [item for item in options if item is not type(None)]
     if typing.get_origin(kind) is tuple:
         kind = typing.get_args(kind)[0]
@@ -96,7 +105,7 @@ def _scalar(field: dataclasses.Field, kind: type, value):
     converted = _convert(kind, value)
     if converted is None:
         raise LabError(
-            f"{field.name} must be {kind.__name__}, got {value!r} ({type(value).__name__}); "
+            f"{field.name} must be {kind.__name__}, got {_said(value)} ({type(value).__name__}); "
             f"its default is {field.default!r}."
         )
     limits = field.metadata
@@ -105,8 +114,19 @@ def _scalar(field: dataclasses.Field, kind: type, value):
     low, high = limits.get("low"), limits.get("high")
     if (low is not None and not converted >= low) or (high is not None and not converted <= high):
         span = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise LabError(f"{field.name} must be {span}, got {converted!r}.")
+        raise LabError(f"{field.name} must be {span}, got {_said(converted)}.")
+    if isinstance(converted, int) and abs(converted) > _LARGEST:
+        raise LabError(f"{field.name} must be at most {_LARGEST:,}, got {_said(converted)}.")
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise LabError(f"{field.name} must be a finite number, got {converted!r}.")
     return converted
+
+
+def _said(value) -> str:
+    try:
+        return shortened(repr(value), 80)
+    except ValueError:  # Python writes no number of many thousand digits
+        return "a number of thousands of digits"
 
 
 def _convert(kind: type, value):
@@ -114,5 +134,5 @@ def _convert(kind: type, value):
     if isinstance(value, kind) and not (kind is not bool and isinstance(value, bool)):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) <= _LARGEST else math.inf
     return None

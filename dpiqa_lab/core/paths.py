@@ -1,7 +1,10 @@
 """Where the lab keeps things: ``data/``, ``runs/`` and ``cache/``, wherever a command is typed."""
 
+import errno
 import os
 from pathlib import Path
+
+from .errors import LabError, shortened
 
 # The run whose model scores photographs where none is named.
 DEFAULT_MODEL = "demo"
@@ -35,6 +38,23 @@ def notebook_path(name: str) -> Path:
     """A notebook of the lab's folder, or of the repository that the package runs from."""
     own = home() / "notebooks" / f"{name}.ipynb"
     return own if own.is_file() else _PACKAGE.parent / "notebooks" / f"{name}.ipynb"
+
+
+def user_path(text: Path | str) -> Path:
+    """A path as a person gives it, with ``~`` replaced.
+
+    Raises:
+        LabError: no file can be called so, or ``~`` is that of a user unknown here.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.stat(path)
+    except (RuntimeError, ValueError) as error:
+        raise LabError(f"{shortened(text)!r} cannot be a path ({error}).") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise LabError(f"{shortened(text)!r} cannot be a path ({error.strerror}).") from error
+    return path
 
 
 def embedded(name: str) -> Path:

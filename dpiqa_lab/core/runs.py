@@ -18,15 +18,16 @@ import pandas as pd
 
 from . import processes
 from .device import Compute
-from .errors import LabError, listing, unknown
+from .errors import LabError, listing, shortened, unknown
 from .files import atomic_path, read_json, write_json, write_text
 from .locks import hold
-from .paths import home, runs_dir
+from .paths import home, runs_dir, user_path
 
 _RECORDED = (
     "dpiqa-lab", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "pandas",
     "scipy", "scikit-learn", "safetensors",
 )  # fmt: skip
+_LONGEST_NAME = 150  # bytes; file systems take 255, and temporary names are longer
 
 
 class Run:
@@ -148,8 +149,9 @@ def open_run(name: str, config: dict, compute: Compute, root: Path | None = None
 
 def check_name(name: str) -> None:
     """Raise LabError for a run's name that is no plain folder name."""
-    if not name or Path(name).name != name or name.startswith("."):
-        raise LabError(f"run_name must be a plain folder name, got {name!r}.")
+    fits = name.isprintable() and len(name.encode()) <= _LONGEST_NAME
+    if not name or not fits or Path(name).name != name or name.startswith("."):
+        raise LabError(f"run_name must be a plain folder name, got {shortened(repr(name))}.")
 
 
 def find_run(name: str | Path, root: Path | None = None) -> Run:
@@ -159,7 +161,8 @@ def find_run(name: str | Path, root: Path | None = None) -> Run:
         LabError: there is none; the message gives the nearest name.
     """
     root = root or runs_dir()
-    for path in (Path(name).expanduser(), root / name, home() / name):
+    name = user_path(name)
+    for path in (name, root / name, home() / name):
         if (path / "config.json").is_file():
             config = read_json(path / "config.json")
             return Run(path, config, _state(path, config))

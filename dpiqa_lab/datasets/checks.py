@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..core.errors import LabError, listing
+from ..core.errors import LabError, listing, plain
 from .specs import DatasetSpec
 
 SEVERITIES = ("error", "warning", "info")
+_SHOWN = 10  # names of a finding
+_SCREEN = 16  # names in all of a refusal, which is to fit on a screen
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
+        return self.told(_SHOWN)
+
+    def told(self, limit: int) -> str:
+        """The finding with ``limit`` of its names."""
         advice = f" ({self.advice})" if self.advice else ""
-        return f"{self.what}{advice}" + (f":\n{listing(self.names)}" if self.names else "")
+        names = f":\n{listing(self.names, limit)}" if self.names else ""
+        return f"{plain(self.what)}{advice}{names}"
 
 
 def as_frame(findings: Iterable[Finding]) -> pd.DataFrame:
@@ -55,7 +62,16 @@ def check_labels(
 
     named = table["name"].notna()
     add("labels without a name", table["where"][~named], "mend or remove these rows")
-    table = table[named]
+    possible = table["name"].map(possible_name)
+    impossible = table[named & ~possible]
+    add(
+        "names that no file can have",
+        [f"{row['where']}: {row['name']!r}" for _, row in impossible.iterrows()],
+        "mend or remove these rows",
+    )
+    table = table[possible]
+    if "group" in table:
+        add("labels without a group", table["where"][table["group"].isna()], "give each one")
     add(
         "photographs labelled twice",
         table["name"][table["name"].duplicated()],
@@ -78,6 +94,14 @@ def check_labels(
         "set mos_range if the scale is another",
     )
     return found
+
+
+def possible_name(name: object) -> bool:
+    """Whether a file can be called so: text without NUL, no part longer than 255 bytes."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    encoded = name.encode("utf-8", "surrogatepass")
+    return len(encoded) <= 1024 and max(map(len, encoded.split(b"/"))) <= 255
 
 
 def numbers(mos_raw: pd.Series) -> pd.Series:
@@ -134,9 +158,10 @@ def check_copies(table: pd.DataFrame) -> list[Finding]:
 
 def refuse(findings: Iterable[Finding], title: str) -> None:
     """Raise LabError where there are errors, all of them told."""
-    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        raise LabError(f"{title}: " + "\n".join(errors))
+        limit = min(_SHOWN, max(2, _SCREEN // len(errors)))
+        raise LabError(f"{title}: " + "\n".join(finding.told(limit) for finding in errors))
 
 
 def _alike(rows: pd.DataFrame) -> str:

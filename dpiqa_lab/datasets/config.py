@@ -1,9 +1,9 @@
 """The parameters that say which photographs and scores: shared by everything that reads them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.parameters import option
+from ..core.paths import user_path
 from .specs import get_spec
 
 
@@ -25,7 +25,9 @@ class ReadingConfig:
     group_column: str | None = option(None, "dataset=folder: column of what belongs together")
     mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
     lower_better: bool | None = option(None, "whether a lower score is better")
-    image_size: int | None = option(None, "side in pixels of the squashed photograph", low=1)
+    image_size: int | None = option(
+        None, "side in pixels of the squashed photograph", low=1, high=8192
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
             "image_size": spec.image_size,
         }
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        root = self.data_root and str(Path(self.data_root).expanduser().resolve())
+        root = self.data_root and str(user_path(self.data_root).resolve())
         return {"data_root": root, **missing}
 
     def dataset_options(self) -> dict:

@@ -21,6 +21,7 @@ from .checks import (
     check_count,
     check_labels,
     check_leaks,
+    possible_name,
 )
 from .images import SUFFIXES
 from .inventory import take_inventory
@@ -103,7 +104,8 @@ def examine(
             table = _pictures(root)
     else:
         found += check_labels(table, spec, mos_range)
-        table = table[table["name"].notna()].drop_duplicates("name").reset_index(drop=True)
+        named = table["name"].map(possible_name).astype(bool)
+        table = table[named].drop_duplicates("name").reset_index(drop=True)
         found += check_count(len(table), spec, columns)
         table, unlabelled = locate(table, root)
         found += _check_places(table, unlabelled, root)

@@ -13,6 +13,8 @@ from ..core.errors import LabError
 # 16 times the largest dataset photograph; beyond it a file is more likely an attack than a picture.
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its limit
+# What these suffixes stand for. Pillow knows others too, one of which starts another program.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 
 
@@ -37,11 +39,15 @@ def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.
         return np.asarray(_resize(_rgb(source), size))
     path = Path(source)
     try:
-        with Image.open(path) as picture:
+        if not path.is_file() and not path.is_dir() and path.exists():
+            raise LabError(f"{path}: it is no file but a pipe or a device.")  # might never end
+        with Image.open(path, formats=_FORMATS) as picture:
             return np.asarray(_resize(_rgb(picture), size))
+    except LabError:
+        raise
     except FileNotFoundError:
         raise LabError(f"{path}: no such file.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise many kinds for a broken file
         raise LabError(f"{path}: not a readable photograph ({_cause(path, error)}).") from error
 
 
@@ -84,10 +90,12 @@ def _resize(picture: Image.Image, size: int | None) -> Image.Image:
 def _cause(path: Path, error: Exception) -> str:
     if path.is_dir():
         return "it is a folder"
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
         start = file.read(512)
         if not start:
             return "the file is empty"
+        if start.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+            return "it is PostScript, which is a program and not run"
         if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             return "it is a web page, not a picture: the download failed"
-    return str(error).replace(f" {str(path)!r}", "")
+    return str(error).replace(f" {str(path)!r}", "") or type(error).__name__

@@ -7,14 +7,12 @@ not be in two parts) and ``subset`` (reported apart). What the scores are worth 
 """
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import scipy.io
-from scipy.io.matlab import MatReadError
 
-from ..core.errors import LabError, listing
+from ..core.errors import LabError, listing, series
 
 # The photographs that LIVE Challenge's subjects were trained on: rows 0 to 6 of its release.
 CLIVE_TRAINING = tuple(f"t{i}.bmp" for i in range(1, 8))
@@ -23,25 +21,42 @@ CLIVE_TRAINING = tuple(f"t{i}.bmp" for i in range(1, 8))
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV file, whatever its separator, or an Excel sheet: values as text, no unnamed columns.
 
+    Rows without any value are left out. A row's label in the table is its line in the file less 2.
+
     Raises:
-        LabError: the file is missing, empty or no table.
+        LabError: the file is missing, empty, no table or not in UTF-8; a bad row is named.
     """
     if not path.is_file():
         raise LabError(f"{path}: no such label file.")
+    # A photograph may be called NA or null.
+    options = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+    sheet = path.suffix.lower() == ".xlsx"
     try:
-        if path.suffix.lower() == ".xlsx":
-            table = pd.read_excel(path, dtype=str, engine="openpyxl")
+        if sheet:
+            table = pd.read_excel(path, engine="openpyxl", **options)
         else:
-            separator = find_separator(path)
-            table = pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig")
-    except (ValueError, KeyError, SyntaxError, BadZipFile) as error:
-        raise LabError(f"{path}: not a readable table ({error}).") from error
+            options |= {"encoding": "utf-8-sig", "skip_blank_lines": False}
+            table = pd.read_csv(path, sep=find_separator(path), **options)
+    except LabError:
+        raise
+    except UnicodeDecodeError as error:
+        raise _undecodable(path) from error
+    except Exception as error:  # a broken Excel sheet raises many kinds
+        cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise LabError(f"{path}: not a readable table ({cause}).") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise LabError(
             f"{path}: its rows have more values than its first line has names; was it saved with "
             "decimal commas, or with another separator?"
         )
     table.columns = [str(column).strip() for column in table.columns]
+    if table.columns.duplicated().any():
+        twice = series(map(repr, table.columns[table.columns.duplicated()]), 20)
+        raise LabError(f"{path}: two columns are called {twice}; rename one.")
+    if not sheet:
+        breaks = sum((table[column].str.count("\n").fillna(0) for column in table), 0)
+        table.index = table.index + np.concatenate([[0], np.cumsum(breaks)[:-1]]).astype(int)
+    table = table.dropna(how="all")
     return table[[column for column in table.columns if not column.startswith("Unnamed")]]
 
 
@@ -55,7 +70,7 @@ def find_separator(path: Path) -> str:
         with open(path, encoding="utf-8-sig") as file:
             header = file.readline()
     except UnicodeDecodeError as error:
-        raise LabError(f"{path}: not a readable UTF-8 table ({error}).") from error
+        raise _undecodable(path) from error
     # A space only where there is nothing else: column names have spaces too.
     return max(",;\t|", key=header.count) if any(c in header for c in ",;\t|") else " "
 
@@ -72,7 +87,7 @@ def pick(table: pd.DataFrame, path: Path, **columns: str) -> pd.DataFrame:
     if absent:
         raise LabError(
             f"{path}: no column {', '.join(map(repr, absent))}; "
-            f"its columns are {', '.join(map(repr, table.columns))}."
+            f"its columns are {series(map(repr, table.columns), 20)}."
         )
     picked = table[list(columns.values())].set_axis(list(columns), axis=1)
     return picked.assign(where=[f"{path.name} row {i + 2}" for i in table.index])
@@ -214,5 +229,19 @@ def _matlab(path: Path, key: str) -> np.ndarray:
         return scipy.io.loadmat(path)[key].ravel()
     except KeyError:
         raise LabError(f"{path}: holds no variable {key!r}.") from None
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise LabError(f"{path}: not a readable MATLAB file ({error}).") from error
+    except Exception as error:  # a broken file raises many kinds
+        cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise LabError(f"{path}: not a readable MATLAB file ({cause}).") from error
+
+
+def _undecodable(path: Path) -> LabError:
+    """Names the first row that is not in UTF-8."""
+    row, line = next(
+        (row, line)
+        for row, line in enumerate(path.read_bytes().split(b"\n"), 1)
+        if line != line.decode("utf-8", "ignore").encode()
+    )
+    return LabError(
+        f"{path}: row {row} is not in UTF-8: {line[:60]!r}. Save the file again as UTF-8 (in "
+        "Excel: CSV UTF-8)."
+    )

@@ -1,6 +1,7 @@
 """From a label table to photographs on disk with normalised scores, every problem told at once."""
 
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import LabError, listing, unknown
-from ..core.paths import data_dir
+from ..core.paths import data_dir, user_path
 from .checks import check_count, check_labels, check_leaks, numbers, refuse
 from .demo import make_demo
 from .images import SUFFIXES
@@ -99,7 +100,7 @@ def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
     Raises:
         LabError: no such folder.
     """
-    root = Path(root).expanduser().resolve() if root else data_dir() / spec.name
+    root = user_path(root).resolve() if root else data_dir() / spec.name
     if spec.name == "demo":
         make_demo(root)
     if not root.is_dir():
@@ -125,7 +126,7 @@ def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) ->
 
 def check_scale(mos_range) -> tuple[float, float]:
     """``mos_range`` as two floats; LabError where it is not two numbers, lowest first."""
-    if len(mos_range) != 2 or not mos_range[0] < mos_range[1]:
+    if len(mos_range) != 2 or not -math.inf < mos_range[0] < mos_range[1] < math.inf:
         raise LabError(f"mos_range must be two numbers, lowest first, got {mos_range!r}.")
     return float(mos_range[0]), float(mos_range[1])
 
@@ -138,7 +139,7 @@ def locate(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:
     folders = sorted({str(Path(name).parent) for name in table["name"]})
     files = {}
     for folder in folders:
-        if (root / folder).is_dir():
+        if (root / folder).is_dir() and _inside(root / folder, root):
             for entry in os.scandir(root / folder):
                 files.setdefault(f"{folder}/{entry.name}".removeprefix("./").lower(), entry.path)
     exact = [root / name for name in table["name"]]
@@ -157,8 +158,12 @@ def locate(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def outside_of(table: pd.DataFrame, root: Path) -> list[str]:
     """Located photographs that lie outside the dataset's folder."""
-    root = root.resolve()
-    return [str(path) for path in table["path"] if not path.resolve().is_relative_to(root)]
+    return [str(path) for path in table["path"] if not _inside(path, root)]
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """Whether ``path``, links followed, lies in ``root``; a link to itself lies where it is."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _set_bad_aside(table: pd.DataFrame, spec: DatasetSpec, root: Path, on_bad_image: str):

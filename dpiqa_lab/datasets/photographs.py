@@ -1,14 +1,15 @@
 """Photographs by position, with or without scores: what needs no dataset around it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError, listing
+from ..core.paths import user_path
 from .images import SUFFIXES
 from .inventory import take_inventory
+from .sources import as_utf8
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> p
     Raises:
         LabError: no such folder, unreadable photographs, or none left.
     """
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if not root.is_dir():
         raise LabError(f"unlabelled: no folder {root}; give a folder of photographs.")
     found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -50,7 +51,7 @@ def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> p
         )
     table = pd.DataFrame(
         {
-            "name": [str(path.relative_to(root)) for path in paths],
+            "name": [as_utf8(str(path.relative_to(root))) for path in paths],
             "path": paths,
             "hash": looks["hash"],
             "mos": np.nan,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.errors import LabError
+from ..core.paths import user_path
 from .images import SUFFIXES
 
 LISTS = {".txt", ".csv", ".tsv"}
@@ -40,7 +41,7 @@ def find_photographs(sources: Path | str | Sequence[Path | str]) -> tuple[Path, 
     """
     if isinstance(sources, str | Path):
         sources = [sources]
-    sources = [Path(source).expanduser() for source in sources]
+    sources = [user_path(source) for source in sources]
     base = Path.cwd()
     if len(sources) == 1:
         if sources[0].is_dir():
@@ -127,7 +128,8 @@ def _on_disk(folder: Path, entry: str) -> Path:
     if entry.isascii():
         return path
     latin = folder / entry.encode("utf-8", "surrogateescape").decode("latin-1")
-    return latin if not path.exists() and latin.exists() else path
+    # Unlike Path.exists these say no of a name that no file can have.
+    return latin if not os.path.exists(path) and os.path.exists(latin) else path
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import LabError, listing
+from ..core.errors import LabError, listing, unknown
 from .labels import pick, read_table
 
 PARTS = ("train", "val", "test")
+_KINDS = ("auto", "official", "random", "random-3", "a CSV file with the columns name and split")
 
 
 def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tuple[pd.Series, str]:
@@ -38,6 +39,8 @@ def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tup
                 raise LabError("this dataset has no official split; use split='random'.")
             parts, said = table["split"].copy(), "official split"
         else:
+            if not Path(split).suffix and not Path(split).is_file():
+                raise unknown("split", split, _KINDS)
             parts, said = _from_file(table, Path(split)), f"split of {Path(split).name}"
         wrong = sorted(set(parts.astype(str)) - set(PARTS))
         if wrong:

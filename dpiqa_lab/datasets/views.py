@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..core.errors import LabError, listing
 from ..core.files import atomic_path, file_hash, json_hash, write_json
 from ..core.locks import hold
+from ..core.paths import user_path
 from ..core.progress import progress_bar
 from .damages import draw_damages, to_floats, to_pillow
 from .images import SUFFIXES, read_image
@@ -53,15 +54,18 @@ def list_photographs(
     Raises:
         LabError: no such folder or CSV, or fewer than 40 photographs are left.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not folder.is_dir():
         raise LabError(f"no folder {folder}: set photographs to a folder of photographs.")
     found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     if names is not None:
-        path = Path(names).expanduser()
+        path = user_path(names)
         if not path.is_file():
             raise LabError(f"no file {path}: set names to a CSV with file names, or to None.")
-        wanted = {str(name).casefold() for name in pd.read_csv(path).iloc[:, 0]}
+        try:
+            wanted = {str(name).casefold() for name in pd.read_csv(path).iloc[:, 0]}
+        except (ValueError, OSError) as error:
+            raise LabError(f"{path}: not a readable table ({error}).") from error
         found = [p for p in found if p.name.casefold() in wanted]
     chosen = sorted(p for p in found if fnmatch(p.name, pattern))
     if len(chosen) < 2 * _HELD_OUT:
@@ -102,11 +106,16 @@ def make_views(
             _refuse_small(photographs, size)
             write_json(folder / "key.json", key)
             _write(folder, _Source(photographs, views, size, seed), workers)
-    return Views(
-        np.load(folder / "pixels.npy", mmap_mode="r"),
-        pd.read_csv(folder / "views.csv", keep_default_na=False),
-        folder.name,
-    )
+    try:
+        return Views(
+            np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False),
+            pd.read_csv(folder / "views.csv", keep_default_na=False),
+            folder.name,
+        )
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"{folder}: damaged views ({error}); delete this folder, and they are made again."
+        ) from error
 
 
 def _refuse_small(photographs: Sequence[Path], size: int) -> None:

@@ -33,7 +33,9 @@ def draw(
 
     preset = find_preset(str(source))
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(preset.source, revision=preset.revision)
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            preset.source, revision=preset.revision, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         raise explain(error, preset.source, preset.revision) from error
     pipeline.to((compute or choose_compute()).device)

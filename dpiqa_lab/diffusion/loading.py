@@ -1,6 +1,7 @@
 """``load_backbone``: presets, hub ids, local folders, and architectures without weights."""
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -121,7 +122,14 @@ def _find(name: str, revision: str | None) -> tuple[Preset, Path | None, str | N
             f"no backbone {name!r}: expected one of {', '.join(PRESETS)}, a hub id such as "
             "'owner/name', or a folder in diffusers layout."
         )
-    return preset, None, revision or preset.revision
+    revision = revision or preset.revision
+    if revision is None:
+        warnings.warn(
+            f"{name} is taken at its newest revision, which may change: pin it by revision='…', a "
+            "commit of its page.",
+            stacklevel=3,
+        )
+    return preset, None, revision
 
 
 def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None):

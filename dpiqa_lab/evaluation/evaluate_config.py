@@ -33,7 +33,7 @@ class EvaluateConfig(ReadingConfig):
     part: str = option("test", "of the split that is judged", (*PARTS, "all"))
     photographs: int | None = option(None, "at most so many a dataset, by the seed", low=5)
     robustness: int = option(50, "photographs a dataset that are changed; 0: none", low=0)
-    resamples: int = option(1000, "of the bootstrap", low=1)
+    resamples: int = option(1000, "of the bootstrap", low=1, high=1_000_000)
     shown: int = option(5, "photographs a row of the report", low=1)
 
     seed: int = option(0, "of samples and resamples", low=0)

@@ -45,7 +45,7 @@ def load_image_adapter(folder: Path | str) -> dict[str, torch.Tensor]:
     """
     place = Path(folder).expanduser() / "image_adapter"
     try:
-        found = T2IAdapter.from_pretrained(place, local_files_only=True)
+        found = T2IAdapter.from_pretrained(place, local_files_only=True, use_safetensors=True)
     except Exception as error:
         raise LabError(f"no image adapter can be read from {place}: {error}") from error
     return found.float().adapter.state_dict()

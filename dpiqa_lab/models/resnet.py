@@ -20,6 +20,11 @@ VARIANTS = {
     "resnet50": ("bottleneck", 64, (256, 512, 1024, 2048), (3, 4, 6, 3)),
 }
 HUB = "microsoft/resnet-{}"
+# Of the hub, by variant; without one the newest is taken.
+_REVISIONS = {
+    "resnet18": "65a5785d9156231087c481e0c7dd33a5ff6f7e3e",
+    "resnet50": "34c2154c194f829b11125337b98c8f5f9965ff19",
+}
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # torchvision's names of a trunk's tensors and transformers' for the same, applied in this order.
 _NAMES = (
@@ -98,11 +103,14 @@ def _imagenet_state(variant: str, weights: str, own: dict) -> dict[str, torch.Te
             f"weights={weights!r}: no folder with a config.json; give one that transformers "
             "wrote, 'hub', or None."
         )
-    source = HUB.format(variant.removeprefix("resnet")) if weights == "hub" else str(folder)
+    source, revision = str(folder), None
+    if weights == "hub":
+        source, revision = HUB.format(variant.removeprefix("resnet")), _REVISIONS.get(variant)
     try:
         model, said = ResNetModel.from_pretrained(
-            source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
+            source, revision=revision, use_safetensors=True, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
         cause = str(error).splitlines()[0][:200]
         raise LabError(f"ImageNet weights of {variant} from {source}: {cause}") from error

@@ -1,5 +1,8 @@
 """Vision models of transformers as trunks: feature maps, whether the model has maps or tokens."""
 
+import warnings
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -36,8 +39,11 @@ class TransformersTrunk(nn.Module):
         return patches.transpose(1, 2).unflatten(2, (height, width))
 
 
-def hub_model(source: str) -> nn.Module:
+def hub_model(source: str, revision: str | None = None) -> nn.Module:
     """A pretrained model of transformers, from the hub or a folder; safetensors alone.
+
+    Args:
+        revision: of the hub; ``None`` is the newest, and a warning says which that is.
 
     Raises:
         LabError: it cannot be had, or lacks some of its weights.
@@ -46,8 +52,9 @@ def hub_model(source: str) -> nn.Module:
 
     try:
         model, said = AutoModel.from_pretrained(
-            source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
+            source, revision=revision, use_safetensors=True, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise LabError(
             f"cannot load trunk weights from {source}: {str(error).splitlines()[0][:300]} Give a "
@@ -56,4 +63,11 @@ def hub_model(source: str) -> nn.Module:
     if said["missing_keys"]:
         missing = sorted(said["missing_keys"])
         raise LabError(f"{source} lacks {len(missing)} of the model's weights: {missing[0]}, …")
+    if revision is None and not Path(source).is_dir():
+        newest = getattr(model.config, "_commit_hash", None)
+        warnings.warn(
+            f"weights of {source} are its newest revision, {newest}, and may change: pin them by "
+            f"trunk_weights='hub@{newest}'.",
+            stacklevel=4,
+        )
     return model

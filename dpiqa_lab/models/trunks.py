@@ -32,13 +32,15 @@ class Trunk(NamedTuple):
 
     build: makes the module, with random weights. hub: id of published weights; ``None``: there are
     none. pixels: mean and deviation that those expect. small: whether it is meant for small sets
-    and slow machines, which decides a training's defaults.
+    and slow machines, which decides a training's defaults. revision: of ``hub``; ``None``: the
+    newest, which is said aloud.
     """
 
     build: Callable[[], nn.Module]
     hub: str | None = None
     pixels: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
     small: bool = False
+    revision: str | None = None
 
 
 def _efficientnet(n: int) -> Trunk:
@@ -59,7 +61,7 @@ TRUNKS = {
     "dinov2_small": Trunk(
         partial(TransformersTrunk, "dinov2", hidden_size=384, num_attention_heads=6,
                 patch_size=14, image_size=518),
-        "facebook/dinov2-small",
+        "facebook/dinov2-small", revision="ed25f3a31f01632728cabb09d1542f84ab7b0056",
     ),
 }  # fmt: skip
 
@@ -80,10 +82,10 @@ def load_trunk(trunk: nn.Module, name: str, weights: str) -> None:
 
     Args:
         trunk: as the registry builds ``name``.
-        weights: "prior" (the tiny prior's image adapter, for the trunk "frequency"), "hub", a
-            folder as transformers saves models, or a file: safetensors, or ``.pth`` with tensors
-            alone, under the trunk's own names (torchvision's for EfficientNets; its classifier is
-            left out).
+        weights: "prior" (the tiny prior's image adapter, for the trunk "frequency"), "hub",
+            "hub@<revision>" for another than the registry's, a folder as transformers saves models,
+            or a file: safetensors, or ``.pth`` with tensors alone, under the trunk's own names
+            (torchvision's for EfficientNets; its classifier is left out).
 
     Raises:
         LabError: none are published, they cannot be had, or they do not fit; the message lists what
@@ -95,18 +97,19 @@ def load_trunk(trunk: nn.Module, name: str, weights: str) -> None:
             raise LabError(f"trunk_weights='prior' is for the trunk 'frequency', not {name!r}.")
         adapter = load_image_adapter(embedded("tiny_prior"))
         state = {f"stages.{key}": value for key, value in adapter.items()}
-    elif weights == "hub":
-        hub = find_trunk(name).hub
+    elif weights == "hub" or weights.startswith("hub@"):
+        hub, revision = find_trunk(name).hub, weights[len("hub@") :] or find_trunk(name).revision
         if hub is None:
-            raise LabError(f"trunk_weights='hub': no weights of {name!r} are published.")
-        state = _from_transformers(trunk, hub)
+            raise LabError(f"trunk_weights={weights!r}: no weights of {name!r} are published.")
+        state = _from_transformers(trunk, hub, revision)
     elif source.is_dir():
         state = _from_transformers(trunk, str(source))
     elif source.suffix in _FILES:
         state = _from_file(source)
     else:
         raise LabError(
-            f"trunk_weights {weights!r}: expected 'none', 'hub', a folder, or a file that ends in "
+            f"trunk_weights {weights!r}: expected 'none', 'hub', 'hub@<revision>', a folder, or a "
+            "file that ends in "
             f"{', '.join(_FILES)}."
         )
     problems = misfits(trunk.state_dict(), state)
@@ -131,9 +134,11 @@ def _from_file(path: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in state.items() if not name.startswith("classifier.")}
 
 
-def _from_transformers(trunk: nn.Module, source: str) -> dict[str, torch.Tensor]:
+def _from_transformers(
+    trunk: nn.Module, source: str, revision: str | None = None
+) -> dict[str, torch.Tensor]:
     """What transformers holds at ``source``, under the trunk's names."""
-    model = hub_model(source)
+    model = hub_model(source, revision)
     state = model.state_dict()
     if not isinstance(trunk, EfficientNet):
         return {f"model.{name}": value for name, value in state.items()}

@@ -32,12 +32,14 @@ class ProbeConfig(DatasetConfig):
     poolings: tuple[str, ...] = option(("mean", "std"), "joined for a probe", POOLINGS)
     noise_seed: int | None = option(None, "of noise added to the latents; None: no noise", low=0)
 
-    splits: int = option(10, "random 70/10/20 splits, whole groups together", low=1)
+    splits: int = option(10, "random 70/10/20 splits, whole groups together", low=1, high=10_000)
     seed: int = option(0, "of splits and samples", low=0)
-    batch_size: int = option(8, "photographs a pass; each counts once a timestep", low=1)
+    batch_size: int = option(
+        8, "photographs a pass; each counts once a timestep", low=1, high=65536
+    )
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
-    workers: int = option(0, "processes that read photographs beside the passes", low=0)
+    workers: int = option(0, "processes that read photographs beside the passes", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
     @classmethod

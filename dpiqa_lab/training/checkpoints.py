@@ -8,6 +8,7 @@ last two are kept, so that one damaged later does not end a run.
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,6 +39,19 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors raises several kinds
         raise LabError(f"{path}: no readable weights ({error}).") from error
+
+
+def restore(load: Callable[[dict[str, torch.Tensor]], None], path: Path) -> None:
+    """Call a network's ``load`` with the tensors in ``path``.
+
+    Raises:
+        LabError: the file is missing or damaged, or does not fit; it is named.
+    """
+    state = load_weights(path)
+    try:
+        load(state)
+    except LabError as error:
+        raise LabError(f"{path}: {error}") from error
 
 
 def find_weights(run: Run, weights: str) -> Path:

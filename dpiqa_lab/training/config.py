@@ -44,7 +44,7 @@ class TrainConfig(DatasetConfig):
     latents: str = option("mean", "posterior mean, or a seeded sample", ("mean", "sample"))
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
-    decoder_width: int | None = option(None, "512 as published", low=8)
+    decoder_width: int | None = option(None, "512 as published", low=8, high=8192)
     decoder_head: str | None = option(None, "flat (as published) or pooled", HEADS)
     start: str | None = option(
         None, "of the decoder: torch (as published) or calibrated", ("torch", "calibrated")
@@ -58,10 +58,10 @@ class TrainConfig(DatasetConfig):
     select_on: str | None = option(None, "part that chooses the checkpoint", ("val", "test"))
 
     trainable: str = option("all", "what is trained", TRAINABLE)
-    lora_rank: int = option(8, "of trainable=lora", low=1)
+    lora_rank: int = option(8, "of trainable=lora", low=1, high=1024)
     epochs: int = option(30, "passes over the train part", low=1)
     max_steps: int | None = option(None, "stop after this many optimiser steps", low=1)
-    batch_size: int = option(16, "photographs a step and device", low=1)
+    batch_size: int = option(16, "photographs a step and device", low=1, high=65536)
     accumulation_steps: int = option(1, "batches an optimiser step", low=1)
     learning_rate: float | None = option(None, "of Adam", low=0.0)
     rate_scaling: str | None = option(None, "of the rate by layer, see training.rates", SCALINGS)
@@ -84,7 +84,9 @@ class TrainConfig(DatasetConfig):
     seed: int = option(0, "of initialisation, order and sampling", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
-    workers: int = option(0, "processes that read photographs beside the training; 0: none", low=0)
+    workers: int = option(
+        0, "processes that read photographs beside the training; 0: none", low=0, high=256
+    )
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
     @classmethod

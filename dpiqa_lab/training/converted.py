@@ -14,7 +14,7 @@ from ..diffusion.loading import empty_backbone
 from ..models.official import load_official
 from ..models.student import Student
 from ..models.teacher import Teacher
-from .checkpoints import find_weights, load_weights, save_weights
+from .checkpoints import find_weights, restore, save_weights
 
 
 def convert(
@@ -64,7 +64,7 @@ def load_converted(run: Run, weights: str = "best") -> Teacher | Student:
         LabError: it has no such weights, or they do not fit.
     """
     config = run.config
-    state = load_weights(find_weights(run, weights))
+    path = find_weights(run, weights)
     with torch.device("meta"):
         if config["kind"] == "student":
             model = Student(config["trunk"], config["image_size"], config["width"])
@@ -78,7 +78,7 @@ def load_converted(run: Run, weights: str = "best") -> Teacher | Student:
                 vae_input=config["vae_input"],
                 image_size=config["image_size"],
             )
-    model.load_whole_state(state)
+    restore(model.load_whole_state, path)
     return model.eval()
 
 

@@ -55,7 +55,9 @@ class DistilConfig(DatasetConfig):
     trunk_weights: str = option("none", "none (random), prior, hub, a folder, or a file")
     normalise: bool | None = option(None, "pixels as published weights expect; None: where used")
     head: str | None = option(None, "flat (as published) or pooled", HEADS)
-    student_width: int | None = option(None, "of the head's hidden layers; 512 published", low=1)
+    student_width: int | None = option(
+        None, "of the head's hidden layers; 512 published", low=1, high=65536
+    )
     start_from: str | None = option(None, "run or safetensors file with the student's first values")
 
     score_weight: float = option(1.0, "of the squared error of score against MOS", low=0.0)
@@ -75,7 +77,7 @@ class DistilConfig(DatasetConfig):
     select_on: str = option("val", "part that chooses the checkpoint", ("val", "test"))
     epochs: int = option(30, "passes over the train photographs", low=1)
     max_steps: int | None = option(None, "stop after this many optimiser steps", low=1)
-    batch_size: int = option(24, "photographs a step and device", low=1)
+    batch_size: int = option(24, "photographs a step and device", low=1, high=65536)
     accumulation_steps: int = option(1, "batches an optimiser step", low=1)
     learning_rate: float | None = option(None, "of Adam", low=0.0)
     warmup_steps: int | None = option(None, "over which the rate rises from 0", low=0)
@@ -90,7 +92,7 @@ class DistilConfig(DatasetConfig):
     seed: int = option(0, "of initialisation, order, flips and crops", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
-    workers: int = option(0, "processes that read photographs beside the training", low=0)
+    workers: int = option(0, "processes that read photographs beside the training", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
     @classmethod

@@ -24,9 +24,20 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
         weights: "best" by validation, or "last".
 
     Raises:
-        LabError: no such run, it trained no such model, or it has no such weights yet.
+        LabError: no such run, it trained no such model, its files are damaged or do not fit, or it
+            has no such weights yet.
     """
     found = find_model(run)
+    try:
+        return _load(found, weights)
+    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise LabError(
+            f"{found.path / 'config.json'}: describes no model that can be built here "
+            f"({type(error).__name__}: {error}). Was it edited, or made by another version?"
+        ) from error
+
+
+def _load(found: Run, weights: str) -> nn.Module:
     if "converted_from" in found.config:
         return load_converted(found, weights)
     if found.config.get("kind") == "pmt_iqa":

@@ -26,7 +26,9 @@ class PeerConfig(DatasetConfig):
     seed: int = option(0, "of initialisation, order and crops", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
-    workers: int = option(0, "processes that make batches beside the training; 0: none", low=0)
+    workers: int = option(
+        0, "processes that make batches beside the training; 0: none", low=0, high=256
+    )
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
     @classmethod
@@ -69,9 +71,9 @@ class PmtIqaConfig(PeerConfig):
 
     weights: str | None = option(None, "of the trunk: hub (ImageNet), a folder, or None: random")
     crop_size: int = option(224, "side of a crop in pixels", low=32)
-    crops: int = option(4, "random crops of a photograph and epoch", low=1)
+    crops: int = option(4, "random crops of a photograph and epoch", low=1, high=1000)
     epochs: int = option(20, "passes over the train part", low=1)
-    batch_size: int = option(8, "photographs a step", low=1)
+    batch_size: int = option(8, "photographs a step", low=1, high=65536)
     learning_rate: float = option(1e-4, "of Adam", low=0.0)
     weight_decay: float = option(5e-4, "of Adam", low=0.0)
     lr_every: int = option(6, "epochs after which the rate falls to a tenth, each time", low=1)
@@ -92,8 +94,10 @@ class QualityEncoderConfig(PeerConfig):
 
     trunk: str = option("resnet18", "resnet_tiny, resnet18, resnet34 or resnet50")
     crop_size: int = option(96, "side of a crop in pixels", low=32)
-    scenes: int = option(8, "photographs a step", low=2)
-    versions: int = option(3, "of each photograph a step, the first of them undamaged", low=1)
+    scenes: int = option(8, "photographs a step", low=2, high=65536)
+    versions: int = option(
+        3, "of each photograph a step, the first of them undamaged", low=1, high=1000
+    )
     temperature: float = option(0.1, "that similarities are divided by", low=1e-3)
     steps: int = option(600, "optimiser steps", low=1)
     learning_rate: float = option(1e-3, "of Adam, falling to 0 by a cosine", low=0.0)

@@ -13,7 +13,7 @@ from ..core.runs import Run
 from ..datasets.pixels import pixels_of
 from ..models.pmt_iqa import PmtIqa, easy_to_hard
 from .batches import StepBatches
-from .checkpoints import find_weights, load_weights, save_weights
+from .checkpoints import find_weights, load_weights, restore, save_weights
 from .loop import Schedule, Task, fit
 from .peer_config import PmtIqaConfig
 from .peer_run import Source, chosen, run_peer, scored, summaries, to_images
@@ -42,9 +42,9 @@ def load_pmt_iqa(run: Run, weights: str = "best") -> PmtIqa:
     Raises:
         LabError: the run has no such weights yet.
     """
-    state = load_weights(find_weights(run, weights))
+    path = find_weights(run, weights)
     network = PmtIqa(*(run.config[name] for name in ("trunk", "image_size", "crop_size")))
-    network.load_trainable_state(state)
+    restore(network.load_trainable_state, path)
     return network.eval()
 
 

@@ -17,24 +17,24 @@ class PriorConfig:
     photographs: str | None = option(None, "folder of photographs of 256x256 pixels and more")
     names: str | None = option(None, "CSV whose first column names those to take; None: all")
     pattern: str = option("*", "of file names, as ss03*")
-    views: int = option(4, "views of each photograph", low=1)
+    views: int = option(4, "views of each photograph", low=1, high=1000)
 
     vae_steps: int = option(3600, "optimiser steps of the VAE", low=1)
     vae_linear: int = option(300, "first steps, in which it learns principal components", low=0)
-    vae_batch: int = option(8, "crops a step", low=1)
+    vae_batch: int = option(8, "crops a step", low=1, high=65536)
     vae_crop: int = option(128, "side of a crop in pixels", low=64, high=256)
     vae_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
     decoder_steps: int = option(1500, "further steps of the VAE's decoder alone; 0: none", low=0)
 
     adapter_steps: int = option(1500, "optimiser steps of the image adapter", low=1)
-    adapter_batch: int = option(32, "views a step", low=1)
+    adapter_batch: int = option(32, "views a step", low=1, high=65536)
     adapter_rate: float = option(2e-3, "learning rate, falling to 0 by a cosine", low=0.0)
     adapter_statistics: float = option(
         1.0, "weight of hand-made statistics beside the damages; 0: not taught", low=0.0
     )
 
     unet_steps: int = option(2200, "optimiser steps of U-Net and text encoder", low=1)
-    unet_batch: int = option(16, "views a step", low=1)
+    unet_batch: int = option(16, "views a step", low=1, high=65536)
     unet_rate: float = option(5e-4, "learning rate, falling to 0 by a cosine", low=0.0)
     drop_caption: float = option(0.1, "share of captions dropped", low=0.0, high=1.0)
     damage_weight: float = option(3.0, "of naming damage beside denoising; 0: not at all", low=0.0)
@@ -43,7 +43,7 @@ class PriorConfig:
     seed: int = option(0, "of views, initialisation and order", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
-    workers: int = option(2, "processes that make views", low=0)
+    workers: int = option(2, "processes that make views", low=0, high=256)
     run_name: str = option("prior", "folder under runs/")
 
     @classmethod

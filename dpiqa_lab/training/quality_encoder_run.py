@@ -9,7 +9,7 @@ from ..core.errors import LabError
 from ..core.runs import Run
 from ..datasets.pixels import pixels_of
 from ..models.re_iqa import QualityEncoder
-from .checkpoints import find_weights, load_weights, save_weights
+from .checkpoints import find_weights, restore, save_weights
 from .contrastive import ContrastiveTask, Projected
 from .loop import Schedule, fit
 from .peer_config import QualityEncoderConfig
@@ -42,7 +42,7 @@ def load_quality_encoder(run: Run, weights: str = "best") -> QualityEncoder:
         LabError: the run has no such weights yet.
     """
     network = Projected(QualityEncoder(run.config["trunk"]))
-    network.load_trainable_state(load_weights(find_weights(run, weights)))
+    restore(network.load_trainable_state, find_weights(run, weights))
     return network.encoder.eval()
 
 

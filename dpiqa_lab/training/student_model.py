@@ -8,7 +8,7 @@ from ..core.errors import LabError
 from ..core.runs import Run, find_run
 from ..models.student import Student
 from ..models.trunks import load_trunk
-from .checkpoints import find_weights, load_weights
+from .checkpoints import find_weights, restore
 from .statistic_targets import COUNT
 
 
@@ -34,7 +34,7 @@ def load_student(run: Run, weights: str = "best") -> Student:
     """
     path = find_weights(run, weights)
     student = build_student(run.config)
-    student.load_trainable_state(load_weights(path))
+    restore(student.load_trainable_state, path)
     return student.eval()
 
 
@@ -55,6 +55,6 @@ def set_start(student: Student, trunk_weights: str, start_from: str | None) -> N
         if path.suffix != ".safetensors":
             path = find_weights(find_run(start_from), "best")
         try:
-            student.load_trainable_state(load_weights(path))
+            restore(student.load_trainable_state, path)
         except LabError as error:
-            raise LabError(f"start_from {path}: {error}") from error
+            raise LabError(f"start_from {error}") from error

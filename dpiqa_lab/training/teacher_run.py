@@ -19,7 +19,7 @@ from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
 from ..models.trainable import misfits
 from .batches import StepBatches
-from .checkpoints import find_weights, load_weights
+from .checkpoints import find_weights, restore
 from .config import TrainConfig
 from .losses import score_loss
 from .rates import rate_groups
@@ -82,7 +82,7 @@ def load_teacher(run: Run, weights: str = "best") -> Teacher:
     """
     path = find_weights(run, weights)
     teacher = build_teacher(run.config)
-    teacher.load_trainable_state(load_weights(path))
+    restore(teacher.load_trainable_state, path)
     return teacher.eval()
 
 

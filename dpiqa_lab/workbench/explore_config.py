@@ -62,7 +62,7 @@ class ExploreConfig(DatasetConfig):
 
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
-    batch_size: int = option(8, "photographs a pass", low=1)
+    batch_size: int = option(8, "photographs a pass", low=1, high=65536)
     name: str = option("explore", "folder under runs/ for what is exported")
 
     @classmethod

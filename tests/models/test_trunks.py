@@ -111,7 +111,7 @@ def test_files_in_torchvision_s_layout_fit(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     for weights, message in (
         ("bad.safetensors", "no readable weights"), ("none.pth", "no such file"),
-        ("nowhere", "expected 'none', 'hub', a folder"),
+        ("nowhere", "expected 'none', 'hub', 'hub@"),
     ):  # fmt: skip
         with pytest.raises(lab.LabError, match=message):
             load_trunk(first, "efficientnet_tiny", str(tmp_path / weights))

@@ -1,0 +1,59 @@
+"""``docs/dependencies.md``: the pinned packages with the licences that their metadata name.
+
+``python -m dpiqa_lab.core.dependencies requirements.txt > docs/dependencies.md``
+"""
+
+import re
+import sys
+from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
+from pathlib import Path
+
+from .errors import LabError
+
+_HEAD = """\
+# Dependencies and their licences
+
+Every package that `requirements.txt` pins, with its version and the licence that its own metadata
+name. Made by `python -m dpiqa_lab.core.dependencies requirements.txt > docs/dependencies.md`, after
+the pins were installed. A GPU build of PyTorch on Linux brings NVIDIA's libraries along, which are
+not pinned here and have NVIDIA's own terms.
+
+| package | version | licence |
+|---|---|---|
+"""
+_TROVE = "License :: "
+
+
+def dependencies(requirements: Path) -> str:
+    """The page for the pins in a requirements file.
+
+    Raises:
+        LabError: a pinned package is not installed, so that its licence is not known.
+    """
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", requirements.read_text(encoding="utf-8"), re.M)
+    rows = []
+    for name, version in sorted(pins, key=lambda pin: pin[0].lower()):
+        try:
+            found = metadata(name)
+        except PackageNotFoundError as error:
+            raise LabError(f"{name} is not installed: pip install -r {requirements}.") from error
+        rows.append(f"| {name} | {version} | {licence(found)} |\n")
+    return _HEAD + "".join(rows)
+
+
+def licence(found: PackageMetadata) -> str:
+    """The licence in a package's metadata: its expression, else its short text, else its class."""
+    text = found.get("License-Expression") or found.get("License") or ""
+    if text in ("", "UNKNOWN") or len(text) > 80 or "\n" in text:
+        classes = [line for line in found.get_all("Classifier") or [] if line.startswith(_TROVE)]
+        names = [line.split(" :: ")[-1] for line in classes]
+        text = ", ".join(name for name in names if name != "OSI Approved") or _first_line(text)
+    return text.replace("|", "or").strip() or "not stated"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip()[:80] for line in text.splitlines() if line.strip()), "")
+
+
+if __name__ == "__main__":
+    print(dependencies(Path(sys.argv[1])), end="")
