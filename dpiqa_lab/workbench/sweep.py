@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import LabError, unknown
-from ..core.files import atomic_path, json_hash, read_json, write_json
+from ..core.files import atomic_path, drop_leftovers, json_hash, read_json, write_json
 from ..core.locks import hold
 from ..core.paths import runs_dir
 from ..core.runs import Run, check_name
@@ -56,6 +56,7 @@ def run_sweep(
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]
     with hold(folder, wait=False, what="sweep"):
+        drop_leftovers(folder)
         for place, values in enumerate(combinations):
             record = _record(folder, values)
             asked = {**shared, **values}
