@@ -94,6 +94,13 @@ def score(arguments: argparse.Namespace) -> int:
         where = f", see {unreadable_path(out)}" if out else ""
         reasons = listing(f"{name}: {reason}" for name, reason in unreadable.items())
         said += f"; {len(unreadable)} could not be{where}:\n{reasons}"
+    model = table.attrs["model"]
+    if model["mos_range"]:
+        low, high = model["mos_range"]
+        said += (
+            f"\non the scale of {model['trained_on']}: 0 is its worst, 1 its best (MOS from "
+            f"{low:g} to {high:g} there); others may rate photographs on another scale"
+        )
     print(said, file=sys.stderr)
     return 1 if unreadable else 0
 

@@ -67,6 +67,10 @@ class AdapterTask(Task):
         rows, mirrored = batch
         return self._errors(model, rows, mirrored).mean(), len(rows)
 
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.views.table["photograph"].iloc[batch[0]])
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
         rows = self.rows["val"]

@@ -71,11 +71,11 @@ class VaeTask(Task):
                 self.views.pixels[row, y : y + size, x : x + size]
                 for row, (y, x) in zip(rows, places, strict=True)
             ]
-            yield [[np.stack(crops), step < self.config.vae_linear]]
+            yield [[np.stack(crops), step < self.config.vae_linear, rows]]
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
-        crops, linear = batch
+        crops, linear, _ = batch
         images = to_images(crops, self.compute)
         target = self.components(images).float() if linear else None
         restored, latents = model(images, target)
@@ -83,6 +83,10 @@ class VaeTask(Task):
         if linear:
             error = error + 0.1 * (latents - target).square().mean()
         return error, len(images)
+
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.views.table["photograph"].iloc[batch[2]])
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
