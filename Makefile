@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lab lint clean
+.PHONY: setup demo test test-all torture lab lint clean
 setup: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
@@ -20,6 +20,9 @@ test: setup  ## The tests that take under 12 minutes on 2 cores
 
 test-all: test  ## The slow tests too
 	$(BIN)/python -m pytest -m slow
+
+torture: setup  ## Kill every long work 20 times, at random and while it writes
+	DPIQA_KILLS=20 $(BIN)/python -m pytest -m slow tests/torture
 
 lab: setup  ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

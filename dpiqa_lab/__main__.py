@@ -95,7 +95,8 @@ def score(arguments: argparse.Namespace) -> int:
     where = f", see {unreadable_path(out)}" if out else ""
     reasons = [f"{name}: {reason}" for name, reason in table.attrs["unreadable"].items()]
     new, seconds = table.attrs["new"], table.attrs["seconds"]
-    return _told(len(table), new, seconds, len(reasons), where, listing(reasons))
+    bad = len(reasons)
+    return _told(len(table), new, seconds, bad, where, listing(reasons), table.attrs["model"])
 
 
 def _score_parts(arguments: argparse.Namespace) -> int:
@@ -113,15 +114,24 @@ def _score_parts(arguments: argparse.Namespace) -> int:
     bad = manifest["unreadable"]
     scored, new, seconds = manifest["photographs"] - bad, manifest["new"], manifest["seconds"]
     reasons = listing(unreadable(arguments.out)) if bad else ""
-    return _told(scored, new, seconds, bad, f", see column reason in {arguments.out}", reasons)
+    where = f", see column reason in {arguments.out}"
+    return _told(scored, new, seconds, bad, where, reasons, manifest)
 
 
-def _told(scored: int, new: int, seconds: float, bad: int, where: str, reasons: str) -> int:
-    """Say how a scoring went; the exit code, 1 where photographs were ``bad``."""
+def _told(
+    scored: int, new: int, seconds: float, bad: int, where: str, reasons: str, model: dict
+) -> int:
+    """Say how a scoring by ``model`` went; the exit code, 1 where photographs were ``bad``."""
     pace = f", {new / seconds:.1f} a second" if new and seconds else ""
     said = f"{scored} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
     if bad:
         said += f"; {bad} could not be{where}:\n{reasons}"
+    if model["mos_range"]:
+        low, high = model["mos_range"]
+        said += (
+            f"\non the scale of {model['trained_on']}: 0 is its worst, 1 its best (MOS from "
+            f"{low:g} to {high:g} there); others may rate photographs on another scale"
+        )
     print(said, file=sys.stderr)
     return 1 if bad else 0
 

@@ -7,7 +7,6 @@ file). Rows are written in parts as they are computed, so an interruption loses 
 
 import contextlib
 import json
-import shutil
 import time
 import uuid
 import warnings
@@ -20,7 +19,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .files import atomic_path, json_hash, read_json, tensors_hash, write_json
+from .files import (
+    atomic_path,
+    drop_leftovers,
+    json_hash,
+    read_json,
+    tensors_hash,
+    write_json,
+)
 from .locks import hold
 from .paths import cache_dir
 
@@ -187,8 +193,7 @@ def _picked(stored: Stored, ids: Sequence[str]) -> Rows:
 
 def _fill(caches, ids, batches, compute, prepare) -> None:
     for cache in caches.values():
-        for leftover in cache.folder.glob(".*.part"):  # of a writer that was killed
-            leftover.unlink()
+        drop_leftovers(cache.folder)
         write_json(cache.folder / "key.json", cache.key)
     pending, positions, since = [], [], time.monotonic()
 
@@ -241,8 +246,17 @@ def _key(path: Path) -> dict:
 
 
 def clear_cache(kind: str | None = None, root: Path | str | None = None) -> int:
-    """Delete every entry, or those of one ``kind``; the number deleted."""
+    """Delete every entry, or those of one ``kind``; the number deleted.
+
+    Raises:
+        LabError: another process fills one of them; those before it are gone.
+    """
     entries = [entry for entry in cache_table(root) if kind in (None, entry["kind"])]
     for entry in entries:
-        shutil.rmtree(entry["folder"])
+        folder = Path(entry["folder"])
+        with hold(folder, wait=False, what="cache entry"):
+            # The lock's file stays: with another in its place two processes could be at work.
+            drop_leftovers(folder)
+            for path in folder.glob("[!.]*"):
+                path.unlink()
     return len(entries)

@@ -1,19 +1,24 @@
 """Files that are either whole or absent, and the hashes that name their content."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from .errors import LabError
 
 _BLOCK = 8192  # bytes summed together
+# No space, no more of it for this user, a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -21,21 +26,54 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary path beside ``path``; renamed onto it when the block ends without an error.
 
     The content is flushed to the disk before the rename, so a crash leaves the old file or the new
-    one, never a part of one.
+    one, never a part of one. What a killed writer leaves is called ``.<name>.*.part``.
+
+    Raises:
+        LabError: the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    with needs_space(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def needs_space(path: Path) -> Iterator[None]:
+    """Whatever says within the block that a disk is full becomes a LabError that names ``path``."""
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        # Of safetensors only the text says which.
+        if number not in _FULL and not any(f"os error {n})" in str(error) for n in _FULL):
+            raise
+        free = ""
+        with contextlib.suppress(OSError):
+            free = f"; {shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
+        raise LabError(
+            f"{path} could not be written: the disk is full, or a quota or limit is reached{free}. "
+            "Make room and start the same again: what was finished before is kept. Another disk is "
+            "used where DPIQA_HOME names a folder on it."
+        ) from error
+
+
+def drop_leftovers(folder: Path, name: str = "") -> None:
+    """Delete what writers of ``folder`` (of files whose names begin so) left when they were killed.
+
+    Only for who holds the folder's lock: a writer at work would lose its file.
+    """
+    for leftover in folder.glob(f".{name}*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

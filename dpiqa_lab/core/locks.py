@@ -10,6 +10,8 @@ from filelock import FileLock, Timeout
 
 from .errors import LabError
 
+_QUIET = 1.0  # seconds waited before it is said
+
 
 @contextlib.contextmanager
 def hold(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
@@ -18,7 +20,7 @@ def hold(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
     The operating system drops the lock when its holder ends, however it ends.
 
     Args:
-        wait: wait for another holder, else refuse.
+        wait: wait for another holder, and say for whom; else refuse.
         what: what the folder or file is, for the message.
 
     Raises:
@@ -29,15 +31,24 @@ def hold(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
     holder = folder / f"{stem}holder"
     lock = FileLock(folder / f"{stem}lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=_QUIET if wait else 0)
     except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        raise LabError(
-            f"{what} {folder / file} is in use by {who}. Wait for it to end, stop it, or use "
-            "another name."
-        ) from None
+        used = f"{what} {folder / file} is in use by {_who(holder)}"
+        if not wait:
+            raise LabError(f"{used}. Wait for it to end, stop it, or use another name.") from None
+        print(f"{used}: waiting for it to end", flush=True)
+        lock.acquire()
     try:
-        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk is told of by what needs the space
+            holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _who(holder: Path) -> str:
+    """What the holder wrote of itself; it may be about to write it, or have ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return holder.read_text(encoding="utf-8") or "another process"
+    return "another process"

@@ -19,7 +19,14 @@ import pandas as pd
 from . import processes
 from .device import Compute
 from .errors import LabError, listing, shortened, unknown
-from .files import atomic_path, read_json, write_json, write_text
+from .files import (
+    atomic_path,
+    drop_leftovers,
+    needs_space,
+    read_json,
+    write_json,
+    write_text,
+)
 from .locks import hold
 from .paths import home, runs_dir, user_path
 
@@ -82,7 +89,8 @@ class Run:
         """Append a line to ``metrics.jsonl``."""
         if not processes.is_main():
             return
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with needs_space(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
@@ -133,6 +141,8 @@ def open_run(name: str, config: dict, compute: Compute, root: Path | None = None
 
         run = Run(path, config, processes.from_main(take))
         if run.state != "completed" and processes.is_main():
+            for folder in (path, run.checkpoints):
+                drop_leftovers(folder)
             write_json(path / "config.json", config)
             write_json(path / "environment.json", _environment(compute))
             run.write_summary("running", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
@@ -143,7 +153,8 @@ def open_run(name: str, config: dict, compute: Compute, root: Path | None = None
                 stopped = isinstance(error, KeyboardInterrupt)
                 status = "running" if stopped else "failed"
                 text = "interrupted" if stopped else str(error)[:2000]
-                run.write_summary(status, error=f"{type(error).__name__}: {text}")
+                with contextlib.suppress(LabError):  # the disk is full, and that was the error
+                    run.write_summary(status, error=f"{type(error).__name__}: {text}")
             raise
 
 
@@ -189,7 +200,8 @@ def list_runs(root: Path | None = None) -> pd.DataFrame:
                 **{f"test_{key}": test.get(key) for key in ("n", "srcc", "plcc")},
             }
         )
-    return pd.DataFrame(rows)
+    # Where it is undefined or missing in all of them too, it is NaN and not None.
+    return pd.DataFrame(rows).astype({f"test_{key}": float for key in ("srcc", "plcc") if rows})
 
 
 def _state(path: Path, config: dict) -> str:

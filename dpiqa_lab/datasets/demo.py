@@ -19,7 +19,7 @@ from skimage.color import rgb2lab
 from skimage.transform import downscale_local_mean
 
 from ..core.errors import LabError
-from ..core.files import write_text
+from ..core.files import needs_space, write_text
 from .damages import draw_damages, to_floats, to_pillow
 
 PSEUDO_MOS = (
@@ -63,7 +63,10 @@ def make_demo(root: Path) -> None:
         raise LabError(f"{root} is not a complete demo set: move or delete it, then try again.")
     root.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
+    with (
+        needs_space(root),
+        tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary,
+    ):
         build = Path(temporary) / "demo"
         (build / "images").mkdir(parents=True)
         for picture in PICTURES:

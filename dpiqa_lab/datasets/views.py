@@ -1,6 +1,7 @@
 """Damaged views of photographs: what the tiny prior learns from. No scores are involved."""
 
 import contextlib
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import LabError, listing
-from ..core.files import atomic_path, file_hash, json_hash, write_json
+from ..core.files import atomic_path, drop_leftovers, file_hash, json_hash, write_json
 from ..core.locks import hold
 from ..core.paths import user_path
 from ..core.progress import progress_bar
@@ -136,10 +137,12 @@ def _write(folder: Path, source: "_Source", workers: int) -> None:
     loader = DataLoader(source, batch_size=None, num_workers=workers)
     shape = (len(source) * source.views, source.size, source.size, 3)
     rows, problems = [], []
-    for leftover in folder.glob(".*.part"):  # of a writer that was killed
-        leftover.unlink()
+    drop_leftovers(folder)
     with atomic_path(folder / "pixels.npy") as temporary:
         pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process, wordless
+            with open(temporary, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         for images, made in progress_bar(loader, "making views", len(source)):
             if images is None:
                 problems.append(made)

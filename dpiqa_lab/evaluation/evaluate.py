@@ -183,6 +183,8 @@ def _tables(
                 row = {"dataset": label, "model": judge.name, "trained_on": judge.trained_on}
                 row |= {"scale": judge.scale(dataset), "error": ""}
                 row["notes"] = "; ".join(judge.notes(dataset, chosen))
+                if row["scale"] == "other":
+                    print(f"{judge.name} on {label}: {row['notes']}", flush=True)
                 try:
                     found = _judged(judge, dataset, chosen.table, copies)
                 except Exception as error:  # one failure leaves the others their turn

@@ -12,7 +12,8 @@ def accelerator_for(compute: Compute):
     """An ``Accelerator`` for this device and precision, and all processes of the training.
 
     Raises:
-        LabError: it is set to shard the weights, or to another way that is not supported.
+        LabError: float16 on a CPU; or it is set to shard the weights, or to another way that is not
+            supported.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -20,6 +21,11 @@ def accelerator_for(compute: Compute):
 
     # accelerate keeps one precision and device a process; a notebook trains with several in turn.
     AcceleratorState._reset_state(reset_partial_state=processes.count() == 1)
+    if compute.precision == "float16" and compute.device.type == "cpu":
+        raise LabError(
+            "precision='float16' cannot train on a CPU, where no scaler keeps small gradients from "
+            "vanishing; use 'bfloat16' or 'float32'."
+        )
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[compute.precision]
     # Some weights have no part in a loss (those behind the last tap); batch norms' statistics are
     # averaged after a step.

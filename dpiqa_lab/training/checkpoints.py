@@ -2,7 +2,8 @@
 
 A checkpoint is a folder ``step-00000250`` with ``weights.safetensors``, ``optimizer.safetensors``
 and ``state.json``, which holds their hashes. It gets its name by a rename once all is on disk. The
-last two are kept, so that one damaged later does not end a run.
+last two are kept, so that one damaged later does not end a run. Weights on their own, "best" and
+"last", carry a checksum in the file's header.
 """
 
 import os
@@ -12,33 +13,50 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ..core.errors import LabError
-from ..core.files import atomic_path, file_hash, read_json, write_json
+from ..core.files import (
+    atomic_path,
+    file_hash,
+    needs_space,
+    read_json,
+    tensors_hash,
+    write_json,
+)
 from ..core.runs import Run
 
 KEEP = 2
 _FILES = ("weights.safetensors", "optimizer.safetensors")
+_WRITING = ".writing-"
 
 
-def save_weights(path: Path, state: dict[str, torch.Tensor], **metadata: str) -> None:
-    """Write named tensors to ``path`` atomically, with ``metadata`` in the file's header."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write named tensors to ``path`` atomically, with their checksum."""
+    tensors = _plain(state)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file(tensors, temporary, {"sha256": tensors_hash(tensors)})
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a safetensors file.
+    """The tensors in a safetensors file, compared with their checksum where it has one.
 
     Raises:
         LabError: it is missing or damaged.
     """
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get("sha256")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors raises several kinds
         raise LabError(f"{path}: no readable weights ({error}).") from error
+    if known not in (None, tensors_hash(tensors)):
+        raise LabError(
+            f"{path} was damaged after it was written: its checksum differs. Put back a copy of "
+            "it, or delete the run's folder and train again."
+        )
+    return tensors
 
 
 def restore(load: Callable[[dict[str, torch.Tensor]], None], path: Path) -> None:
@@ -73,26 +91,37 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: dict,
 ) -> None:
-    """Write ``step-<step>`` under ``folder`` and drop all but the last two."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".writing-*"):
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
-    for name, tensors in zip(_FILES, (weights, _pack(optimizer)), strict=True):
-        save_weights(temporary / name, tensors)
-    hashes = {name: file_hash(temporary / name) for name in _FILES}
-    write_json(temporary / "state.json", {"step": step, "hashes": hashes, **state})
+    """Write ``step-<step>`` under ``folder`` and drop all but the last two.
+
+    Raises:
+        LabError: the disk is full; the checkpoints before are still there.
+    """
     final = folder / f"step-{step:08d}"
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.chmod(0o755)
-    os.replace(temporary, final)
+    with needs_space(final):
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_unfinished(folder)
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_WRITING))
+        try:
+            for name, tensors in zip(_FILES, (weights, _pack(optimizer)), strict=True):
+                with atomic_path(temporary / name) as path:
+                    save_file(_plain(tensors), path)
+            hashes = {name: file_hash(temporary / name) for name in _FILES}
+            write_json(temporary / "state.json", {"step": step, "hashes": hashes, **state})
+            if final.exists():
+                shutil.rmtree(final)
+            temporary.chmod(0o755)
+            os.replace(temporary, final)
+        finally:  # its space may be what is wanted
+            shutil.rmtree(temporary, ignore_errors=True)
     for old in _all(folder)[:-KEEP]:
         shutil.rmtree(old)
 
 
 def load_checkpoint(folder: Path, optimizer: torch.optim.Optimizer, say=print):
-    """The newest whole checkpoint as (weights, state), the optimiser's put back; or ``None``."""
+    """The newest whole checkpoint as (weights, state), the optimiser's put back; or ``None``.
+
+    A damaged one is deleted, and ``say`` told of it.
+    """
     for path in reversed(_all(folder)):
         try:
             state = read_json(path / "state.json")
@@ -100,7 +129,10 @@ def load_checkpoint(folder: Path, optimizer: torch.optim.Optimizer, say=print):
         except (OSError, ValueError, KeyError) as error:
             damaged = [str(error)]
         if damaged:
-            say(f"checkpoint {path.name} is damaged ({', '.join(damaged)}): using the one before.")
+            say(
+                f"checkpoint {path.name} is damaged ({', '.join(damaged)}): deleted. The one "
+                "before it is used, or the run starts over where there is none."
+            )
             shutil.rmtree(path)
             continue
         weights, packed = (load_weights(path / name) for name in _FILES)
@@ -111,12 +143,28 @@ def load_checkpoint(folder: Path, optimizer: torch.optim.Optimizer, say=print):
 
 def drop_checkpoints(folder: Path) -> None:
     """Delete the trainer states of a run that needs them no more."""
+    _drop_unfinished(folder)
     for path in _all(folder):
         shutil.rmtree(path)
 
 
+def last_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint; ``None`` where there is none."""
+    found = _all(folder)
+    return int(found[-1].name.removeprefix("step-")) if found else None
+
+
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
+
+
+def _drop_unfinished(folder: Path) -> None:
+    for leftover in folder.glob(f"{_WRITING}*"):
+        shutil.rmtree(leftover)
+
+
+def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 def _pack(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,12 @@ from ..core.runs import Run
 from ..models.trainable import Trainable
 from .accelerated import accelerator_for, agreed, share_statistics
 from .batches import Share
-from .checkpoints import load_checkpoint, save_checkpoint, save_weights
+from .checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
+from .finite import NotFiniteError, gradient_problem, not_finite, stopped
+
+# In place of a goal that is NaN, as a constant prediction's SRCC is: worse than any, but better
+# than no weights at all.
+_UNDEFINED = -2.0
 
 
 class Task:
@@ -54,6 +59,10 @@ class Task:
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """Mean loss over a batch and the batch's size."""
         raise NotImplementedError
+
+    def names(self, batch) -> Sequence[str]:
+        """Names of a batch's photographs, where known: for messages."""
+        return ()
 
     def stepped(self) -> None:
         """After every optimiser step."""
@@ -135,7 +144,8 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     ends the step, writes a checkpoint and raises KeyboardInterrupt.
 
     Raises:
-        LabError: the loss is not finite; the step and the last good checkpoint are named.
+        LabError: a loss, its gradient or a weight is not finite: step, photographs and the last
+            good checkpoint are named; or the best weights of a resumed run are damaged.
     """
     accelerator = accelerator_for(compute)
     network = task.network.to(compute.device)
@@ -143,7 +153,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     optimizer = torch.optim.Adam(
         groups, lr=schedule.learning_rate, fused=compute.device.type != "mps"
     )
-    progress = _resume(run, network, optimizer)
+    progress = _resume(run, network, optimizer, accelerator.scaler)
     if progress.step == 0:
         task.start()
     model, optimizer = accelerator.prepare(network, optimizer)
@@ -155,13 +165,17 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                 for batches in task.batches(epoch, start):
                     began = time.monotonic()
                     rate = schedule.rate(progress.step)
-                    loss = _step(accelerator, model, optimizer, task, batches, rate, schedule)
+                    try:
+                        loss = _step(accelerator, model, optimizer, task, batches, rate, schedule)
+                    except NotFiniteError as error:
+                        raise LabError(stopped(run, progress.step + 1, *error.args)) from None
                     loss, stop = agreed(accelerator, loss, interrupted())
-                    _check(loss, progress, run)
                     progress = progress._replace(
                         step=progress.step + 1, losses=(*progress.losses, loss)
                     )
                     due = schedule.due(progress.step)
+                    if (due or stop) and (bad := not_finite(network)):
+                        raise LabError(stopped(run, progress.step, f"{bad} is not finite"))
                     if due:
                         progress = _validate(run, task, model, progress)
                     spent = time.monotonic() - began
@@ -170,7 +184,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                         _log(run, task.goal, progress, rate)
                         progress = progress._replace(losses=())
                     if due or stop:
-                        _save(run, network, optimizer, progress)
+                        _save(run, network, optimizer, accelerator.scaler, progress)
                     bar.update()
                     bar.set_postfix(loss=f"{loss:.4f}", best=f"{progress.best:.4f}")
                     if stop:
@@ -186,12 +200,17 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
 
 
 def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float:
+    """Mean loss of an optimiser step.
+
+    Raises NotFiniteError before the weights are touched.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     model.train()
     optimizer.zero_grad()
     share = batches if isinstance(batches, Share) else Share(batches)
     value = 0.0
+    wrong = None
     for place, batch in enumerate(share, 1):
         last = place == len(share)
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
@@ -201,8 +220,16 @@ def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float
             # Over processes gradients are not added up but averaged.
             accelerator.backward(loss * (weight * accelerator.num_processes))
         value += loss.item() * weight
+        if wrong is None and not math.isfinite(value):
+            wrong = NotFiniteError(f"the loss became {value}", task.names(batch))
+    # Only now: other processes wait for this one's gradients, and learn by them.
+    if wrong:
+        raise wrong
     if schedule.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
+    if problem := gradient_problem(model, accelerator.scaler):
+        raise NotFiniteError(problem, [name for batch in batches for name in task.names(batch)])
+    # In float16 gradients overflow now and then: the scaler leaves such a step out and scales less.
     optimizer.step()
     share_statistics(accelerator, task.network)
     task.stepped()
@@ -213,8 +240,7 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
     model.eval()
     with torch.no_grad():
         metrics = task.validate(model)
-    # A constant prediction has no SRCC: worse than any, but better than no weights at all.
-    score = metrics[task.goal] if math.isfinite(metrics[task.goal]) else -2.0
+    score = metrics[task.goal] if math.isfinite(metrics[task.goal]) else _UNDEFINED
     if score > progress.best:
         progress = progress._replace(best=score, best_step=progress.step)
         if processes.is_main():
@@ -237,13 +263,18 @@ def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
     )
     if not interactive():
         print(
-            f"step {progress.step}: loss {mean:.4f}, {goal} {progress.metrics[goal]:.4f}, "
-            f"best {progress.best:.4f} at step {progress.best_step}, {progress.seconds:.0f} s",
+            f"step {progress.step}: loss {mean:.4f}, {goal} {_said(progress.metrics[goal])}, best "
+            f"{_said(progress.best)} at step {progress.best_step}, {progress.seconds:.0f} s",
             flush=True,
         )
 
 
-def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def _said(value: float) -> str:
+    defined = math.isfinite(value) and value != _UNDEFINED
+    return f"{value:.4f}" if defined else "undefined (no variation)"
+
+
+def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scaler) -> Progress:
     with processes.main_first():  # which drops damaged ones
         found = load_checkpoint(run.checkpoints, optimizer)
     if found is None:
@@ -251,25 +282,23 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> P
         return Progress()
     weights, state = found
     network.load_trainable_state(weights)
+    if scaler is not None and "scaler" in state:
+        scaler.load_state_dict(state["scaler"])
     progress = Progress.read(state)
+    if progress.best_step:  # damaged ones are told of now, not after the rest of the training
+        load_weights(run.checkpoints / "best.safetensors")
     run.rewind(progress.step)
     print(f"resumed {run.name} at step {progress.step}")
     return progress
 
 
-def _save(run: Run, network: nn.Module, optimizer, progress: Progress) -> None:
-    if processes.is_main():
-        state = network.trainable_state()
-        save_checkpoint(run.checkpoints, progress.step, state, optimizer, progress.record())
-
-
-def _check(loss: float, progress: Progress, run: Run) -> None:
-    if not math.isfinite(loss):
-        raise LabError(
-            f"the loss became {loss} at step {progress.step + 1} of {run.name}. The best weights "
-            f"so far are kept (step {progress.best_step}). Try a lower learning_rate or "
-            "precision='float32'."
-        )
+def _save(run: Run, network: nn.Module, optimizer, scaler, progress: Progress) -> None:
+    if not processes.is_main():
+        return
+    state = progress.record()
+    if scaler is not None:
+        state["scaler"] = scaler.state_dict()
+    save_checkpoint(run.checkpoints, progress.step, network.trainable_state(), optimizer, state)
 
 
 def _over(progress: Progress, schedule: Schedule) -> bool:

@@ -63,7 +63,7 @@ class PmtIqaTask(Task):
         self.network = network
         self.config = config
         self.compute = compute
-        self.val = parts["val"]
+        self.train, self.val = parts["train"], parts["val"]
         photographs = chosen(pixels_of(parts["train"], config.image_size), config)
         self.steps = StepBatches(photographs, config.batch_size, 1, config.seed, config.workers)
 
@@ -76,17 +76,22 @@ class PmtIqaTask(Task):
         """See ``loop.Task``; a step's crops follow from the seed, the epoch and its number."""
         config, regression = self.config, self.config.regression(epoch)
         for step, (batch,) in enumerate(self.steps.epoch(epoch, start), start):
-            pixels, mos, _ = batch
+            pixels, mos, positions = batch
             rng = np.random.default_rng([config.seed, 4, epoch, step])
             crops = random_crops(pixels, config.crop_size, config.crops, rng)
-            yield [[crops, mos.repeat_interleave(config.crops), regression]]
+            yield [[crops, mos.repeat_interleave(config.crops), regression, positions]]
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
-        crops, mos, regression = batch
+        crops, mos, regression, _ = batch
         output = model(to_images(crops, self.compute))
         mos = mos.to(self.compute.device)
         return easy_to_hard(output, mos, regression, self.config.mos_scale), len(mos)
+
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        table = getattr(self.train, "table", None)
+        return [] if table is None else list(table["name"].iloc[batch[3].tolist()])
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""

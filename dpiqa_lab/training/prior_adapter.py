@@ -72,6 +72,10 @@ class AdapterTask(Task):
         weight = self.config.adapter_statistics
         return damage.sum(1).mean() + weight * statistics.mean(), len(rows)
 
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.views.table["photograph"].iloc[batch[0]])
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
         rows = self.rows["val"]

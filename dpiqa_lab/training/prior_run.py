@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..core.device import Compute, choose_compute, keep_freed_memory, make_deterministic
-from ..core.files import json_hash, tensors_hash
+from ..core.files import json_hash, needs_space, tensors_hash
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
 from ..core.runs import Run, open_run
@@ -25,6 +25,8 @@ from .prior_adapter import AdapterTask, PriorAdapter
 from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
 from .prior_vae import DecoderTask, PriorVae, VaeTask, to_images
+
+_EXPORTING = ".model-"
 
 
 def train_prior(config: PriorConfig) -> Run:
@@ -206,7 +208,12 @@ def _latents(folder: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
 
 def _export(folder: Path, modules: dict) -> None:
     """Write configs, tokenizer and float16 weights, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as temporary:
+    for leftover in folder.parent.glob(f"{_EXPORTING}*"):  # of an export that was killed
+        shutil.rmtree(leftover)
+    with (
+        needs_space(folder),
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=_EXPORTING) as temporary,
+    ):
         build = Path(temporary) / "model"
         for part, module in modules.items():
             # The library's own writer: names in the file are not those of its modules.

@@ -113,6 +113,10 @@ class UNetTask(Task):
         named = damage.sum() / max(1, len(damage))
         return noise.mean() + self.config.damage_weight * named, len(rows)
 
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.table["photograph"].iloc[batch[0]])
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
         rng, rows = np.random.default_rng([self.config.seed, 3]), self.rows["val"]

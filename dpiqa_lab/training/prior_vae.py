@@ -70,9 +70,11 @@ class VaeTask(Task):
         """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
         for step in range(start, self.config.vae_steps):
             rng = np.random.default_rng([self.config.seed, 1, step])
-            yield [[self._crops(rng), step < self.config.vae_linear]]
+            crops, rows = self._crops(rng)
+            yield [[crops, step < self.config.vae_linear, rows]]
 
-    def _crops(self, rng: np.random.Generator) -> np.ndarray:
+    def _crops(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Crops (b, h, w, 3) uint8, and the views they are of."""
         size, side = self.config.vae_crop, self.views.pixels.shape[1]
         rows = rng.choice(self.train, self.config.vae_batch)
         places = rng.integers(0, side - size + 1, (len(rows), 2))
@@ -80,11 +82,11 @@ class VaeTask(Task):
             self.views.pixels[row, y : y + size, x : x + size]
             for row, (y, x) in zip(rows, places, strict=True)
         ]
-        return np.stack(crops)
+        return np.stack(crops), rows
 
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
-        crops, linear = batch
+        crops, linear, _ = batch
         images = to_images(crops, self.compute)
         target = self.components(images).float() if linear else None
         restored, latents = model(images, target)
@@ -92,6 +94,10 @@ class VaeTask(Task):
         if linear:
             error = error + 0.1 * (latents - target).square().mean()
         return error, len(images)
+
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.views.table["photograph"].iloc[batch[2]])
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
@@ -104,20 +110,14 @@ class VaeTask(Task):
 
 
 class DecoderTask(VaeTask):
-    """The decoder alone, once the VAE is trained: the latents stay what they are.
-
-    Half of the crops have their colours interchanged: photographs are mostly sky, earth and green,
-    and strong colours are what the decoder restores worst.
-    """
+    """The decoder alone, once the VAE is trained: the latents stay what they are."""
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
         for step in range(start, self.config.decoder_steps):
             rng = np.random.default_rng([self.config.seed, 6, step])
-            crops = self._crops(rng)
-            for crop in crops[::2]:
-                crop[:] = crop[..., rng.permutation(3)]
-            yield [[crops, False]]
+            crops, rows = self._crops(rng)
+            yield [[crops, False, rows]]
 
 
 def to_images(pixels: np.ndarray, compute: Compute) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from ..core.device import (
     make_deterministic,
     out_of_memory,
 )
-from ..core.errors import LabError
+from ..core.errors import LabError, listing
 from ..core.runs import Run, open_run
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.pixels import Pixels
@@ -58,6 +59,10 @@ class ScoreTask(Task):
         """What ``model`` gives for some photographs of a part, (b, 3, s, s) uint8."""
         return model(self.images(pixels))
 
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.parts["train"].table["name"].iloc[batch[2].tolist()])
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``; on the part that chooses the checkpoint."""
         table = self.predict(model, self.config.select_on)
@@ -69,7 +74,10 @@ class ScoreTask(Task):
         }
 
     def predict(self, model: nn.Module, part: str) -> pd.DataFrame:
-        """name, mos, score, split, and group and subset where known, of a part."""
+        """name, mos, score, split, and group and subset where known, of a part.
+
+        Raises LabError naming the photographs whose score is not finite.
+        """
         model.eval()
         dataset = self.parts[part]
         own = Subset(Pixels(dataset), processes.mine(len(dataset)))
@@ -83,6 +91,11 @@ class ScoreTask(Task):
         table = dataset.table
         kept = [name for name in ("subset", "group") if name in table]
         table = table[["name", "mos", "split", *kept]].assign(score=score.numpy())
+        if len(bad := table[~np.isfinite(table["score"])]):
+            raise LabError(
+                f"the scores of {len(bad)} of {len(table)} photographs ({part}) are not finite; "
+                f"try precision='float32' or a lower learning_rate:\n{listing(bad['name'])}"
+            )
         return table[["name", "mos", "score", "split", *kept]]
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -117,6 +130,7 @@ def run_training(
         numbers = {**numbers, "processes": processes.count()}  # as they multiply the batch
     with processes.main_speaks(), open_run(config.run_name, numbers, compute) as run:
         if run.reused():
+            drop_checkpoints(run.checkpoints)  # where it was killed in its last act
             return run
         print(f"run {run.path}\ncomputing on {compute}")
         dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
@@ -157,11 +171,18 @@ def fit_and_record(
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)
     notes = [*dataset.manifest.notes, *notes]
+    found = part_metrics(predictions)
+    for part, values in found.items():
+        if np.isnan(values["srcc"]):
+            notes.append(
+                f"correlations on {part} are UNDEFINED: fewer than 3 photographs, or their scores "
+                "(or MOS) are all the same"
+            )
     if config.select_on == "test":
         notes.append("the checkpoint was CHOSEN ON THE TEST PART, as the authors' code does")
     run.write_summary(
         "completed",
-        metrics=part_metrics(predictions),
+        metrics=found,
         steps=progress.step,
         best_step=progress.best_step,
         seconds=round(progress.seconds, 1),

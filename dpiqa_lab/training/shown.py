@@ -22,6 +22,7 @@ class Shown(Dataset):
     """
 
     def __init__(self, photographs: Photographs, flip: bool, crop: int | None, seed: int):
+        self.table = photographs.table
         self.whole = Pixels(photographs)
         self.flip = flip
         self.crop = crop

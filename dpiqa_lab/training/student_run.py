@@ -92,6 +92,10 @@ class StudentTask(ScoreTask):
         if self.config.ema:
             self.network.restart()
 
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.shown.table["name"].iloc[batch[2].tolist()])
+
     def stepped(self) -> None:
         """See ``loop.Task``."""
         if self.config.ema:
@@ -143,7 +147,7 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
     if config.teacher is not None:
         teacher = find_run(config.teacher)
         taught = teacher_outputs(teacher, photographs.table, compute, config.workers)
-        notes += _shared_photographs(teacher, config, dataset)
+        notes += [*_shared_photographs(teacher, config, dataset), *_other_scale(teacher, config)]
     statistics = statistic_targets(photographs) if config.statistics_weight else None
     student = build_student(run.config)
     counts = student.parameter_counts()
@@ -164,6 +168,24 @@ def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photogr
         notes.append(f"{len(extra)} photographs without a score joined; the teacher labels them")
         table = pd.concat([table, extra[columns]], ignore_index=True)
     return Photographs(table, config.image_size), notes
+
+
+def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:
+    """A note where the teacher's scores, which are taught, mean something else than the MOS."""
+    known = teacher.config
+    if not config.teacher_score_weight or "mos_range" not in known:
+        return []
+    ours, theirs = (
+        (c["dataset"], *c["mos_range"], c["lower_better"]) for c in (vars(config), known)
+    )
+    if theirs == ours:
+        return []
+    there, here = (f"{name} ({low:g} to {high:g})" for name, low, high, _ in (theirs, ours))
+    note = (
+        f"the TEACHER'S SCORES are on the scale of {there}, MOS on that of {here}; both are taught"
+    )
+    print(note)
+    return [note]
 
 
 def _shared_photographs(teacher: Run, config: DistilConfig, dataset: QualityDataset) -> list[str]:

@@ -135,14 +135,14 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
             if curve.fitted:
                 x = np.linspace(score.min(), score.max(), 200)
                 curves.append((x, curve(x), str(split), colour))
-        srcc = metrics.srcc(score, mos)
-        plcc = float("nan") if mapped is None else metrics.plcc(mapped, mos)
+        srcc = _said(metrics.srcc(score, mos))
+        plcc = _said(float("nan") if mapped is None else metrics.plcc(mapped, mos))
         figure.add_trace(
             kind(
                 x=score,
                 y=mos,
                 mode="markers",
-                name=f"{escaped(split)}: SRCC {srcc:.3f}, PLCC {plcc:.3f}, n = {len(table)}",
+                name=f"{escaped(split)}: SRCC {srcc}, PLCC {plcc}, n = {len(table)}",
                 legendgroup=str(split),
                 text=[escaped(name) for name in table["name"]],
                 hovertemplate="%{text}<br>score %{x:.4g}<br>MOS %{y:.4g}<extra></extra>",
@@ -165,6 +165,10 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
         height=620,
         margin={"l": 75, "r": 30, "t": 60, "b": 60},
     )
+
+
+def _said(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "undefined"
 
 
 def _present(history: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -125,8 +125,9 @@ def _contents(tables: dict[str, pd.DataFrame], shown: int) -> Iterator[str | go.
         if not results.loc[results["dataset"] == dataset, "n"].any():
             continue  # every model failed, which is said above
         yield _text("h2", dataset)
-        yield _text("p", _READING["agreement"])
-        yield figures.agreement_intervals(results, dataset)
+        if _has(results, dataset, "srcc"):
+            yield _text("p", _READING["agreement"])
+            yield figures.agreement_intervals(results, dataset)
         if _has(tables["differences"], dataset, "difference"):
             yield _text("p", _READING["differences"])
             yield figures.difference_matrix(tables["differences"], dataset)

@@ -1,13 +1,17 @@
 """Notebooks run by papermill, from Python and from the command line."""
 
 import sys
+import warnings
 from pathlib import Path
 
 from ..core.errors import LabError
+from ..core.files import atomic_path
 
 
 def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path:
-    """Run a notebook with parameters; the executed copy is ``output``.
+    """Run a notebook with parameters; the executed copy is ``output``, there once all has run.
+
+    A notebook that failed is written too, up to the cell with the error.
 
     Raises:
         LabError: a cell failed with one; its message, without papermill's traceback.
@@ -15,19 +19,22 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
     """
     import papermill
 
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-        )
-    except papermill.PapermillExecutionError as error:
-        if error.ename == "LabError":
-            raise LabError(error.evalue) from None
-        raise
+    output, failure = Path(output), None
+    with atomic_path(output) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the file is not specified with any extension")
+        try:
+            papermill.execute_notebook(
+                notebook,
+                temporary,
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+            )
+        except papermill.PapermillExecutionError as error:
+            failure = error
+    if failure is not None:
+        if failure.ename == "LabError":
+            raise LabError(failure.evalue) from None
+        raise failure
     return output

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..core.errors import LabError, listing
-from ..core.files import read_json, write_json, write_text
+from ..core.files import drop_leftovers, needs_space, read_json, write_json, write_text
 from ..core.locks import hold
 
 HEADER = b"name,score\n"
@@ -31,8 +31,10 @@ class ScoreSheet:
     def add(self, name: str, score: np.float32) -> None:
         """Append a row, all digits of the score; the operating system has it when this returns."""
         self.scores[name] = float(str(score))
-        self._file.write(f"{_quoted(name)},{score!s}\n".encode())
-        self._file.flush()
+        row = f"{_quoted(name)},{score!s}\n".encode()
+        with needs_space(self.path):
+            while row:  # a nearly full disk takes the beginning of a row without a word
+                row = row[self._file.write(row) :]
 
     def write_unreadable(self, reasons: dict[str, str]) -> None:
         """Write ``unreadable_path`` (name, reason); no reasons only replace an earlier file."""
@@ -63,15 +65,17 @@ def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
     if path.suffix.lower() != ".csv":
         raise LabError(f"scores are written to a .csv file, got {str(path)!r}.")
     with hold(path.parent, wait=False, what="scores", file=path.name):
+        drop_leftovers(path.parent, path.stem)
         agree(path.with_suffix(".json"), record, filled=path.is_file())
         content = path.read_bytes() if path.is_file() else b""
         whole = _whole_rows(content)
         scores = _parsed(path, whole)
-        with open(path, "ab") as file:
+        # Unbuffered: what could not be written when a disk was full is not tried again.
+        with open(path, "ab", buffering=0) as file:
             file.truncate(len(whole))
             if not whole:
-                file.write(HEADER)
-                file.flush()
+                with needs_space(path):
+                    file.write(HEADER)
             yield ScoreSheet(path, file, scores)
 
 

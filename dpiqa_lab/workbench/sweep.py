@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..core.errors import LabError, unknown
-from ..core.files import atomic_path, json_hash, read_json, write_json
+from ..core.files import atomic_path, drop_leftovers, json_hash, read_json, write_json
 from ..core.locks import hold
 from ..core.paths import runs_dir
 from ..core.runs import Run, check_name
@@ -62,6 +62,7 @@ def run_sweep(
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]
     with hold(folder, wait=False, what="sweep"):
+        drop_leftovers(folder)
         todo = []
         for values in combinations:
             record, asked = _record(folder, values), _plain({**shared, **values})

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import resource
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import (
     RememberedHash,
     atomic_path,
+    needs_space,
     read_json,
     tensors_hash,
     write_json,
 )
 from dpiqa_lab.core.locks import hold
+from dpiqa_lab.core.runs import Run
+from dpiqa_lab.training.checkpoints import save_weights
 
 
 def test_atomic_path_keeps_the_old_file_when_the_writer_fails(tmp_path):
@@ -180,17 +184,54 @@ def _hold_briefly(folder, started, end):
 def test_a_held_folder_is_refused_and_says_who_holds_it(tmp_path):
     context = multiprocessing.get_context("spawn")
     started, end = context.Event(), context.Event()
-    process = context.Process(target=_hold_briefly, args=(tmp_path, started, end))
+    cache = RowCache("test", {"k": 1}, tmp_path)
+    cache.rows(["a"], Counter())
+    process = context.Process(target=_hold_briefly, args=(cache.folder, started, end))
     process.start()
     try:
         assert started.wait(60)
         with (
             pytest.raises(LabError, match=f"in use by process {process.pid}"),
-            hold(tmp_path, False, "run"),
+            hold(cache.folder, False, "run"),
         ):
             pass
+        with pytest.raises(LabError, match=f"cache entry .* in use by process {process.pid}"):
+            clear_cache(root=tmp_path)
+        assert cache.rows(["a"], Counter())["row"].item() == 0  # what is there is read meanwhile
     finally:
         process.kill()
         process.join()
-    with hold(tmp_path, wait=False, what="run"):  # a dead holder's lock is free
+    with hold(cache.folder, wait=False, what="run"):  # a dead holder's lock is free
         pass
+    assert clear_cache(root=tmp_path) == 1
+    assert cache.held() == set()
+
+
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(LabError, match=r"a\.json could not be written: the disk.*MB are"):
+            write_json(path, {"x": "y" * 2000})
+        with pytest.raises(LabError, match=r"w\.safetensors could not be written"):
+            save_weights(tmp_path / "w.safetensors", {"w": torch.zeros(1000)})
+        with pytest.raises(LabError, match=r"metrics\.jsonl could not be written"):
+            Run(tmp_path, {}, "new").log({"losses": [0.0] * 1000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_json(path) == {"x": 1}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "metrics.jsonl"]
+    with pytest.raises(FileNotFoundError), needs_space(path):  # other errors are left as they are
+        (tmp_path / "none").read_text()
+
+
+def test_the_notes_of_a_worker_are_cut_where_the_disk_was_full(tmp_path):
+    run = Run(tmp_path, {}, "new")
+    run.log({"step": 1})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 2, "lo')
+    run.rewind(2)
+    run.log({"step": 2})
+    assert run.history()["step"].tolist() == [1, 2]

@@ -1,12 +1,6 @@
 """Distillation: its terms by hand, what is computed once, and that a resumed run ends the same."""
 
 import gc
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -251,40 +245,14 @@ def test_averaging_by_hand():
     assert not any(p.requires_grad for p in averaged.average.parameters())
 
 
-CHILD = """
-import sys, json, dpiqa_lab as lab
-lab.train_student(lab.DistilConfig.from_parameters(json.loads(sys.argv[1])))
-"""
-
-
-def test_killed_it_ends_with_the_same_bytes(root, teacher):
-    """With all that is random or remembered: skipped blocks, mirrors, parts, running means."""
-    options = {"teacher": "teacher", "flip": True, "crop": 48, "ema": 0.9, "max_steps": 24}
-    values = {**STUDENT, **options, "data_root": str(root)}
-    whole = lab.train_student(
-        lab.DistilConfig.from_parameters({**values, "run_name": "student-whole"})
-    )
-    metrics = whole.path.with_name("student-broken") / "metrics.jsonl"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, json.dumps({**values, "run_name": "student-broken"})],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and child.poll() is None:
-        if metrics.exists() and metrics.read_text().count("\n") >= 3:
-            break
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait(60) != 0, "it ended before it was stopped"
-    child.stdout.close()
-    broken = lab.train_student(
-        lab.DistilConfig.from_parameters({**values, "run_name": "student-broken"})
-    )
-    for name in ("checkpoints/best.safetensors", "checkpoints/last.safetensors", "predictions.csv"):
-        assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes(), name
-    assert broken.history()["losses"].tolist() == whole.history()["losses"].tolist()
-    weights = load_file(whole.checkpoints / "last.safetensors")
-    assert "regressor.fc2.bias" in weights  # of the mean, as a student's
+def test_a_teacher_s_scores_on_another_scale_are_told_of(root, teacher, capsys):
+    taught = {"teacher": "teacher", "teacher_score_weight": 1.0}
+    (note,) = student_run._other_scale(teacher, _config(root, **taught, mos_range="0,200"))
+    assert note in capsys.readouterr().out
+    assert "scale of folder (0 to 100), MOS on that of folder (0 to 200)" in note
+    assert student_run._other_scale(teacher, _config(root, **taught)) == []
+    only_maps = _config(root, teacher="teacher", mos_range="0,200")
+    assert student_run._other_scale(teacher, only_maps) == []
 
 
 def test_a_training_starts_where_another_ended(root, tmp_path):
