@@ -13,7 +13,7 @@ from .specs import DatasetSpec
 
 SEVERITIES = ("error", "warning", "info")
 _SHOWN = 10  # names of a finding
-_SCREEN = 16  # names in all of a refusal, which is to fit on a screen
+_SCREEN = 12  # names of all findings that are told together
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,15 @@ def refuse(findings: Iterable[Finding], title: str) -> None:
     """Raise LabError where there are errors, all of them told."""
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        limit = min(_SHOWN, max(2, _SCREEN // len(errors)))
-        raise LabError(f"{title}: " + "\n".join(finding.told(limit) for finding in errors))
+        raise LabError(f"{title}: " + "\n".join(told_together(errors)))
+
+
+def told_together(findings: Iterable[Finding]) -> list[str]:
+    """Each in words, with so many of its names that all of them fit on a screen."""
+    findings = list(findings)
+    named = sum(bool(finding.names) for finding in findings)
+    limit = min(_SHOWN, max(2, _SCREEN // max(named, 1)))
+    return [finding.told(limit) for finding in findings]
 
 
 def _alike(rows: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ from .checks import (
     check_labels,
     check_leaks,
     possible_name,
+    told_together,
 )
 from .images import SUFFIXES
 from .inventory import take_inventory
@@ -56,7 +57,8 @@ class Examination:
 
     def __str__(self) -> str:
         lines = [f"{self.spec.title} in {self.root}"]
-        lines += [f"{finding.severity:8}{finding}" for finding in self.findings]
+        told = told_together(self.findings)
+        lines += [f"{f.severity:8}{text}" for f, text in zip(self.findings, told, strict=True)]
         return "\n".join([*lines, "fine" if self.healthy else "not fit for use: see the errors"])
 
 

@@ -86,7 +86,7 @@ def _by_share(table: pd.DataFrame, seed: int, shares: dict[str, float]) -> pd.Se
 
 
 def _groups(table: pd.DataFrame) -> pd.Series:
-    return table["group"] if "group" in table else table["name"]
+    return table["group"].fillna(table["name"]) if "group" in table else table["name"]
 
 
 def _from_file(table: pd.DataFrame, path: Path) -> pd.Series:

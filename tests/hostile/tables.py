@@ -37,7 +37,7 @@ def _hundred_thousand(root, lines):
 
 def _after_blank_lines(root, lines):
     broken = f'\n\n"a\nb.png",50\n{lines[5].split(",")[0]},NaN\n'
-    return "\n".join(lines[:5]) + broken  # lines 1 to 5, blank 6 and 7, 8 and 9 are one row
+    return "\n".join(lines[:5]) + broken  # line 6 is blank, 7 and 8 are one row
 
 
 def _link_out(root, lines):
@@ -111,7 +111,7 @@ REFUSED = [
     ("a folder's link out", _folder_link_out, r"photographs outside(.|\n)*sub/p000\.png", {}),
     ("a pipe", _pipe, r"pipe\.png: it is no file but a pipe", {}),
     ("one bad row of 100,000", _hundred_thousand, r"scores\.csv row 76543: p\.png: fifty", {}),
-    ("a bad row after blank lines", _after_blank_lines, r"scores\.csv row 10: p004\.png: NaN", {}),
+    ("a bad row after blank lines", _after_blank_lines, r"scores\.csv row 9: p004\.png: NaN", {}),
     ("a photograph that is missing", row(4, "gone.png,50"), r"gone\.png: no such file", {}),
     ("terminal codes", row(4, "\x1b[2J\u202egnp.png,50"), r"\\x1b\[2J\\u202egnp\.png: no such", {}),
     ("a row without a group", _group, r"without a group(.|\n)*row 5", {"group_column": "group"}),

@@ -134,7 +134,7 @@ def _texts(value):
     """Every text in a figure that a browser shows: not the data that clicks hand back."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key not in ("customdata", "source"):
+            if key not in ("customdata", "source", "legendgroup"):
                 yield from _texts(item)
     elif isinstance(value, list | tuple | np.ndarray):
         for item in value:
