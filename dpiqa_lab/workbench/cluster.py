@@ -59,6 +59,10 @@ def on_cluster(
 ) -> Iterator[tuple[object, object]]:
     """See ``spread``."""
     items = iter(items)
+    first = list(itertools.islice(items, 1))
+    if not first:  # no cluster for nothing
+        return
+    items = itertools.chain(first, items)
     with open_client(cluster) as client:
         desk = f"dpiqa-lab-{uuid.uuid4().hex[:8]}"
         client.register_plugin(_Desk(function), name=desk)
