@@ -150,7 +150,7 @@ class PartScorer:
         scorer, _ = open_scorer(self.model)
         if fingerprint(scorer) != self.sha256:
             raise LabError(f"{self.model} has other weights in this worker than where it began.")
-        return scorer.eval().to(compute.device), compute
+        return scorer.to(compute.device), compute
 
     def __call__(self, part: Part) -> None:
         names = [name for name, _ in part.photographs]
@@ -160,10 +160,12 @@ class PartScorer:
             return
         found = [Found(name, Path(path)) for name, path in part.photographs]
         batches = [found[i : i + self.batch_size] for i in range(0, len(found), self.batch_size)]
-        rows = [
-            (name, None, result) if isinstance(result, str) else (name, result, None)
-            for name, result in results(*self.opened, batches, ())
-        ]
+        scorer, compute = self.opened
+        with scorer.evaluation(compute):
+            rows = [
+                (name, None, result) if isinstance(result, str) else (name, result, None)
+                for name, result in results(scorer, compute, batches, ())
+            ]
         columns = [list(column) for column in zip(*rows, strict=True)]
         table = pa.table(columns, _SCHEMA.with_metadata({"model_sha256": self.sha256}))
         with atomic_path(path) as temporary:
