@@ -20,6 +20,7 @@ from ..core.errors import LabError
 from ..core.files import (
     atomic_path,
     file_hash,
+    flush,
     needs_space,
     read_json,
     tensors_hash,
@@ -103,8 +104,8 @@ def save_checkpoint(
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_WRITING))
         try:
             for name, tensors in zip(_FILES, (weights, _pack(optimizer)), strict=True):
-                with atomic_path(temporary / name) as path:
-                    save_file(_plain(tensors), path)
+                save_file(_plain(tensors), temporary / name)
+                flush(temporary / name)
             hashes = {name: file_hash(temporary / name) for name in _FILES}
             write_json(temporary / "state.json", {"step": step, "hashes": hashes, **state})
             if final.exists():

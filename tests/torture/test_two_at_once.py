@@ -14,7 +14,7 @@ from tests.torture.killer import ended, start, told, until
 def test_one_run_folder_one_worker_and_a_dead_one_s_lock_is_free(inputs, tmp_path):
     home = tmp_path / "home"
     first = start("crowded", inputs, home)
-    until(lambda: "step 2:" in told(home), first)
+    until(lambda: "step 4:" in told(home), first)  # after the first checkpoint
     os.kill(first.pid, signal.SIGSTOP)  # it holds the folder for as long as this takes
     try:
         second = start("crowded", inputs, home)

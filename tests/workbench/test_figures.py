@@ -122,7 +122,7 @@ def test_constant_predictions_are_drawn_without_a_curve():
     with pytest.warns(RuntimeWarning, match="no logistic"):
         figure = predicted_against_mos(predictions().assign(score=0.5, split="test"))
     assert len(figure.data) == 1
-    assert "SRCC nan, PLCC nan" in figure.data[0].name
+    assert "SRCC undefined, PLCC undefined" in figure.data[0].name
 
 
 def test_many_points_are_drawn_by_webgl():
