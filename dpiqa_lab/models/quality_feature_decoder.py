@@ -58,10 +58,19 @@ class QualityFeatureDecoder(nn.Module):
         width: channels a level after its convolution, 512 as published; the 1x1 convolutions
             narrow it to a quarter, a sixteenth and 8; the regressor's hidden layers are as wide.
         head: "flat", the published one, reads the score from the map's every position; "pooled"
-            from mean and deviation over positions of the levels and of the map, for small sets.
+            from mean and deviation over positions of the levels, of the map and of ``others``, for
+            small sets.
+        others: channels of further maps that a pooled head reads: the image adapter's outputs, as
+            little of what these carry past the VAE is left in the levels.
     """
 
-    def __init__(self, channels: Sequence[int], width: int = 512, head: str = "flat"):
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int = 512,
+        head: str = "flat",
+        others: Sequence[int] = (),
+    ):
         super().__init__()
         if head not in HEADS:
             raise unknown("decoder_head", head, HEADS)
@@ -82,13 +91,16 @@ class QualityFeatureDecoder(nn.Module):
             )
         )
         pooled = head == "pooled"
-        self.regressor = (
-            PooledRegressor(sum(channels) + MAP_CHANNELS, width) if pooled else Regressor(width)
-        )
+        read = sum(channels) + sum(others) + MAP_CHANNELS
+        self.regressor = PooledRegressor(read, width) if pooled else Regressor(width)
 
     def forward(self, levels: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps (b, c, h, w) of any sizes to score (b,) and feature map (b, 8, 64, 64)."""
-        fitted = [level(_resize(x)) for level, x in zip(self.levels, levels, strict=True)]
+        """Maps (b, c, h, w) of any sizes to score (b,) and feature map (b, 8, 64, 64).
+
+        ``levels`` and then ``others``, where there are any.
+        """
+        own = levels[: len(self.levels)]
+        fitted = [level(_resize(x)) for level, x in zip(self.levels, own, strict=True)]
         feature_map = self.to_map(self.fuse(torch.cat(fitted, dim=1)))
         if self.head == "pooled":
             return self.regressor(*levels, feature_map)[:, 0], feature_map

@@ -69,7 +69,10 @@ class Teacher(Scorer, Trainable):
         width = self.prompt_embeddings.shape[-1]
         self.text_adapter = TextAdapter(width) if text_adapter else None
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
-        self.quality_feature_decoder = QualityFeatureDecoder(widths, decoder_width, decoder_head)
+        self.head_reads_adapter = image_adapter and decoder_head == "pooled"
+        self.quality_feature_decoder = QualityFeatureDecoder(
+            widths, decoder_width, decoder_head, widths if self.head_reads_adapter else ()
+        )
         self._fixed: torch.Tensor | None = None  # adapted prompts, within ``evaluation``
         self.set_trainable("all")
 
@@ -88,13 +91,17 @@ class Teacher(Scorer, Trainable):
     def levels(
         self, images: torch.Tensor, latents: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
-        """What the decoder sees: the outputs of the up blocks, finest first."""
+        """What the decoder sees: the outputs of the up blocks, finest first.
+
+        For a pooled head those of the image adapter follow.
+        """
         latents = self.encode(images) if latents is None else latents
         prompts = self.adapted_prompts()
         residuals = self.image_adapter(images) if self.image_adapter else None
         with FeatureTaps(self.backbone.unet, self.taps, stop=True, copy=False) as taps:
             self.backbone.denoise(latents, self.timestep, prompts, residuals)
-        return [taps[name] for name in self.taps]
+        others = residuals if self.head_reads_adapter else []
+        return [*(taps[name] for name in self.taps), *others]
 
     def adapted_prompts(self) -> torch.Tensor:
         """What guides the U-Net: the prompts' embeddings (1, K, d) through the text adapter."""
