@@ -21,7 +21,7 @@ class BenchmarkConfig:
     random_weights: bool = option(False, "the architecture alone: as fast, and no download")
     prompts: str | None = option(None, "official, figure, merged, none, or a text file")
     student: str = option("efficientnet_b7", "trunk of the student")
-    image_size: int = option(256, "side in pixels; a multiple of 64", low=64)
+    image_size: int = option(256, "side in pixels; a multiple of 64", low=64, high=8192)
     photographs: int = option(4, "that are scored in the comparison", low=1)
     batch_sizes: tuple[int, ...] = option((1, 4), "photographs a pass, for the stages", low=1)
     precisions: tuple[str, ...] = option(("float32", "bfloat16"), "compared", tuple(PRECISIONS))

@@ -45,7 +45,7 @@ class PlainReference:
     def forward(self, images: torch.Tensor) -> ModelOutput:
         """Score and feature map of images (b, 3, h, w) in [0,1]."""
         teacher = self.teacher
-        features = self._pass(images, teacher.timestep, teacher.taps)
+        features, residuals = self._pass(images, teacher.timestep, teacher.taps)
         decoder, levels = teacher.quality_feature_decoder, [features[tap] for tap in teacher.taps]
         fitted = [
             level(F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="bicubic", align_corners=False))
@@ -53,7 +53,8 @@ class PlainReference:
         ]
         feature_map = decoder.to_map(decoder.fuse(torch.cat(fitted, 1)))
         if decoder.head == "pooled":
-            return ModelOutput(decoder.regressor(*levels, feature_map)[:, 0], feature_map)
+            read = [*levels, *(residuals or []), feature_map]
+            return ModelOutput(decoder.regressor(*read)[:, 0], feature_map)
         return ModelOutput(decoder.regressor(feature_map), feature_map)
 
     @torch.no_grad()
@@ -71,15 +72,18 @@ class PlainReference:
         rows = {(timestep, tap): [] for timestep in timesteps for tap in taps}
         for image in images:
             for timestep in timesteps:
-                found = self._pass(image[None], timestep, taps, adapters=False)
+                found, _ = self._pass(image[None], timestep, taps, adapters=False)
                 for tap in taps:
                     rows[timestep, tap].append(found[tap].float().mean((2, 3)))
         return {place: torch.cat(means) for place, means in rows.items()}
 
     def _pass(
         self, images: torch.Tensor, timestep: int, taps: Sequence[str], adapters: bool = True
-    ) -> FeatureTaps:
-        """VAE, adapters and the whole U-Net; pooled features are of the U-Net alone."""
+    ) -> tuple[FeatureTaps, list[torch.Tensor] | None]:
+        """VAE, adapters and the whole U-Net; pooled features are of the U-Net alone.
+
+        What the taps saw, and the image adapter's outputs.
+        """
         teacher = self.teacher
         prompts, residuals = teacher.prompt_embeddings, None
         if adapters and teacher.text_adapter:
@@ -89,7 +93,7 @@ class PlainReference:
         prompts = prompts.expand(len(images), -1, -1)
         with FeatureTaps(teacher.backbone.unet, taps) as found:
             teacher.backbone.denoise(teacher.encode(images), timestep, prompts, residuals)
-        return found
+        return found, residuals
 
 
 def _format(module: torch.nn.Module) -> torch.memory_format:

@@ -133,13 +133,13 @@ def test_a_step_that_overflows_is_left_out_and_a_resumed_run_scales_as_before(
     tmp_path, monkeypatch
 ):
     made = []
-    plainly = loop._accelerator
+    plainly = loop.accelerator_for
 
     def scaled(compute):
         made.append(Scaled(plainly(compute)))
         return made[-1]
 
-    monkeypatch.setattr(loop, "_accelerator", scaled)
+    monkeypatch.setattr(loop, "accelerator_for", scaled)
     overflow = lambda loss, output: loss * 1e37  # noqa: E731 - finite, times the scale it is not
     _fit(Small(overflow), "whole", tmp_path)
     assert made[0].scaler.get_scale() == 2.0**7

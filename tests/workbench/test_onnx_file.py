@@ -41,9 +41,11 @@ def test_scores_equal_torch_s_on_photographs_of_any_size(side, tmp_path):
     images = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     (together,) = session.run(["score"], {"images": images})
     assert together.shape == expected.shape
-    assert np.abs(together - expected).max() < 1e-4
+    # Of scores near 1, as trained students give; these untrained ones go up to 7.
+    limit = 1e-4 * np.maximum(1, np.abs(expected))
+    assert (np.abs(together - expected) < limit).all()
     alone = [session.run(None, {"images": image[None]})[0][0] for image in images]
-    assert np.abs(alone - expected).max() < 1e-4
+    assert (np.abs(alone - expected) < limit).all()
     assert session.get_inputs()[0].shape == ["batch", 3, side, side]
     with pytest.raises(Exception, match=r"(?i)dimension"):
         session.run(None, {"images": images[:, :, :32, :32]})
