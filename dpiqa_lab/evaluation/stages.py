@@ -99,7 +99,7 @@ def _stages(
             return [taps[name] for name in teacher.taps]
 
         yield Stage("U-Net", unet)
-        levels = unet(None)
+        levels = teacher.levels(images, latents)
         yield Stage("decoder", lambda _: teacher.quality_feature_decoder(levels))
     if training:
 

@@ -1,5 +1,6 @@
 """What is not finite stops a training by name, and what is undefined is said to be."""
 
+import contextlib
 import json
 import warnings
 
@@ -115,12 +116,16 @@ class Scaled:
 
     def __init__(self, accelerator):
         self.accelerator = accelerator  # wrapped optimisers look for one
+        self.num_processes = 1
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
 
     def prepare(self, network, optimizer):
         from accelerate.optimizer import AcceleratedOptimizer
 
         return network, AcceleratedOptimizer(optimizer, device_placement=False, scaler=self.scaler)
+
+    def no_sync(self, model):
+        return contextlib.nullcontext()
 
     def backward(self, loss):
         self.scaler.scale(loss).backward()
