@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.paths import embedded
+from dpiqa_lab.datasets.demo import open_picture
 from tests.conftest import REPOSITORY, photographs, small_student
 
 INSTALLED = """
@@ -24,7 +26,7 @@ from dpiqa_lab.__main__ import main
 from dpiqa_lab.core.paths import cache_dir, runs_dir
 backbone = lab.load_backbone("tiny")
 weight = backbone.unet.conv_in.weight
-code = main(["score", "photos", "--model", "embedded", "--out", "scores.csv", "--device", "cpu"])
+code = main(["score", "photos", "--out", "scores.csv", "--device", "cpu"])
 print(json.dumps({
     "code": code, "package": lab.__file__, "runs": str(runs_dir()), "cache": str(cache_dir()),
     "random": backbone.record["random_weights"], "weights": float(weight.abs().sum()),
@@ -117,3 +119,22 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     expected = lab.load_model(source / "data" / "student").score(paths, device="cpu")
     assert np.allclose(table["score"], expected, atol=1e-5)
     assert len(table) == 5
+
+
+def test_the_shipped_student_is_small_and_sees_damage():
+    folder = REPOSITORY / "data" / "student"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12e6
+    student = lab.load_model("embedded")
+    names = ("chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "rocket.jpg")
+    clean = [open_picture(name).convert("RGB") for name in names]
+    rng = np.random.default_rng(0)
+    noise = lambda x: np.asarray(x, float) + rng.normal(0, 40, np.shape(x))  # noqa: E731
+    damaged = {
+        "blurred": [picture.filter(ImageFilter.GaussianBlur(5)) for picture in clean],
+        "noisy": [Image.fromarray(noise(p).clip(0, 255).astype(np.uint8)) for p in clean],
+        "small": [p.resize((p.width // 12, p.height // 12)).resize(p.size) for p in clean],
+    }
+    before = student.score(clean, device="cpu")
+    for kind, pictures in damaged.items():
+        after = student.score(pictures, device="cpu")
+        assert (after < before).mean() >= 0.8, (kind, before, after)

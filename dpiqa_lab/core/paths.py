@@ -6,8 +6,8 @@ from pathlib import Path
 
 from .errors import LabError, shortened
 
-# The run whose model scores photographs where none is named.
-DEFAULT_MODEL = "demo"
+# The model that scores photographs where none is named: the student that is shipped.
+DEFAULT_MODEL = "embedded"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
