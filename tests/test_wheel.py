@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 from safetensors.torch import load_file, save_file
 
 import dpiqa_lab as lab
@@ -127,14 +127,13 @@ def test_the_shipped_student_is_small_and_sees_damage():
     student = lab.load_model("embedded")
     names = ("chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "rocket.jpg")
     clean = [open_picture(name).convert("RGB") for name in names]
-    rng = np.random.default_rng(0)
-    noise = lambda x: np.asarray(x, float) + rng.normal(0, 40, np.shape(x))  # noqa: E731
+    # Not noise: its model card says that it hardly sees that.
     damaged = {
         "blurred": [picture.filter(ImageFilter.GaussianBlur(5)) for picture in clean],
-        "noisy": [Image.fromarray(noise(p).clip(0, 255).astype(np.uint8)) for p in clean],
         "small": [p.resize((p.width // 12, p.height // 12)).resize(p.size) for p in clean],
+        "dark": [picture.point(lambda value: value // 4) for picture in clean],
     }
     before = student.score(clean, device="cpu")
     for kind, pictures in damaged.items():
         after = student.score(pictures, device="cpu")
-        assert (after < before).mean() >= 0.8, (kind, before, after)
+        assert (after < before).all(), (kind, before, after)
