@@ -23,6 +23,7 @@ DEMO = {
 def demo(arguments: argparse.Namespace) -> None:
     """Train the tiny teacher on the demo set through notebook 03, and say where things are."""
     from .core.runs import Run
+    from .metrics import said
     from .workbench.runner import run_notebook
 
     run = Run(runs_dir() / "demo", {}, "")
@@ -30,10 +31,10 @@ def demo(arguments: argparse.Namespace) -> None:
     run_notebook(home() / "notebooks" / "03_train.ipynb", output, **DEMO)
     output.replace(run.path / "03_train.ipynb")
     test = run.summary()["metrics"]["test"]
-    low, high = test["srcc_ci"]
+    srcc, plcc, low, high = map(said, (test["srcc"], test["plcc"], *test["srcc_ci"]))
     print(
-        f"\ntest SRCC {test['srcc']:.3f} (95% interval over contents {low:.3f} to {high:.3f}), "
-        f"PLCC {test['plcc']:.3f}, {test['n']} photographs of unseen contents"
+        f"\ntest SRCC {srcc} (95% interval over contents {low} to {high}), PLCC {plcc}, "
+        f"{test['n']} photographs of unseen contents"
     )
     print(f"run: {run.path}\nfigures:")
     for path in sorted(run.figures.iterdir()):
@@ -165,8 +166,11 @@ def train(arguments: argparse.Namespace) -> None:
 
         run = train_student(DistilConfig.from_parameters(given))
     if is_main():
+        from .metrics import said
+
         test = run.summary()["metrics"]["test"]
-        print(f"test SRCC {test['srcc']:.3f}, PLCC {test['plcc']:.3f}, n {test['n']}\n{run.path}")
+        srcc, plcc = said(test["srcc"]), said(test["plcc"])
+        print(f"test SRCC {srcc}, PLCC {plcc}, n {test['n']}\n{run.path}")
 
 
 def export_onnx(arguments: argparse.Namespace) -> None:

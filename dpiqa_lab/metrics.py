@@ -21,6 +21,7 @@ __all__ = [
     "plcc",
     "psnr",
     "rmse",
+    "said",
     "srcc",
     "summary",
 ]
@@ -224,3 +225,8 @@ def _interval(chunks: list[np.ndarray], level: float) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def said(value: float | None) -> str:
+    """A measure to three digits; "undefined" for NaN, or None, which it is in a run's JSON."""
+    return f"{value:.3f}" if value is not None and np.isfinite(value) else "undefined"

@@ -16,6 +16,7 @@ from dpiqa_lab.metrics import (
     krcc,
     plcc,
     rmse,
+    said,
     srcc,
     summary,
 )
@@ -208,3 +209,10 @@ def test_summary():
         assert low < result[name] < high
     assert result["krcc"] == krcc(x, y)
     assert result == summary(x, y, groups=np.arange(100) // 4)
+
+
+def test_a_measure_is_said_also_where_it_is_undefined():
+    assert said(0.12345) == "0.123"
+    assert [said(value) for value in (float("nan"), None, srcc([1, 1, 1], [1, 2, 3]))] == [
+        "undefined"
+    ] * 3

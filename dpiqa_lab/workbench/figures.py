@@ -90,7 +90,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
     srcc = _present(history, "val_srcc")
     if len(srcc):
         best = srcc.loc[srcc["val_srcc"].idxmax()]
-        title += f": best SRCC {best['val_srcc']:.3f} at step {best['step']:.0f}"
+        title += f": best SRCC {metrics.said(best['val_srcc'])} at step {best['step']:.0f}"
         figure.add_vline(best["step"], line={"color": INK, "dash": "dot", "width": 1.5})
         star = {"symbol": "star", "size": 15, "color": ORANGE, "line": {"color": INK, "width": 1}}
         point = {"x": [best["step"]], "y": [best["val_srcc"]], "name": "best step"}
@@ -135,8 +135,8 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
             if curve.fitted:
                 x = np.linspace(score.min(), score.max(), 200)
                 curves.append((x, curve(x), str(split), colour))
-        srcc = _said(metrics.srcc(score, mos))
-        plcc = _said(float("nan") if mapped is None else metrics.plcc(mapped, mos))
+        srcc = metrics.said(metrics.srcc(score, mos))
+        plcc = metrics.said(float("nan") if mapped is None else metrics.plcc(mapped, mos))
         figure.add_trace(
             kind(
                 x=score,
@@ -165,10 +165,6 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
         height=620,
         margin={"l": 75, "r": 30, "t": 60, "b": 60},
     )
-
-
-def _said(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "undefined"
 
 
 def _present(history: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -21,7 +21,8 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
 
     output, failure = Path(output), None
     with atomic_path(output) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the file is not specified with any extension")
+        # The temporary file's name ends otherwise.
+        warnings.filterwarnings("ignore", "The specified file .* does not end in one of")
         try:
             papermill.execute_notebook(
                 notebook,
