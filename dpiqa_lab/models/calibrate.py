@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..metrics import srcc
 from .image_adapter import ImageAdapter
 
 # Deviation of the adapter's first outputs: less than that of the tiny U-Net's states (0.5 to 0.9),
 # which they are added to.
 QUIET = 0.5
 # Into which contents are divided, each left out once.
-_PARTS = 10
+_PARTS = 14
 # ITU-R BT.601's luma and its two colour differences, of red, green and blue.
 _COLOURS = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 
@@ -102,21 +103,29 @@ def start_at_ridge(
     carries over better to photographs unlike those trained on (Kumar et al. 2022).
 
     Args:
-        groups: (n,) contents, where photographs share them: the penalty is then the one that does
-            best on contents left out. One at a time left out, as without, it would be too weak.
+        groups: (n,) contents, where photographs share them: the penalty is then the one that ranks
+            a content left out best by itself. Chosen by squared error it would be too strong, as
+            few contents tell little of how contents differ; by single photographs, too weak.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold
 
     x, y = (tensor.double().cpu().numpy() for tensor in (inputs, mos))
     mean, scale = x.mean(0), x.std(0).clip(1e-6)
-    apart = None
+    choice = {}
     if groups is not None and 1 < len(set(groups)) < len(groups):
-        apart = list(GroupKFold(min(_PARTS, len(set(groups)))).split(x, y, groups))
-    model = RidgeCV(np.logspace(-2, 6, 17), cv=apart).fit((x - mean) / scale, y)
+        apart = GroupKFold(min(_PARTS, len(set(groups)))).split(x, y, groups)
+        choice = {"cv": list(apart), "scoring": _ranking}
+    # From the strongest down, as the first of equals is taken.
+    model = RidgeCV(np.logspace(6, -2, 17), **choice).fit((x - mean) / scale, y)
     weight = model.coef_ / scale
     last.weight.copy_(torch.from_numpy(weight)[None])
     last.bias.fill_(model.intercept_ - weight @ mean)
+
+
+def _ranking(model, x: np.ndarray, y: np.ndarray) -> float:
+    """SRCC, 0 where it is undefined: scikit-learn's rule for a scorer."""
+    return float(np.nan_to_num(srcc(model.predict(x), y)))
 
 
 def _standardise(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_trainin
 from .student_model import load_student
 
 # Photographs that a calibrated start is fitted to, at most.
-CALIBRATED_ON = 2048
+CALIBRATED_ON = 8192
 # Those whose deviations set the scale of layers.
 FITTED = 64
 

@@ -105,6 +105,18 @@ def test_the_ridge_s_penalty_is_chosen_on_contents_left_out():
     assert weights[1] < 0.1 * weights[0]
 
 
+def test_the_ridge_s_penalty_is_the_one_that_ranks_a_content_by_itself():
+    """Few contents tell little of how contents differ: that must not shrink the rest."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 20)
+    names, inside = rng.normal(size=(12, 40))[groups], rng.normal(size=(240, 5))
+    slopes = np.linspace(-1, 1, 5)
+    mos = inside @ slopes + rng.normal(0, 5, 12)[groups]
+    last = torch.nn.Linear(45, 1)
+    start_at_ridge(last, torch.tensor(np.c_[names, inside]), torch.tensor(mos), groups)
+    assert last.weight[0, 40:].tolist() == pytest.approx(slopes, abs=0.05)
+
+
 def test_score_and_map_have_the_promised_shapes(teacher):
     images = torch.rand(3, 3, 64, 128)
     with torch.no_grad():
