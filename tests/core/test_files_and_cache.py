@@ -175,6 +175,22 @@ def test_an_interruption_keeps_what_is_done(tmp_path):
     assert json.loads((cache.folder / "key.json").read_text()) == {}
 
 
+def test_an_entry_is_held_while_its_rows_are_computed(tmp_path):
+    cache = RowCache("test", {}, tmp_path)
+
+    def compute(positions):
+        with (
+            pytest.raises(LabError, match=r"cache entry .* is in use by process"),
+            hold(cache.folder, wait=False, what="cache entry"),
+        ):
+            pass
+        return {"row": torch.zeros(len(positions), 1)}
+
+    assert len(cache.rows(["a", "b"], compute)["row"]) == 2
+    with hold(cache.folder, wait=False, what="cache entry"):
+        pass
+
+
 def _hold_briefly(folder, started, end):
     with hold(folder, wait=False, what="run"):
         started.set()

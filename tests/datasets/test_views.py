@@ -79,6 +79,14 @@ def test_views_depend_on_the_seed_and_are_made_once(folder, tmp_path):
     assert (one.pixels != other.pixels).any()
 
 
+def test_luminance_is_told_of_the_undamaged_view(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.new("RGB", (WIDTH, HEIGHT), (102,) * 3).save(path)
+    views = make_views([path], tmp_path, views=12, size=SIZE, workers=0)
+    assert views.table["luminance"].tolist() == [0.4] * 12
+    assert np.ptp(views.pixels.mean((1, 2, 3))) > 20  # some were exposed otherwise
+
+
 def test_photographs_too_small_or_unreadable_are_all_named(folder, tmp_path):
     photographs = list_photographs(folder)[:2]
     with pytest.raises(LabError, match=r"256x256 pixels and more(.|\n)*h01.png is 90x80(.|\n)*h02"):

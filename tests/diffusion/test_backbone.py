@@ -133,6 +133,16 @@ def test_kl_vae_mean_sample_and_scale(kl_folder):
     assert torch.allclose(backbone.encode(images, noise=noise), expected, atol=1e-6)
 
 
+def test_what_latents_hang_on_is_in_the_vae_s_hash(kl_folder):
+    backbone = lab.load_backbone(str(kl_folder))
+    before = backbone.vae_hash()
+    with torch.no_grad():
+        backbone.vae.decoder.conv_in.bias.add_(1)
+    assert backbone.vae_hash() == before
+    backbone.vae.register_to_config(scaling_factor=0.5)
+    assert backbone.vae_hash() != before
+
+
 def test_tiny_has_no_posterior_to_sample(tiny):
     with pytest.raises(lab.LabError, match="no posterior"):
         tiny.encode(torch.rand(1, 3, 64, 64), noise=torch.zeros(1, 4, 8, 8))

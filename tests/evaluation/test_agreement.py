@@ -90,6 +90,16 @@ def test_differences_are_paired_whatever_the_order_of_rows():
     assert not differences(same, resamples=50)["differs"].any()
 
 
+def test_differences_resample_whole_groups():
+    groups = [f"g{i // 10}" for i in range(60)]
+    rows = scores().query("model in ('good', 'bad')").assign(group=groups * 2)
+    good, bad = (rows[rows["model"] == name] for name in ("good", "bad"))
+    arguments = good["score"], bad["score"], good["mos"], "srcc", 200, 0
+    found = differences(rows, resamples=200)[["difference", "low", "high"]].iloc[0].tolist()
+    assert found == pytest.approx(metrics.bootstrap_difference(*arguments, groups))
+    assert found != pytest.approx(metrics.bootstrap_difference(*arguments))
+
+
 def test_calibration_by_hand():
     mos = np.array([0.1, 0.3, 0.1, 0.3, 0.2, 0.8, 0.6, 0.8, 0.6, 0.7])
     found = calibration(table("m", np.arange(10)[::-1], mos[::-1]))

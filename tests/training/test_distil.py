@@ -1,6 +1,7 @@
 """Distillation: its terms by hand, what is computed once, and that a resumed run ends the same."""
 
 import gc
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -222,6 +223,19 @@ def test_unlabelled_photographs_join_and_known_ones_do_not(root, teacher, tmp_pa
     assert len(unlabelled_photographs(str(extra.parent), "skip", known)) == 4
     with pytest.raises(lab.LabError, match="no photograph that is not in the dataset"):
         unlabelled_photographs(str(root), "error", known)
+
+
+def test_no_photograph_of_any_part_of_the_dataset_joins_as_unlabelled(root, tmp_path):
+    extra = tmp_path / "extra"
+    photographs(extra, 1, seed=1)
+    for path in root.glob("*.png"):
+        (extra / f"own-{path.name}").write_bytes(path.read_bytes())
+    dataset = lab.load_dataset("folder", root, mos_range=(0, 100), image_size=64)
+    asked = SimpleNamespace(unlabelled=str(extra), on_bad_image="error", image_size=64)
+    found, _ = student_run._photographs(asked, dataset)
+    train = dataset.part_of("train").table["name"].tolist()
+    assert found.table["name"].tolist() == [*train, "p000.png"]
+    assert found.table["mos"].isna().tolist() == [*[False] * len(train), True]
 
 
 def test_averaging_by_hand():

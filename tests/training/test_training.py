@@ -273,6 +273,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_named(trained):
         ({"dataset": "konik"}, "unknown dataset 'konik'.*'koniq'"),
         ({"latents": "sample"}, "no posterior"),
         ({"run_name": "../x"}, "plain folder name"),
+        ({"run_name": "a/b"}, "plain folder name"),
         ({"device": "tpu"}, "unknown device"),
         ({"timestep": 1000}, "timestep must be between 0 and 999"),
     ],
