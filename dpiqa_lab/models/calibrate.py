@@ -116,16 +116,17 @@ def start_at_ridge(
     if groups is not None and 1 < len(set(groups)) < len(groups):
         apart = GroupKFold(min(_PARTS, len(set(groups)))).split(x, y, groups)
         choice = {"cv": list(apart), "scoring": _ranking}
-    # From the strongest down, as the first of equals is taken.
-    model = RidgeCV(np.logspace(6, -2, 17), **choice).fit((x - mean) / scale, y)
+    model = RidgeCV(np.logspace(-2, 6, 17), **choice).fit((x - mean) / scale, y)
     weight = model.coef_ / scale
     last.weight.copy_(torch.from_numpy(weight)[None])
     last.bias.fill_(model.intercept_ - weight @ mean)
 
 
 def _ranking(model, x: np.ndarray, y: np.ndarray) -> float:
-    """SRCC, 0 where it is undefined: scikit-learn's rule for a scorer."""
-    return float(np.nan_to_num(srcc(model.predict(x), y)))
+    """SRCC, and among equals the squared error: scikit-learn's rule for a scorer."""
+    scores = model.predict(x)
+    ranked = np.nan_to_num(srcc(scores, y))  # 0 where it is undefined
+    return float(ranked - 1e-6 * np.square(scores - y).mean())
 
 
 def _standardise(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:

@@ -203,7 +203,7 @@ def schedule_of(config, steps_per_epoch: int) -> Schedule:
 
 
 def part_metrics(predictions: pd.DataFrame) -> dict:
-    """Per part, and where the dataset has subsets per subset of the test part."""
+    """Per part, and where the dataset has subsets per subset of a part."""
     result = {}
     for part, table in predictions.groupby("split"):
         result[part] = _summary(table)
