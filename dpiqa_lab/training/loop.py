@@ -32,10 +32,12 @@ class Task:
     """What is trained: subclasses say which network, on what, and how well it does.
 
     ``goal`` names the metric of ``validate`` that chooses the best weights, the higher the better.
+    ``fitted_start`` says that ``start`` leaves a network worth keeping: it is validated as step 0.
     """
 
     network: Trainable
     goal: str
+    fitted_start: bool = False
 
     def start(self) -> None:
         """Before the first step of a run, and not where one is resumed."""
@@ -139,9 +141,10 @@ class Progress(NamedTuple):
 def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     """Train until the schedule ends or patience does.
 
-    After every ``validate_every`` steps: metrics to ``metrics.jsonl``, the best weights by the
-    task's goal to ``checkpoints/best.safetensors``, the whole state to a checkpoint. Ctrl-C
-    ends the step, writes a checkpoint and raises KeyboardInterrupt.
+    After every ``validate_every`` steps, and before the first where the start is a fitted one:
+    metrics to ``metrics.jsonl`` and the best weights by the task's goal to
+    ``checkpoints/best.safetensors``; after steps the whole state to a checkpoint too. Ctrl-C ends
+    the step, writes a checkpoint and raises KeyboardInterrupt.
 
     Raises:
         LabError: a loss, its gradient or a weight is not finite: step, photographs and the last
@@ -157,6 +160,9 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     if progress.step == 0:
         task.start()
     model, optimizer = accelerator.prepare(network, optimizer)
+    if progress.step == 0 and task.fitted_start:
+        progress = _validate(run, task, model, progress)
+        _log(run, task.goal, progress, schedule.rate(0))
     bar = _bar(schedule.total_steps, progress.step)
     try:
         with _interrupts() as interrupted:
@@ -249,7 +255,8 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
 
 
 def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
-    mean = sum(progress.losses) / len(progress.losses)
+    losses = progress.losses
+    mean = sum(losses) / len(losses) if losses else None
     metrics = {k: v if math.isfinite(v) else None for k, v in progress.metrics.items()}
     run.log(
         {
@@ -258,12 +265,13 @@ def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
             **{f"val_{name}": value for name, value in metrics.items()},
             "learning_rate": rate,
             "seconds": round(progress.seconds, 3),
-            "losses": progress.losses,
+            "losses": losses,
         }
     )
     if not interactive():
+        loss = f"loss {mean:.4f}, " if losses else ""
         print(
-            f"step {progress.step}: loss {mean:.4f}, {goal} {_said(progress.metrics[goal])}, best "
+            f"step {progress.step}: {loss}{goal} {_said(progress.metrics[goal])}, best "
             f"{_said(progress.best)} at step {progress.best_step}, {progress.seconds:.0f} s",
             flush=True,
         )
@@ -278,14 +286,16 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scal
     with processes.main_first():  # which drops damaged ones
         found = load_checkpoint(run.checkpoints, optimizer)
     if found is None:
-        run.rewind(0)
+        run.rewind(-1)
         return Progress()
     weights, state = found
     network.load_trainable_state(weights)
     if scaler is not None and "scaler" in state:
         scaler.load_state_dict(state["scaler"])
     progress = Progress.read(state)
-    if progress.best_step:  # damaged ones are told of now, not after the rest of the training
+    if math.isfinite(
+        progress.best
+    ):  # damaged ones are told of now, not after the rest of the training
         load_weights(run.checkpoints / "best.safetensors")
     run.rewind(progress.step)
     print(f"resumed {run.name} at step {progress.step}")

@@ -117,6 +117,7 @@ class TeacherTask(ScoreTask):
 
     def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute):
         super().__init__(teacher, dataset, config, compute)
+        self.fitted_start = config.start == "calibrated"
         self.latents = {name: self._latents(part) for name, part in self.parts.items()}
         self.steps = StepBatches(
             Pixels(self.parts["train"]),

@@ -3,6 +3,7 @@
 import pytest
 
 from dpiqa_lab.core.runs import open_run
+from dpiqa_lab.training.checkpoints import load_weights
 from dpiqa_lab.training.loop import Schedule, fit
 from tests.training.test_numbers import CPU, Small
 
@@ -27,3 +28,13 @@ def test_a_training_ends_after_so_many_validations_without_a_better_one(tmp_path
     task.validate = lambda model: {"near": next(found)}
     _, progress = _fit(task, tmp_path, patience=patience)
     assert (progress.best_step, progress.step) == (4, steps)
+
+
+def test_a_fitted_start_is_kept_where_training_makes_it_worse(tmp_path):
+    task, found = Small(), iter([0.3, 0.2, 0.1])
+    task.fitted_start = True
+    task.validate = lambda model: {"near": next(found)}
+    run, progress = _fit(task, tmp_path, max_steps=4)
+    assert (progress.best, progress.best_step) == (0.3, 0)
+    assert run.history()["step"].tolist() == [0, 2, 4]
+    assert load_weights(run.checkpoints / "best.safetensors")["weight"].tolist() == [1.0]
