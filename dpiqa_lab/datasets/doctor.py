@@ -66,7 +66,12 @@ class Examination:
 
 
 def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.DataFrame:
-    """What is wrong with a dataset, see ``examine``.
+    """What is wrong with a dataset: files, labels, parts; all of it, not the first error alone.
+
+    Args:
+        name, root: as for ``load_dataset``.
+        options: split (how the parts are decided), split_seed, mos_range and, of "folder",
+            labels, name_column, mos_column, group_column; as for ``load_dataset``.
 
     Returns:
         A row a finding, errors first: severity ("error", "warning" or "info"), what, names (a

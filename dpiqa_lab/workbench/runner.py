@@ -21,7 +21,7 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
 
     output, failure = Path(output), None
     with atomic_path(output) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the file is not specified with any extension")
+        warnings.filterwarnings("ignore", "The specified file .* does not end in one of")
         try:
             papermill.execute_notebook(
                 notebook,
@@ -30,6 +30,8 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
+                # Else its first word is a warning of TCP, which every local Jupyter has.
+                extra_arguments=["--log-level=ERROR"],
             )
         except papermill.PapermillExecutionError as error:
             failure = error
