@@ -43,11 +43,11 @@ papermill notebooks/03_train.ipynb out.ipynb \\
   -p dataset folder -p data_root photos -p mos_range 1,5
 ```
 
-The CSV may be parted by commas, semicolons, tabs, bars or spaces; decimals need a point. `mos_range`
-is the whole scale that people could choose from. Where your columns are called otherwise, name them:
-`-p name_column file -p mos_column score`. `labels` is the CSV's name where the folder has several,
-`group_column` what must stay in one part (several pictures of one scene), and `lower_better` is True
-where a lower score is better.
+The CSV may be parted by commas, semicolons, tabs, bars or spaces; decimals need a point.
+`mos_range` is the whole scale that people could choose from. Where your columns are called
+otherwise, name them: `-p name_column file -p mos_column score`. `labels` is the CSV's name where
+the folder has several, `group_column` what must stay in one part (several pictures of one scene),
+and `lower_better` is True where a lower score is better.
 """
 
 
