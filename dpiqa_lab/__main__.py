@@ -308,6 +308,9 @@ def main(argv: list[str] | None = None) -> int:
     except (LabError, OSError) as error:  # a full disk, a folder that must not be written
         print(f"error: {LabError(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from what is finished", file=sys.stderr)
+        return 130  # as a shell calls what Ctrl-C has ended
 
 
 if __name__ == "__main__":

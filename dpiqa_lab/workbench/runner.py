@@ -15,6 +15,7 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
 
     Raises:
         LabError: a cell failed with one; its message, without papermill's traceback.
+        KeyboardInterrupt: the notebook was interrupted.
         papermill.PapermillExecutionError: a cell failed otherwise.
     """
     import papermill
@@ -38,5 +39,7 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
     if failure is not None:
         if failure.ename == "LabError":
             raise LabError(failure.evalue) from None
+        if failure.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
         raise failure
     return output
