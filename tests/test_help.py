@@ -41,3 +41,12 @@ def test_each_config_says_what_its_fields_mean(name):
     told = inspect.getdoc(config)
     assert "Attributes:" in told
     assert ":  (default" not in told
+
+
+def test_an_interrupted_command_says_that_it_goes_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpiqa_lab.core.runs.list_runs", interrupted)
+    assert main(["runs"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
