@@ -7,6 +7,7 @@ setup: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; name one by PYTHON=' if sys.version_info < (3, 11) else 0)"
+	@echo "Installing into .venv: takes minutes, with PyTorch's GPU build a few GB"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

@@ -99,6 +99,7 @@ _HOME = {
     "PlainReference": "evaluation.plain_reference",
     "write_report": "workbench.report",
     "results_table": "workbench.report",
+    "summary_table": "workbench.report",
     "evaluation_sheets": "workbench.report:sheets",
     "explore": "workbench.panels",
     "ExploreConfig": "workbench.explore_config",

@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from . import __version__
 from .core.errors import LabError, listing, plain
 from .core.paths import DEFAULT_MODEL, home, runs_dir
 
@@ -26,6 +27,8 @@ def demo(arguments: argparse.Namespace) -> None:
     from .metrics import said
     from .workbench.runner import run_notebook
 
+    print("notebook 03_train on the demo set: makes it, encodes it once, trains. Takes minutes;")
+    print("interrupted, the same command goes on where it stopped.", flush=True)
     run = Run(runs_dir() / "demo", {}, "")
     output = run.path.with_name("demo.ipynb")
     run_notebook(home() / "notebooks" / "03_train.ipynb", output, **DEMO)
@@ -220,28 +223,34 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input ends with its message and exit code 2."""
     if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = argparse.ArgumentParser(prog="python -m dpiqa_lab", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m dpiqa_lab",
+        description="DP-IQA Lab: image quality by what a diffusion model knows.",
+        epilog="Each command tells its options by -h. In Python: import dpiqa_lab as lab.",
+    )
+    parser.add_argument("--version", action="version", version=f"dpiqa-lab {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
     for command in (demo, runs, check, train, score, export_onnx, convert, protocol, sweep):
         name = command.__name__.replace("_", "-")
-        parsers[command] = commands.add_parser(name, help=command.__doc__)
+        said = command.__doc__.replace("``", "")
+        parsers[command] = commands.add_parser(name, help=said, description=said)
         parsers[command].set_defaults(call=command)
     sub = parsers[check]
-    sub.add_argument("dataset", help="demo, koniq, clive, … : the names in data/README.md")
+    sub.add_argument("dataset", help="demo, koniq, folder (your own), …: see data/README.md")
     sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
     sub.add_argument("--split", default="auto", help="as for training: random-3, a CSV file, …")
     sub.add_argument("--backbone", default="auto", help="whose needs are computed (default: auto)")
     sub.add_argument("--time", action="store_true", help="reckon the training's time from a trial")
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="of the reader or the scale, as -p mos_range 1,5 or -p keep_training_images True",
+        help="how it is read, as -p mos_range 1,5 or, of a folder of your own, -p mos_column score",
     )  # fmt: skip
     sub = parsers[train]
-    sub.add_argument("what", choices=("teacher", "student"))
+    sub.add_argument("what", choices=("teacher", "student"), help="what is trained")
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="any of notebook 03 (teacher) or of DistilConfig (student), as -p dataset koniq",
+        help="any of help(lab.TrainConfig) or help(lab.DistilConfig), as -p dataset koniq",
     )  # fmt: skip
     sub = parsers[score]
     sub.add_argument(
@@ -257,7 +266,9 @@ def main(argv: list[str] | None = None) -> int:
         help="to write as photographs are scored: a .csv file, or a folder for Parquet parts with "
         "one manifest; the same command goes on where it ended",
     )  # fmt: skip
-    sub.add_argument("--part-size", type=int, default=512, help="photographs a Parquet part")
+    sub.add_argument(
+        "--part-size", type=int, default=512, help="photographs a Parquet part (default: 512)"
+    )
     sub.add_argument("--batch-size", type=int, default=8, help="photographs a pass (default: 8)")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     sub = parsers[export_onnx]
@@ -277,10 +288,10 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--splits", type=int, default=10, help="how many (default: 10)")
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="any parameter of notebook 03, as -p backbone sd15",
+        help="any of help(lab.TrainConfig), as -p backbone sd15",
     )  # fmt: skip
     sub = parsers[sweep]
-    sub.add_argument("notebook", type=Path)
+    sub.add_argument("notebook", type=Path, help="as notebooks/02_timestep_ablation.ipynb")
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="a parameter that all runs share, as -p dataset koniq",
@@ -301,6 +312,9 @@ def main(argv: list[str] | None = None) -> int:
     except (LabError, OSError) as error:  # a full disk, a folder that must not be written
         print(f"error: {LabError(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from what is finished", file=sys.stderr)
+        return 130  # as a shell calls what Ctrl-C has ended
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ def test_03_trains_from_any_folder_and_shows_its_figures(small_folder, tmp_path)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("application/vnd.plotly.v1+json") == 5
+    figures = [o["data"] for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert all("text/html" in figure for figure in figures)  # what a page exported from it shows
     text = str(notebook)
     assert "ridge on simple statistics" in text
     assert "backbone tiny" in text

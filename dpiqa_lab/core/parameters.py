@@ -7,6 +7,7 @@ choices and limits.
 
 import ast
 import dataclasses
+import inspect
 import math
 import types
 import typing
@@ -24,6 +25,16 @@ def option(default, help: str, choices=None, low=None, high=None):
     """A dataclass field with a line of ``help``, allowed ``choices`` and inclusive limits."""
     metadata = {"help": help, "choices": choices, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def documented(cls):
+    """The dataclass ``cls``, with each field's ``help`` and default in its docstring."""
+    lines = [
+        f"    {field.name}: {field.metadata.get('help', '')} (default: {field.default!r})"
+        for field in dataclasses.fields(cls)
+    ]
+    cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", "Attributes:", *lines])
+    return cls
 
 
 def build(cls, values: Mapping[str, object]):

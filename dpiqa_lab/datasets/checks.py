@@ -13,6 +13,7 @@ from .specs import DatasetSpec
 
 SEVERITIES = ("error", "warning", "info")
 _SHOWN = 10  # names of a finding
+_CROWDED = 0.15  # of a scale: where all scores lie within so much of it, the scale is doubted
 _SCREEN = 12  # names of all findings that are told together
 
 
@@ -94,6 +95,22 @@ def check_labels(
         "set mos_range if the scale is another",
     )
     return found
+
+
+def check_scale_used(
+    scores: pd.Series, spec: DatasetSpec, mos_range: tuple[float, float]
+) -> list[Finding]:
+    """Scores crowded into a corner of a scale that nobody named: most likely it is another.
+
+    Votes from 1 to 5 on the default 0 to 100 would all be called bad, with nothing refused.
+    """
+    low, high = mos_range
+    lowest, highest = scores.min(), scores.max()
+    named = spec.observed is not None or tuple(mos_range) != tuple(spec.mos_range)
+    if named or not 0 < highest - lowest <= _CROWDED * (high - low):
+        return []
+    what = f"scores from {lowest:g} to {highest:g} on a scale from {low:g} to {high:g}"
+    return [Finding("warning", what, (), "set mos_range if the scale is another, as 1,5")]
 
 
 def possible_name(name: object) -> bool:

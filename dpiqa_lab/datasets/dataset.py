@@ -87,16 +87,26 @@ def load_dataset(
     """A dataset by name.
 
     Args:
-        name: of ``specs``: "demo", "koniq", "clive", "livefb", "spaq", "biq2021", "kadid10k",
-            "tid2013", or "folder" for your own.
+        name: "demo", "koniq", "clive", "livefb", "spaq", "biq2021", "kadid10k", "tid2013", or
+            "folder" for your own.
         root: the dataset's folder; ``None`` is ``data/<name>``.
-        split: "train", "val", "test" or "all".
+        split: the part to give, "train", "val", "test" or "all".
         image_size: side in pixels of the square that every photograph is squashed to; ``None``
             keeps each one's own size.
-        options: see ``manifests.load_manifest``; how the parts are decided is ``parts=``.
+        options: any of
+            parts: how the parts are decided (the notebooks' ``split``): "auto", "official",
+                "random", "random-3" or a CSV file with the columns name and split.
+            split_seed: seed of a random split.
+            on_bad_image: "error" lists all missing or unreadable photographs and stops; "skip"
+                leaves them out and records them.
+            mos_range: ends of the score scale, as (1, 5). lower_better: whether a lower score
+                means better quality.
+            labels, name_column, mos_column, group_column: of "folder": its CSV, and the columns of
+                file names, of scores, and of what must stay in one part.
+            keep_training_images: of "clive": keep the 7 that its subjects were trained on.
 
     Raises:
-        LabError: see ``load_manifest``.
+        LabError: anything wrong with the labels or the photographs, before any long work.
     """
     parts = options.pop("parts", "auto")
     return QualityDataset(load_manifest(name, root, parts, **options), split, image_size)

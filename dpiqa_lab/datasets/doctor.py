@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ..core.errors import LabError
+from ..core.paths import data_dir
 from .checks import (
     SEVERITIES,
     Finding,
@@ -21,6 +22,8 @@ from .checks import (
     check_count,
     check_labels,
     check_leaks,
+    check_scale_used,
+    numbers,
     possible_name,
     told_together,
 )
@@ -63,7 +66,12 @@ class Examination:
 
 
 def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.DataFrame:
-    """What is wrong with a dataset, see ``examine``.
+    """What is wrong with a dataset: files, labels, parts; all of it, not the first error alone.
+
+    Args:
+        name, root: as for ``load_dataset``.
+        options: split (how the parts are decided), split_seed, mos_range and, of "folder",
+            labels, name_column, mos_column, group_column; as for ``load_dataset``.
 
     Returns:
         A row a finding, errors first: severity ("error", "warning" or "info"), what, names (a
@@ -94,7 +102,8 @@ def examine(
     try:
         root = find_root(spec, root)
     except LabError as error:
-        return _examination(spec, Path(root or ""), [_told(error, "no folder")], table)
+        missing = Path(root) if root else data_dir() / spec.name
+        return _examination(spec, missing, [_told(error)], table)
     found = _check_headers(spec, root)
     try:
         table = read_labels(spec, root, columns)
@@ -106,6 +115,7 @@ def examine(
             table = _pictures(root)
     else:
         found += check_labels(table, spec, mos_range)
+        found += check_scale_used(numbers(table["mos_raw"]), spec, mos_range)
         named = table["name"].map(possible_name).astype(bool)
         table = table[named].drop_duplicates("name").reset_index(drop=True)
         found += check_count(len(table), spec, columns)
@@ -149,9 +159,10 @@ def _examination(
     return Examination(spec, root, tuple(ordered), table)
 
 
-def _told(error: LabError, what: str) -> Finding:
+def _told(error: LabError, what: str = "") -> Finding:
     first, *rest = str(error).splitlines()
-    return Finding("error", f"{what}: {first}", tuple(line.strip() for line in rest))
+    said = f"{what}: {first}" if what else first
+    return Finding("error", said.removesuffix("."), tuple(line.strip() for line in rest))
 
 
 def _pictures(root: Path) -> pd.DataFrame:

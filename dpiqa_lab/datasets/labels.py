@@ -218,7 +218,10 @@ def folder(
         columns["group"] = group_column
     if "split" in table.columns:
         columns["split"] = "split"
-    return pick(table, path, **columns)
+    try:
+        return pick(table, path, **columns)
+    except LabError as error:
+        raise LabError(f"{error} Name yours by name_column, mos_column and group_column.") from None
 
 
 def _matlab(path: Path, key: str) -> np.ndarray:

@@ -12,7 +12,14 @@ import pandas as pd
 
 from ..core.errors import LabError, listing, unknown
 from ..core.paths import data_dir, user_path
-from .checks import check_count, check_labels, check_leaks, numbers, refuse
+from .checks import (
+    check_count,
+    check_labels,
+    check_leaks,
+    check_scale_used,
+    numbers,
+    refuse,
+)
 from .demo import make_demo
 from .images import SUFFIXES
 from .inventory import take_inventory
@@ -83,6 +90,9 @@ def load_manifest(
     scaled = (table["mos_raw"] - low) / (high - low)
     table["mos"] = 1 - scaled if lower_better else scaled
     table["split"], said = assign_split(table, split, split_seed)
+    for doubt in check_scale_used(table["mos_raw"], spec, mos_range):
+        notes.append(str(doubt))
+        warnings.warn(notes[-1], stacklevel=2)
     for leak in check_leaks(table):
         notes.append(f"{leak.what}: {', '.join(leak.names[:6])}")
         warnings.warn(notes[-1], stacklevel=2)
@@ -104,7 +114,10 @@ def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
     if spec.name == "demo":
         make_demo(root)
     if not root.is_dir():
-        raise LabError(f"no folder {root}.\n{spec.where(root)}\nOr name another by data_root.")
+        raise LabError(
+            f"no folder {root}.\n{spec.where(root)}\n"
+            "Or name another: data_root in a notebook, root= in Python, --root for check."
+        )
     return root
 
 

@@ -38,12 +38,16 @@ photos/
 ```
 
 ```
+python -m dpiqa_lab check folder --root photos -p mos_range 1,5
 papermill notebooks/03_train.ipynb out.ipynb \\
-  -p dataset folder -p data_root photos -y '{mos_range: [1, 5]}'
+  -p dataset folder -p data_root photos -p mos_range 1,5
 ```
 
-`name_column`, `mos_column`, `labels` (the CSV's name), `group_column` (what must stay in one part)
-and `lower_better` describe other files.
+The CSV may be parted by commas, semicolons, tabs, bars or spaces; decimals need a point.
+`mos_range` is the whole scale that people could choose from. Where your columns are called
+otherwise, name them: `-p name_column file -p mos_column score`. `labels` is the CSV's name where
+the folder has several, `group_column` what must stay in one part (several pictures of one scene),
+and `lower_better` is True where a lower score is better.
 """
 
 

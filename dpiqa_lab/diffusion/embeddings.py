@@ -1,8 +1,10 @@
 """Pooled prompt embeddings, computed once for a text encoder and kept on disk."""
 
+import contextlib
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -107,9 +109,10 @@ class PromptEmbedder:
                     torch.manual_seed(self.seed)
                     encoder = model_class(config)
             else:
-                encoder = model_class.from_pretrained(
-                    source, subfolder=parts[0], dtype=torch.float32, **options
-                )
+                with _no_bar(source):
+                    encoder = model_class.from_pretrained(
+                        source, subfolder=parts[0], dtype=torch.float32, **options
+                    )
         except (OSError, ValueError) as error:
             raise LabError(
                 f"cannot load the text encoder {source}: {str(error).splitlines()[0][:200]}"
@@ -120,6 +123,23 @@ class PromptEmbedder:
         digest = hashlib.sha256(f"{self.seed} {text}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8]))
         return rng.standard_normal(self.width, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _no_bar(source: Path | str) -> Iterator[None]:
+    """No bar while weights are read from a folder: it lasts a blink, but stays in a notebook."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled() and not are_progress_bars_disabled()
+    if not shown or not Path(source).is_dir():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _warn_cut(texts: list[str], tokenizer) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.runs import check_name
 from ..diffusion.presets import find_preset
 from ..models.trunks import find_trunk
 
 
+@documented
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """Parameters of a benchmark; the photographs are generated."""

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..core.errors import LabError
-from ..core.parameters import option
+from ..core.parameters import documented, option
 from ..datasets.config import DatasetConfig
 from ..diffusion.loading import resolve_auto
 from ..training.config import TrainConfig
@@ -15,6 +15,7 @@ ARMS = {"labels": (False, False), "score": (True, False), "map": (False, True),
         "both": (True, True)}  # fmt: skip
 
 
+@documented
 @dataclass(frozen=True)
 class DistilAblationConfig(DistilConfig):
     """A student for each arm. The teacher's weights are those of the arms that have the term."""

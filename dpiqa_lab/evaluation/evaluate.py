@@ -42,13 +42,16 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, pd.DataFrame]:
-    """Every table of an evaluation, by the names in ``TABLES``.
+    """Every table of an evaluation, by its name: agreement, differences, errors and others.
 
     A model that fails on a dataset has a row in ``agreement`` with the ``error``; the others go on.
     Scores are kept: what was scored before is not scored again.
 
     Args:
-        models: see ``open_judge``; by the names of a mapping, or their own.
+        models: by the names of a mapping, or their own; each a name or folder of a run,
+            "predictions:<run>" (scores it has written), a name of ``BASELINES``, "pyiqa:<metric>",
+            a table with the columns name and score, a model with ``score``, or a function from
+            paths to scores.
         datasets: whole ones by what to call them, with an ``image_size`` for the baselines.
         part: of each that is judged.
         photographs: at most so many of it, drawn by the seed.

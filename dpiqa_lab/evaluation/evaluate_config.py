@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.device import DEVICES
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.runs import check_name
 from ..datasets.config import DatasetConfig, ReadingConfig
 from ..datasets.dataset import QualityDataset, load_dataset
@@ -18,6 +18,7 @@ from .quick_teacher import QUICK
 _DEFAULT = "-"  # of data_roots: data/<dataset>
 
 
+@documented
 @dataclass(frozen=True)
 class EvaluateConfig(ReadingConfig):
     """Parameters of an evaluation. ``mos_range`` and the columns are those of one's own folders."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
 from ..datasets.dataset import QualityDataset, load_dataset
@@ -94,6 +94,7 @@ class ProbeConfig(DatasetConfig):
         return "probe"
 
 
+@documented
 @dataclass(frozen=True)
 class FeatureProbeConfig(ProbeConfig):
     """Parameters of notebook 01."""
@@ -104,6 +105,7 @@ class FeatureProbeConfig(ProbeConfig):
     shown: int = option(4, "photographs with activation maps", low=1)
 
 
+@documented
 @dataclass(frozen=True)
 class AblationConfig(ProbeConfig):
     """Parameters of notebook 02."""

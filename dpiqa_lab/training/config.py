@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
 from ..diffusion.embeddings import POOLINGS
@@ -31,6 +31,7 @@ RECIPES = {
 MILESTONES = {"clive": (10,), "livefb": (2,)}
 
 
+@documented
 @dataclass(frozen=True)
 class TrainConfig(DatasetConfig):
     """Parameters of a teacher training; ``None`` means: decided by ``resolve``, and recorded."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.device import DEVICES, PRECISIONS, choose_compute
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.paths import runs_dir
 from ..core.runs import Run, check_name, find_run
 from ..datasets.config import DatasetConfig
@@ -42,6 +42,7 @@ SMALL = {
 }
 
 
+@documented
 @dataclass(frozen=True)
 class DistilConfig(DatasetConfig):
     """Parameters of a student training; ``None`` means: decided by ``resolve``, and recorded."""

@@ -23,6 +23,11 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
             ``convert`` wrote, or "embedded": the student that is shipped with the package.
         weights: "best" by validation, or "last".
 
+    Returns:
+        A ``Teacher``, a ``Student`` or a peer, on the CPU; ``model.score(["a.jpg", "b.jpg"])``
+        gives (n,) float32, on the normalised MOS scale of the photographs it was trained on: about
+        0 (worst) to 1 (best), not clipped.
+
     Raises:
         LabError: no such run, it trained no such model, its files are damaged or do not fit, or it
             has no such weights yet.

@@ -7,7 +7,7 @@ from typing import ClassVar
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
 
@@ -63,6 +63,7 @@ class PeerConfig(DatasetConfig):
         return {"kind": self.kind, **values}
 
 
+@documented
 @dataclass(frozen=True)
 class PmtIqaConfig(PeerConfig):
     """Parameters of a PMT-IQA; the defaults are the published ones, where these are known."""
@@ -86,6 +87,7 @@ class PmtIqaConfig(PeerConfig):
         return epoch / (self.epochs - 1) if self.epochs > 1 else 1.0
 
 
+@documented
 @dataclass(frozen=True)
 class QualityEncoderConfig(PeerConfig):
     """Parameters of a quality encoder, trained as Re-IQA's idea is, on a scale for a laptop."""

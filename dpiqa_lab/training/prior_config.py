@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.runs import check_name
 
 
+@documented
 @dataclass(frozen=True)
 class PriorConfig:
     """Parameters of notebook 00."""

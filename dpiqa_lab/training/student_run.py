@@ -31,7 +31,7 @@ def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -
     before the student comes into being.
 
     Args:
-        config: a resolved config.
+        config: as ``DistilConfig.from_parameters({"dataset": "demo"})`` gives it.
         dataset: in place of the one that ``config`` names (for splits of one's own).
 
     Returns:

@@ -36,7 +36,7 @@ def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) ->
     """Train a teacher, or continue or reuse the run of that name.
 
     Args:
-        config: a resolved config.
+        config: as ``TrainConfig.from_parameters({"dataset": "demo"})`` gives it.
         dataset: in place of the one that ``config`` names (for splits of one's own).
 
     Returns:

@@ -39,7 +39,8 @@ def score_folder(
     """Scores of all photographs in a folder, as ``python -m dpiqa_lab score`` writes them.
 
     Args:
-        photographs: a folder, a list of paths, or photographs, see ``find_photographs``.
+        photographs: a folder with its sub-folders; a file that lists paths (.txt: one a line; .csv:
+            column path or name, else the first); photographs; or several of these.
         model: a run, see ``load_model``, or a model with ``score``.
         out: CSV file (name, score) that grows as photographs are scored; called again, what it
             holds is not scored again, even where a file has changed since. ``<stem>.json`` beside

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError, unknown
-from ..core.parameters import build, option
+from ..core.parameters import build, documented, option
 from ..core.paths import notebook_path
 from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
@@ -32,6 +32,7 @@ _HANGING = {
 }
 
 
+@documented
 @dataclass(frozen=True)
 class ExploreConfig(DatasetConfig):
     """A view of the explorer. ``None`` means: decided by the dataset, the backbone or the data."""

@@ -45,10 +45,15 @@ def curves(overview: pd.DataFrame, statistic: str, timestep: int, tap: str) -> g
     shown = overview[(overview["timestep"] == timestep) & (overview["tap"] == tap)]
     figure.add_trace(_chosen([str(t) for t in shown["timestep"]], shown["value"]))
     order = [str(t) for t in sorted(overview["timestep"].unique())]
+    # In a browser new values make plotly guess the type again: strict takes text for no number.
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
+    figure.update_xaxes(autotypenumbers="strict")
     if overview["value"].isna().all():
         _note(figure, "nothing computed yet for this view: press Compute")
-    return _laid_out(figure, "Where quality is read", "timestep", STATISTICS[statistic], 300)
+    _laid_out(figure, "Where quality is read", "timestep", STATISTICS[statistic], 340)
+    # The legend has rows where there are many layers or little width: the title stands above them.
+    figure.update_layout(title={"yref": "container", "y": 0.98, "yanchor": "top"}, margin_t=88)
+    return figure.update_layout(legend={"x": 0, "xanchor": "left"})
 
 
 def points(table: pd.DataFrame | None, x_title: str, chosen: str | None) -> go.Figure:
@@ -188,6 +193,7 @@ def _laid_out(figure: go.Figure, title: str, x: str, y: str | None, height: int)
         xaxis_title=x,
         yaxis_title=y,
         height=height,
+        autosize=True,  # else a plot that was made before its tab had a width keeps plotly's 700
         margin=_MARGIN,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.01, "yanchor": "bottom"},
         hovermode="closest",

@@ -1,6 +1,6 @@
 """An evaluation as one page: figures, tables and photographs in a file that opens offline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -83,11 +83,32 @@ def results_table(results: pd.DataFrame) -> pd.DataFrame:
     table = results[["dataset", "model", "subset", "n", "contents"]].copy()
     for metric, name in _SHORT.items():
         ends = zip(*(results[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
-        table[name] = [
-            f"{v:.3f} ({low:.3f} to {high:.3f})" if v == v else "not defined"
-            for v, low, high in ends
-        ]
+        table[name] = [_told(value, interval) for value, *interval in ends]
     return table.assign(logistic=results["logistic"])
+
+
+def summary_table(rows: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
+    """Metrics for reading: a row each, n, and each metric as one text with its interval.
+
+    ``rows``: by what to call them, as ``metrics.summary`` gives them, or a run's summary.
+    """
+    known = {metric for values in rows.values() for metric in values}
+    told = {
+        row: {"n": values["n"]}
+        | {
+            name: _told(values.get(metric), values.get(f"{metric}_ci"))
+            for metric, name in _SHORT.items()
+            if metric in known
+        }
+        for row, values in rows.items()
+    }
+    return pd.DataFrame(told).T
+
+
+def _told(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None or value != value:
+        return "not defined"
+    return f"{value:.3f}" + (" ({:.3f} to {:.3f})".format(*interval) if interval else "")
 
 
 def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterator[go.Figure]:

@@ -15,6 +15,7 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
 
     Raises:
         LabError: a cell failed with one; its message, without papermill's traceback.
+        KeyboardInterrupt: the notebook was interrupted.
         papermill.PapermillExecutionError: a cell failed otherwise.
     """
     import papermill
@@ -31,11 +32,15 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
+                # Else its first word is a warning of TCP, which every local Jupyter has.
+                extra_arguments=["--log-level=ERROR"],
             )
         except papermill.PapermillExecutionError as error:
             failure = error
     if failure is not None:
         if failure.ename == "LabError":
             raise LabError(failure.evalue) from None
+        if failure.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
         raise failure
     return output

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 
 from ..core.errors import LabError
 from ..core.files import atomic_path
@@ -36,6 +37,11 @@ TEMPLATE = go.layout.Template(
         "hoverlabel": {"font": {"size": 13}, "align": "left"},
     }
 )
+
+# JupyterLab draws plotly's own format, a page exported from the notebook shows HTML alone; another
+# renderer is somebody's choice, or that of an editor.
+if plotly.io.renderers.default == "plotly_mimetype":
+    plotly.io.renderers.default = "plotly_mimetype+notebook"
 
 
 def save(figure: go.Figure, folder: Path | str, name: str) -> Path:

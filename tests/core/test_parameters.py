@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.core.parameters import build, notebook_parameters, option
+from dpiqa_lab.core.parameters import build, documented, notebook_parameters, option
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,15 @@ def test_a_parameters_cell_run_again_replaces_the_old_one():
     own = "# Parameters: edit here\n"
     namespace = {"In": [own + "stepz = 1", own + "steps = 2"], "stepz": 1, "steps": 2}
     assert notebook_parameters(namespace) == {"steps": 2}
+
+
+def test_a_config_documents_its_fields():
+    @documented
+    @dataclass(frozen=True)
+    class Told(Config):
+        """Parameters of a test."""
+
+    lines = Told.__doc__.splitlines()
+    assert lines[:3] == ["Parameters of a test.", "", "Attributes:"]
+    assert lines[3] == "    steps: steps (default: None)"
+    assert len(lines) == 3 + 5

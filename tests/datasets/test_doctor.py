@@ -238,3 +238,23 @@ def test_command_line(root, capsys):
     assert main(["check", "koniq", "--root", str(root), "--backbone", "tiny"]) == 1
     assert "1024x768/3.jpg" in capsys.readouterr().out
     assert main(["check", "koniqq"]) == 2
+
+
+def test_an_own_folder_read_the_wrong_way(tmp_path):
+    trees.write_pictures(tmp_path, [f"{i}.jpg" for i in range(20)])
+    rows = pd.DataFrame({"Datei": [f"{i}.jpg" for i in range(20)], "Note": [1.5, 4.5] * 10})
+    rows.to_csv(tmp_path / "votes.csv", index=False, sep=";")
+    told = _told(lab.check_dataset("folder", root=tmp_path), "error")
+    assert "its columns are 'Datei', 'Note'. Name yours by name_column, mos_column" in told
+    columns = {"name_column": "Datei", "mos_column": "Note"}
+    told = _told(lab.check_dataset("folder", root=tmp_path, **columns), "warning")
+    assert "scores from 1.5 to 4.5 on a scale from 0 to 100" in told
+    with pytest.warns(UserWarning, match="set mos_range if the scale is another"):
+        lab.load_dataset("folder", root=tmp_path, **columns)
+    found = lab.check_dataset("folder", root=tmp_path, mos_range=(1, 5), **columns)
+    assert "scores from" not in _told(found)
+
+
+def test_a_missing_folder_is_named_once(tmp_path):
+    found = lab.check_dataset("folder", root=tmp_path / "photo")
+    assert found["what"].tolist() == [f"no folder {tmp_path / 'photo'}"]

@@ -309,6 +309,8 @@ def test_figures_ring_what_is_shown(explorer):
     explorer.choose(timestep=300, tap="mid_block", photograph=explorer.predictions()["name"][0])
     explorer.choose(timesteps="1,300,301")  # what is not there is a gap, and JSON knows no NaN
     assert list(view.curves().data[0].y)[2] is None
+    assert view.curves().layout.xaxis.autotypenumbers == "strict"  # "1" and "300" are no numbers
+    assert view.curves().layout.autosize
     ring = view.curves().data[-1]
     assert list(ring.x) == ["300"]
     row = explorer.predictions().iloc[0]

@@ -1,0 +1,52 @@
+"""What a newcomer asks for help: the command line, and each public name."""
+
+import inspect
+
+import pytest
+
+import dpiqa_lab as lab
+from dpiqa_lab.__main__ import main
+
+
+def _shown(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main([*words])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_line_says_its_version_and_commands(capsys):
+    assert _shown(capsys, "--version") == f"dpiqa-lab {lab.__version__}\n"
+    said = _shown(capsys, "-h")
+    assert "``" not in said
+    for command in ("demo", "check", "score", "sweep"):
+        assert f"    {command} " in said
+
+
+@pytest.mark.parametrize("command", ["demo", "runs", "check", "train", "score", "sweep"])
+def test_each_command_says_what_it_does(capsys, command):
+    said = _shown(capsys, command, "-h").split("\n\n")[1]
+    assert said[0].isupper()
+    assert said.endswith(".")
+
+
+@pytest.mark.parametrize("name", lab.__all__)
+def test_each_public_name_has_a_docstring(name):
+    assert inspect.getdoc(getattr(lab, name))
+
+
+@pytest.mark.parametrize("name", [name for name in lab.__all__ if name.endswith("Config")])
+def test_each_config_says_what_its_fields_mean(name):
+    config = getattr(lab, name)
+    told = inspect.getdoc(config)
+    assert "Attributes:" in told
+    assert ":  (default" not in told
+
+
+def test_an_interrupted_command_says_that_it_goes_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpiqa_lab.core.runs.list_runs", interrupted)
+    assert main(["runs"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
