@@ -132,7 +132,7 @@ def extract_features(
 
     Args:
         dataset: with an ``image_size`` that fits the U-Net.
-        timesteps: each 0 to 999; all of them go through the U-Net in one batch.
+        timesteps: each 0 to 999.
         taps: module paths of the U-Net, or of its attention maps (``attention_maps.map_taps``);
             ``None`` is its mid block and up blocks.
         prompts: prompt set; ``None`` is the backbone's default.
@@ -167,23 +167,18 @@ def extract_features(
         times = sorted({timestep for timestep, _ in wanted})
         names = list(dict.fromkeys(tap for _, tap in wanted))
         z = latents()[positions].to(compute.device)
-        if noise_seed is None:
-            stacked = z.repeat(len(times), 1, 1, 1)
-        else:
+        if noise_seed is not None:
             noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
-            stacked = torch.cat([backbone.add_noise(z, noise.to(z), t) for t in times])
-        steps = torch.tensor(times, device=compute.device).repeat_interleave(len(z))
-        with (
-            attention_maps_of(backbone, names, prompts, factors),
-            FeatureTaps(unet, names, stop=True, copy=False) as outputs,
-        ):
-            backbone.denoise(stacked, steps, embeddings)
-        pooled = {name: pool(outputs[name].float()) for name in names}
-        return {
-            (t, name): {k: v.unflatten(0, (len(times), -1))[i] for k, v in pooled[name].items()}
-            for i, t in enumerate(times)
-            for name in names
-        }
+        found = {}
+        with attention_maps_of(backbone, names, prompts, factors):
+            # A pass each: what a pass gives must not hang on what else was asked for, and in one
+            # batch, which rounds otherwise, they take as long.
+            for t in times:
+                noised = z if noise_seed is None else backbone.add_noise(z, noise.to(z), t)
+                with FeatureTaps(unet, names, stop=True, copy=False) as outputs:
+                    backbone.denoise(noised, t, embeddings)
+                found |= {(t, name): pool(outputs[name].float()) for name in names}
+        return found
 
     rows = {}
     # Weights as the precision has them, and the prompts' projections, once for all batches.
