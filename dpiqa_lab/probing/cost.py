@@ -75,9 +75,9 @@ def extraction_cost(
             for batch in images:
                 one_pass(backbone.encode(batch), timestep, taps[-1:])
 
-    # What a first pass sets up, and the memory of the largest.
+    # What a first pass sets up, and its memory.
     keep_freed_memory()
-    one_pass(backbone.encode(images[0]).repeat(len(timesteps), 1, 1, 1), timesteps[0], taps)
+    one_pass(backbone.encode(images[0]), timesteps[0], taps)
     ways = {
         "one sweep": (sweep, 1),
         "one VAE pass, a U-Net pass a timestep": (floor, 1),

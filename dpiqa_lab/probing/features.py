@@ -169,12 +169,13 @@ def extract_features(
         z = latents()[positions].to(compute.device)
         if noise_seed is not None:
             noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
+            noise = noise.to(z)
         found = {}
         with attention_maps_of(backbone, names, prompts, factors):
             # A pass each: what a pass gives must not hang on what else was asked for, and in one
             # batch, which rounds otherwise, they take as long.
             for t in times:
-                noised = z if noise_seed is None else backbone.add_noise(z, noise.to(z), t)
+                noised = z if noise_seed is None else backbone.add_noise(z, noise, t)
                 with FeatureTaps(unet, names, stop=True, copy=False) as outputs:
                     backbone.denoise(noised, t, embeddings)
                 found |= {(t, name): pool(outputs[name].float()) for name in names}

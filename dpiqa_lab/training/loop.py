@@ -293,9 +293,8 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scal
     if scaler is not None and "scaler" in state:
         scaler.load_state_dict(state["scaler"])
     progress = Progress.read(state)
-    if math.isfinite(
-        progress.best
-    ):  # damaged ones are told of now, not after the rest of the training
+    if math.isfinite(progress.best):
+        # Damaged ones are told of now, not after the rest of the training.
         load_weights(run.checkpoints / "best.safetensors")
     run.rewind(progress.step)
     print(f"resumed {run.name} at step {progress.step}")
