@@ -172,8 +172,8 @@ def extract_features(
             noise = noise.to(z)
         found = {}
         with attention_maps_of(backbone, names, prompts, factors):
-            # A pass each: what a pass gives must not hang on what else was asked for, and in one
-            # batch, which rounds otherwise, they take as long.
+            # A pass each: what a pass gives must not hang on what else was asked for, and one batch
+            # rounds otherwise. With the tiny backbone on a CPU it takes as long.
             for t in times:
                 noised = z if noise_seed is None else backbone.add_noise(z, noise, t)
                 with FeatureTaps(unet, names, stop=True, copy=False) as outputs:
