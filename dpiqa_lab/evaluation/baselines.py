@@ -12,7 +12,7 @@ import numpy as np
 from ..datasets.naturalness import naturalness
 from ..datasets.statistics import dataset_statistics
 from ..metrics import srcc
-from ..probing.ridge import fit_ridge
+from ..ridge import fit_ridge
 from .niqe import niqe
 from .peers import pmt_iqa, re_iqa
 

@@ -16,7 +16,7 @@ from ..core.device import choose_compute
 from ..core.files import json_hash, tensors_hash
 from ..core.progress import progress_bar
 from ..models.re_iqa import ReIqa, load_re_iqa
-from ..probing.ridge import fit_ridge
+from ..ridge import fit_ridge
 from ..training.peer_config import PeerConfig, PmtIqaConfig, QualityEncoderConfig
 from ..training.pmt_iqa_run import load_pmt_iqa, train_pmt_iqa
 from ..training.quality_encoder_run import load_quality_encoder, train_quality_encoder

@@ -101,7 +101,7 @@ class _Lab:
             with tempfile.TemporaryDirectory() as folder:
                 extract_features(
                     self.teacher.backbone, self.photographs, self.timesteps, taps,
-                    cache_dir=folder, compute=compute, batch_size=1,
+                    cache_dir=folder, compute=compute,
                 )  # fmt: skip
 
         for compute in computes:

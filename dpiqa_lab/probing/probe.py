@@ -8,8 +8,8 @@ import pandas as pd
 
 from .. import metrics
 from ..core.errors import LabError
+from ..ridge import fit_ridge
 from .features import Features
-from .ridge import fit_ridge
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -10,9 +10,9 @@ from .. import metrics
 from ..core.errors import LabError
 from ..core.progress import progress_bar
 from ..datasets.splits import PARTS, assign_split
+from ..ridge import fit_ridge
 from .features import Features
 from .probe import joined
-from .ridge import fit_ridge
 
 # Where a share of the labels would leave fewer photographs, so many are taken.
 _LEAST = 3

@@ -25,6 +25,7 @@ PUBLISHED = {
     "cosine": False,
     "flip": False,
     "statistics_weight": 0.0,
+    "correction": False,
     "warmup_steps": 0,
     "clip_norm": None,
 }
@@ -36,6 +37,7 @@ SMALL = {
     "flip": True,
     "lr_milestones": (),
     "statistics_weight": 0.1,
+    "correction": True,
     # Without these a trunk that knows something is dead after three steps at this rate.
     "warmup_steps": 50,
     "clip_norm": 1.0,
@@ -71,6 +73,9 @@ class DistilConfig(DatasetConfig):
 
     statistics_weight: float | None = option(
         None, "of the squared error of hand-made statistics, a label without a rating", low=0.0
+    )
+    correction: bool | None = option(
+        None, "after the last step, fit by ridge what the pooled head leaves; published: not"
     )
 
     flip: bool | None = option(None, "mirror half of the train photographs, other ones each epoch")
@@ -122,6 +127,8 @@ class DistilConfig(DatasetConfig):
             "map_weight": 0.0 if self.teacher is None else 1.0,
             **(SMALL if find_trunk(trunk).small else PUBLISHED),
         }
+        if self.head == "flat":  # which knows neither
+            defaults |= {name: PUBLISHED[name] for name in ("statistics_weight", "correction")}
         values = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         values |= {"trunk": trunk, **self.dataset_defaults()}
         if self.teacher is not None:
@@ -165,6 +172,11 @@ class DistilConfig(DatasetConfig):
             raise LabError(
                 "statistics_weight needs the head that can tell statistics beside the score: set "
                 "head='pooled', or statistics_weight=0."
+            )
+        if self.correction and self.head != "pooled":
+            raise LabError(
+                "correction needs a head whose features are few: set head='pooled', or "
+                "correction=False."
             )
         if self.crop is not None and self.crop > self.image_size:
             raise LabError(

@@ -63,6 +63,14 @@ class ScoreTask(Task):
         """See ``loop.Task``."""
         return list(self.parts["train"].table["name"].iloc[batch[2].tolist()])
 
+    def finish(self) -> dict:
+        """After the last step, the scorer's weights being the best: what the summary says of it.
+
+        Where it changes the weights, those of the run are written again. Done a second time, as by
+        a run that was killed here, it must give the same.
+        """
+        return {}
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``; on the part that chooses the checkpoint."""
         table = self.predict(model, self.config.select_on)
@@ -167,7 +175,12 @@ def fit_and_record(
     scorer = task.scorer()
     if processes.is_main():
         save_weights(run.checkpoints / "last.safetensors", scorer.trainable_state())
-    scorer.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
+    best = run.checkpoints / "best.safetensors"
+    scorer.load_trainable_state(load_weights(best))
+    if finished := task.finish():
+        record |= finished
+        if processes.is_main():
+            save_weights(best, scorer.trainable_state())
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)
     notes = [*dataset.manifest.notes, *notes]

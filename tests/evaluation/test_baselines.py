@@ -7,7 +7,7 @@ from dpiqa_lab.evaluation.baselines import BASELINES, ridge_on_statistics, svr_o
 from dpiqa_lab.evaluation.peers import pmt_iqa, re_iqa
 from dpiqa_lab.metrics import srcc
 from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
-from dpiqa_lab.probing.ridge import ALPHAS
+from dpiqa_lab.ridge import ALPHAS
 from dpiqa_lab.training.peer_config import PmtIqaConfig, QualityEncoderConfig
 from tests.conftest import BIQ, needs_biq
 from tests.datasets.test_statistics import Photographs

@@ -205,7 +205,7 @@ def test_the_pooled_head_formula_and_size():
     torch.manual_seed(0)
     student = lab.Student("efficientnet_tiny", 64, 16, "pooled", normalise=True, statistics=2)
     stir(student).eval()
-    expected = 2 * 2 * 520 + 2 * 520 * 16 + 16 + 16 * 3 + 3
+    expected = 2 * 2 * 520 + 2 * 520 * 16 + 16 + 16 * 3 + 3 + 2 * 520 + 1
     assert student.parameter_counts()["regressor"] == expected
     images = torch.rand(2, 3, 64, 96)
     score, feature_map, statistics = student(images)
@@ -220,6 +220,14 @@ def test_the_pooled_head_formula_and_size():
     expected = hidden @ state["fc2.weight"].T + state["fc2.bias"]
     told = np.concatenate([score[:, None], statistics], axis=1)
     assert np.allclose(told, expected, atol=1e-3 * np.abs(expected).max())
+    usual, spread, weight = torch.randn(2 * 520), torch.rand(2 * 520) + 1, torch.randn(2 * 520)
+    student.regressor.correct(usual, spread, weight, 5.0)
+    line = ((x - usual.numpy()) / spread.numpy()) @ weight.numpy() + 5
+    corrected = student(images)
+    assert np.allclose(corrected.score, expected[:, 0] + line, atol=1e-3 * np.abs(line).max())
+    assert torch.equal(corrected.statistics, statistics)
+    student.regressor.correct(0.0, 1.0, 0.0, 0.0)
+    assert torch.equal(student(images).score, score)
 
 
 def test_the_pooled_head_learns_from_constant_maps_too():

@@ -8,7 +8,7 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.diffusion.latents import content_noise, dataset_latents
 from dpiqa_lab.probing.features import extract_features
 from dpiqa_lab.probing.probe import probe, probe_table
-from dpiqa_lab.probing.ridge import ALPHAS, fit_ridge
+from dpiqa_lab.ridge import ALPHAS, fit_ridge
 
 TAPS = ["mid_block", "up_blocks.1"]
 EXACT = choose_compute("cpu", "float32")

@@ -12,7 +12,7 @@ from dpiqa_lab.probing.repeats import (
     over_probes,
     repeat_probe,
 )
-from dpiqa_lab.probing.ridge import ridge_path
+from dpiqa_lab.ridge import ridge_path
 
 
 def photographs(n=300, k=40, noise=2.0, seed=0):

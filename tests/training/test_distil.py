@@ -18,6 +18,7 @@ from dpiqa_lab.datasets.photographs import Photographs, unlabelled_photographs
 from dpiqa_lab.datasets.statistics import STATISTICS
 from dpiqa_lab.models.scoring import ModelOutput
 from dpiqa_lab.models.teacher import Teacher
+from dpiqa_lab.ridge import ALPHAS
 from dpiqa_lab.training import statistic_targets as statistics_module
 from dpiqa_lab.training import student_run, teacher_outputs
 from dpiqa_lab.training.averaging import Averaged
@@ -117,6 +118,58 @@ def test_statistics_are_ranks_on_one_scale_and_computed_once(root, tmp_path, mon
 def test_statistics_need_a_head_that_tells_them(root):
     with pytest.raises(lab.LabError, match=r"statistics_weight needs .* head='pooled'"):
         _config(root, head="flat", statistics_weight=0.1)
+
+
+def test_what_the_head_leaves_is_fitted_by_ridge_from_whole_photographs(root, teacher, tmp_path):
+    """The correction obeys ridge's normal equation on the features of the uncorrected run."""
+    names = [path.name for path in sorted(root.glob("*.png"))]
+    parts = pd.DataFrame({"name": names, "split": ["train", "train", "val"] * 9 + ["test"] * 3})
+    parts.to_csv(tmp_path / "split.csv", index=False)
+    options = {"teacher": "teacher", "teacher_score_weight": 3.0, "map_weight": 0.0}
+    options |= {"trunk": "frequency", "split": str(tmp_path / "split.csv"), "flip": True}
+    plain, corrected = (
+        lab.train_student(_config(root, **options, correction=on, run_name=f"correction-{on}"))
+        for on in (False, True)
+    )
+    assert "correction" not in plain.summary()
+    told = corrected.summary()["correction"]
+    before, after = (run.summary()["metrics"]["val"]["srcc"] for run in (plain, corrected))
+    assert told == {"srcc_before": pytest.approx(before), "srcc": pytest.approx(after)}
+    assert after > before
+
+    old, new = (load_file(r.checkpoints / "best.safetensors") for r in (plain, corrected))
+    changed = {k.removeprefix("regressor.") for k in old if not torch.equal(old[k], new[k])}
+    assert changed == {"correction.weight", "correction.bias", "usual", "spread"}
+    usual, spread, weight, bias = (
+        new[f"regressor.{name}"].double().numpy()
+        for name in ("usual", "spread", "correction.weight", "correction.bias")
+    )
+
+    student, seen = lab.load_model(plain.path), []
+    student.regressor.norm.register_forward_hook(lambda *call: seen.append(call[2]))
+    config = _config(root, **options)
+    dataset = lab.load_dataset(config.dataset, **config.dataset_options())
+    table = dataset.part_of("train").table
+    paths = list(table["path"])
+    left = (table["mos"] + 3 * lab.load_model("teacher").score(paths)) / 4 - student.score(paths)
+    x = torch.cat(seen).double().numpy()
+    varied = x.std(0) > 2e-3
+    assert varied.sum() > 100
+    assert usual[varied] == pytest.approx(x.mean(0)[varied], abs=1e-5)
+    assert spread[varied] == pytest.approx(x.std(0)[varied], rel=1e-2)
+    z = (x - usual) / spread
+    slope = z.T @ (left.to_numpy() - z @ weight[0] - bias)
+    alpha = (slope @ weight[0]) / (weight[0] @ weight[0])
+    assert slope[varied] == pytest.approx(alpha * weight[0][varied], abs=0.01 * abs(slope).max())
+    assert min(abs(alpha / known - 1) for known in ALPHAS) < 0.02
+
+
+def test_a_flat_head_is_neither_corrected_nor_asked_for_statistics(root):
+    config = _config(root, head="flat")
+    assert (config.correction, config.statistics_weight) == (False, 0.0)
+    assert _config(root).correction
+    with pytest.raises(lab.LabError, match="correction needs a head"):
+        _config(root, head="flat", correction=True)
 
 
 def test_maps_follow_the_part_that_is_shown():

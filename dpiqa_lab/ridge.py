@@ -1,10 +1,10 @@
-"""Ridge regression from standardised features to MOS, its penalty chosen on validation."""
+"""Ridge regression from standardised features, its penalty chosen on validation."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics import srcc
+from .metrics import srcc
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -17,11 +17,16 @@ def fit_ridge(
     mos_train: np.ndarray,
     features_val: np.ndarray,
     mos_val: np.ndarray,
+    known_val: np.ndarray | float = 0.0,
 ) -> "Pipeline":
     """Standardisation and ridge regression from features (n, k) to MOS (n,), fitted to train.
 
     Of the penalties `ALPHAS`, the one with the highest SRCC on val is kept, the strongest of
     equals; where SRCC is undefined, as for fewer than three photographs, the strongest of all.
+
+    Args:
+        mos_train: or what is left of it by a model whose scores of val are ``known_val``: to these
+            the predictions are added before they are judged.
     """
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -30,8 +35,8 @@ def fit_ridge(
     scaler = StandardScaler().fit(features_train)
     train, val = scaler.transform(features_train), scaler.transform(features_val)
     alphas = np.sort(ALPHAS)[::-1]
-    predictions = ridge_path(train, mos_train - np.mean(mos_train), val, alphas)
-    scores = [np.nan_to_num(srcc(column, mos_val), nan=-2.0) for column in predictions.T]
+    predictions = ridge_path(train, mos_train - np.mean(mos_train), val, alphas).T + known_val
+    scores = [np.nan_to_num(srcc(row, mos_val), nan=-2.0) for row in predictions]
     best = alphas[int(np.argmax(np.round(scores, 9)))]  # the first of equals
     return make_pipeline(scaler, Ridge(alpha=best).fit(train, mos_train))
 
