@@ -56,13 +56,17 @@ def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tup
 
 
 def folds(table: pd.DataFrame, k: int, seed: int = 0) -> list[pd.Series]:
-    """``k`` splits in which every group is in test once; each fold's val part is a tenth."""
-    groups = _groups(table)
-    names = np.random.default_rng(seed).permutation(groups.unique())
+    """``k`` splits in which every group is in test once: scikit-learn's ``GroupKFold``.
+
+    Which groups test together follows from their names and sizes, not from the order of the rows.
+    Of what is not in test a tenth is val, by ``seed``.
+    """
+    from sklearn.model_selection import GroupKFold
+
     result = []
-    for chosen in np.array_split(names, k):
+    for others, _ in GroupKFold(k).split(table, groups=_groups(table)):
         parts = pd.Series("test", index=table.index)
-        rest = table[~groups.isin(chosen)]
+        rest = table.iloc[others]
         parts[rest.index] = _by_share(rest, seed, {"val": 0.1})
         result.append(parts)
     return result

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
 
+from .. import metrics
 from ..core.errors import LabError
 from ..core.files import write_text
 from ..core.runs import Run, find_run
@@ -106,9 +107,9 @@ def summary_table(rows: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
 
 
 def _told(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None or value != value:
-        return "not defined"
-    return f"{value:.3f}" + (" ({:.3f} to {:.3f})".format(*interval) if interval else "")
+    defined = value is not None and value == value
+    ends = " ({:.3f} to {:.3f})".format(*interval) if defined and interval else ""
+    return metrics.said(value) + ends
 
 
 def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterator[go.Figure]:

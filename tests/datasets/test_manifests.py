@@ -66,6 +66,8 @@ def test_groups_stay_together_in_splits_and_folds():
     tested = [table["group"][fold == "test"].unique() for fold in folds(table, 3)]
     assert sorted(np.concatenate(tested)) == list("abcdefghij")
     assert all((fold == "val").any() for fold in folds(table, 3))
+    turned = folds(table.sample(frac=1, random_state=1), 3)
+    assert [set(table["group"][fold == "test"]) for fold in turned] == [set(t) for t in tested]
 
 
 def test_equal_content_in_two_parts_is_told(small_folder):

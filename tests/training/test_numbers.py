@@ -251,4 +251,4 @@ def test_a_constant_model_has_no_agreement_and_the_report_says_so(small_folder, 
     assert results["rmse"] > 0
     assert results["error"] == ""
     page = lab.write_report(run).read_text(encoding="utf-8")
-    assert "not defined" in page
+    assert "undefined" in page

@@ -120,6 +120,6 @@ def test_metrics_are_told_with_their_intervals():
     rows = {"good": lab.metrics.summary(mos**2, mos), "flat": lab.metrics.summary(0 * mos, mos)}
     table = lab.summary_table(rows)
     assert table.index.tolist() == ["good", "flat"]
-    assert table["SRCC"].tolist() == ["1.000 (1.000 to 1.000)", "not defined"]
+    assert table["SRCC"].tolist() == ["1.000 (1.000 to 1.000)", "undefined"]
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", table.loc["good", "RMSE raw"])
     assert table["n"].tolist() == [30, 30]
