@@ -18,6 +18,7 @@ _HOME = {
     "QualityDataset": "datasets.dataset",
     "check_dataset": "datasets.doctor",
     "read_image": "datasets.images",
+    "damage_copies": "datasets.copies",
     "load_backbone": "diffusion.loading",
     "FeatureTaps": "diffusion.taps",
     "describe_taps": "diffusion.describe",

@@ -144,15 +144,16 @@ class StudentTask(ScoreTask):
     def finish(self) -> dict:
         """Correct the head by what it leaves of the scores it was taught, where that ranks better.
 
-        A ridge regression from the standardised features of whole train photographs, its penalty
-        chosen on ``select_on``: in so few steps as a small trunk needs, a head hardly learns from
-        features that differ little between photographs. See ``scored_run.ScoreTask``.
+        A ridge regression from the standardised features of all that it was shown, seen whole, its
+        penalty chosen on ``select_on``: in so few steps as a small trunk needs, a head hardly
+        learns from features that differ little between photographs. See ``scored_run.ScoreTask``.
         """
         if not self.config.correction:
             return {}
         head = self.scorer().regressor
         head.correct(0.0, 1.0, 0.0, 0.0)
-        known = np.flatnonzero(self.shown.table["mos"].notna())
+        target = self._taught_score()
+        known = np.flatnonzero(~np.isnan(target))
         chosen = self.parts[self.config.select_on]
         mos = chosen.table["mos"].to_numpy(float)
         (x, score), (x_val, score_val) = (
@@ -160,7 +161,7 @@ class StudentTask(ScoreTask):
         )
         still = x.std(0) < _STILL
         x[:, still] = x_val[:, still] = 0.0
-        ridge = fit_ridge(x, self._taught_score()[known] - score, x_val, mos, score_val)
+        ridge = fit_ridge(x, target[known] - score, x_val, mos, score_val)
         before, after = (
             metrics.srcc(s, mos) for s in (score_val, score_val + ridge.predict(x_val))
         )
@@ -173,12 +174,16 @@ class StudentTask(ScoreTask):
         return {"correction": {"srcc_before": before, "srcc": after}}
 
     def _taught_score(self) -> np.ndarray:
-        """(n,): the mean of MOS and the teacher's score, by the weights of their errors."""
-        score = self.shown.table["mos"].to_numpy(float)
-        if self.taught is None:
-            return score
-        weights = self.config.score_weight, self.config.teacher_score_weight
-        return np.average([score, self.taught.score.double().numpy()], axis=0, weights=weights)
+        """(n,): the mean of MOS and the teacher's score, by the weights of their errors.
+
+        The teacher's alone where no MOS is known; NaN where its scores are not taught either.
+        """
+        mos, config = self.shown.table["mos"].to_numpy(float), self.config
+        if not config.teacher_score_weight:
+            return mos
+        teacher = self.taught.score.double().numpy()
+        weights = config.score_weight, config.teacher_score_weight
+        return np.where(np.isnan(mos), teacher, np.average([mos, teacher], axis=0, weights=weights))
 
     def _features(self, pixels: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """What the head's correction sees of whole photographs (n, k), and their scores (n,)."""

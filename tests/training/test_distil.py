@@ -127,6 +127,8 @@ def test_what_the_head_leaves_is_fitted_by_ridge_from_whole_photographs(root, te
     parts.to_csv(tmp_path / "split.csv", index=False)
     options = {"teacher": "teacher", "teacher_score_weight": 3.0, "map_weight": 0.0}
     options |= {"trunk": "frequency", "split": str(tmp_path / "split.csv"), "flip": True}
+    photographs(tmp_path / "extra", 8, seed=5)
+    options["unlabelled"] = str(tmp_path / "extra")
     plain, corrected = (
         lab.train_student(_config(root, **options, correction=on, run_name=f"correction-{on}"))
         for on in (False, True)
@@ -150,15 +152,17 @@ def test_what_the_head_leaves_is_fitted_by_ridge_from_whole_photographs(root, te
     config = _config(root, **options)
     dataset = lab.load_dataset(config.dataset, **config.dataset_options())
     table = dataset.part_of("train").table
-    paths = list(table["path"])
-    left = (table["mos"] + 3 * lab.load_model("teacher").score(paths)) / 4 - student.score(paths)
+    paths = [*table["path"], *sorted((tmp_path / "extra").glob("*.png"))]
+    known = lab.load_model("teacher").score(paths)
+    target = np.r_[(table["mos"] + 3 * known[: len(table)]) / 4, known[len(table) :]]
+    left = target - student.score(paths)
     x = torch.cat(seen).double().numpy()
     varied = x.std(0) > 2e-3
     assert varied.sum() > 100
     assert usual[varied] == pytest.approx(x.mean(0)[varied], abs=1e-5)
     assert spread[varied] == pytest.approx(x.std(0)[varied], rel=1e-2)
     z = (x - usual) / spread
-    slope = z.T @ (left.to_numpy() - z @ weight[0] - bias)
+    slope = z.T @ (left - z @ weight[0] - bias)
     alpha = (slope @ weight[0]) / (weight[0] @ weight[0])
     assert slope[varied] == pytest.approx(alpha * weight[0][varied], abs=0.01 * abs(slope).max())
     assert min(abs(alpha / known - 1) for known in ALPHAS) < 0.02
