@@ -18,6 +18,7 @@ def fit_ridge(
     features_val: np.ndarray,
     mos_val: np.ndarray,
     known_val: np.ndarray | float = 0.0,
+    tolerance: float = 0.0,
 ) -> "Pipeline":
     """Standardisation and ridge regression from features (n, k) to MOS (n,), fitted to train.
 
@@ -27,6 +28,8 @@ def fit_ridge(
     Args:
         mos_train: or what is left of it by a model whose scores of val are ``known_val``: to these
             the predictions are added before they are judged.
+        tolerance: SRCC below the highest that counts as equal to it. A strong penalty lets less be
+            said of photographs unlike those of train and val.
     """
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -37,7 +40,8 @@ def fit_ridge(
     alphas = np.sort(ALPHAS)[::-1]
     predictions = ridge_path(train, mos_train - np.mean(mos_train), val, alphas).T + known_val
     scores = [np.nan_to_num(srcc(row, mos_val), nan=-2.0) for row in predictions]
-    best = alphas[int(np.argmax(np.round(scores, 9)))]  # the first of equals
+    scores = np.round(scores, 9)
+    best = alphas[int(np.argmax(scores >= scores.max() - tolerance))]  # the first of equals
     return make_pipeline(scaler, Ridge(alpha=best).fit(train, mos_train))
 
 

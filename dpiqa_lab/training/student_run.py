@@ -32,6 +32,8 @@ from .teacher_outputs import teacher_outputs
 # Deviation over photographs below which a feature is taken for constant: dividing by it would
 # magnify rounding. Within a photograph features deviate by about 1.
 _STILL = 1e-3
+# SRCC on val that a stronger penalty of the correction may cost.
+_TOLERANCE = 0.01
 
 
 def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -> Run:
@@ -161,7 +163,7 @@ class StudentTask(ScoreTask):
         )
         still = x.std(0) < _STILL
         x[:, still] = x_val[:, still] = 0.0
-        ridge = fit_ridge(x, target[known] - score, x_val, mos, score_val)
+        ridge = fit_ridge(x, target[known] - score, x_val, mos, score_val, _TOLERANCE)
         before, after = (
             metrics.srcc(s, mos) for s in (score_val, score_val + ridge.predict(x_val))
         )

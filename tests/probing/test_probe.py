@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
+from sklearn.linear_model import Ridge
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
@@ -147,3 +149,24 @@ def test_impossible_requests_are_named(backbone, photos, tmp_path):
     features = _extract(backbone, photos, tmp_path)
     with pytest.raises(LabError, match=r"no features of 'up_blocks.3' at timestep 1"):
         features[1, "up_blocks.3", "mean"]
+
+
+def test_a_tolerance_takes_the_strongest_penalty_that_costs_no_more():
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=20)
+    fit, choose = rng.normal(size=(60, 20)), rng.normal(size=(40, 20))
+    mos = [x @ weights + 6 * rng.normal(size=len(x)) for x in (fit, choose)]
+    known = rng.normal(size=40)
+    z, z_val = ((x - fit.mean(0)) / fit.std(0) for x in (fit, choose))
+    found = {
+        alpha: spearmanr(Ridge(alpha=alpha).fit(z, mos[0]).predict(z_val) + known, mos[1])[0]
+        for alpha in ALPHAS
+    }
+    chosen = []
+    for tolerance in (0.0, 0.02, 0.1, 2.0):
+        model = fit_ridge(fit, mos[0], choose, mos[1], known, tolerance)
+        least = max(found.values()) - tolerance - 1e-9
+        assert model["ridge"].alpha == max(a for a, srcc in found.items() if srcc >= least)
+        chosen.append(model["ridge"].alpha)
+    assert chosen == sorted(set(chosen))
+    assert chosen[-1] == max(ALPHAS)
