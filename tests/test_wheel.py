@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import ImageFilter
+from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
 import dpiqa_lab as lab
@@ -127,7 +127,6 @@ def test_the_shipped_student_is_small_and_sees_damage():
     student = lab.load_model("embedded")
     names = ("chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "rocket.jpg")
     clean = [open_picture(name).convert("RGB") for name in names]
-    # Not noise: its model card says that it hardly sees that.
     damaged = {
         "blurred": [picture.filter(ImageFilter.GaussianBlur(5)) for picture in clean],
         "small": [p.resize((p.width // 12, p.height // 12)).resize(p.size) for p in clean],
@@ -137,3 +136,8 @@ def test_the_shipped_student_is_small_and_sees_damage():
     for kind, pictures in damaged.items():
         after = student.score(pictures, device="cpu")
         assert (after < before).all(), (kind, before, after)
+    rng = np.random.default_rng(0)
+    noisy = [np.asarray(p) + rng.normal(0, 40, (p.height, p.width, 3)) for p in clean]
+    noisy = [Image.fromarray(pixels.clip(0, 255).astype(np.uint8)) for pixels in noisy]
+    # Mild on noise, its model card says: not each of them need have less.
+    assert student.score(noisy, device="cpu").mean() < before.mean() - 0.05
