@@ -1,4 +1,7 @@
-"""What the demo promises: agreement on unseen contents, each held out once."""
+"""What the demo promises: agreement on unseen contents, each held out once.
+
+Measured 0.69, 0.75 and 0.77. With so few scenes the mean depends on which are held out together.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +12,6 @@ from dpiqa_lab.datasets.splits import folds
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="0.78, 0.68 and 0.58: 0.68 on the mean of the three folds")
 def test_the_demo_teacher_reaches_070_on_contents_it_has_not_seen():
     demo = lab.load_dataset("demo", image_size=256)
     found = []
