@@ -20,10 +20,10 @@ def damage_copies(
     """Write ``count`` photographs of a dataset, each with one or two damages, as PNG files.
 
     A dataset holds hardly all that photographs suffer from; of these copies a teacher can tell its
-    student. Their names say the damage. Copies that are there already are not made again.
+    student. Their names say the damage. Copies that are there already are not written again.
 
     Args:
-        dataset: a part of it, ``load_dataset(..., part="train")``: copies of test photographs
+        dataset: a part of it, ``load_dataset(..., split="train")``: copies of test photographs
             would flatter. Photographs are squashed to its ``image_size`` where it has one.
         count: drawn without repetition by ``seed``, which decides the damages too.
 

@@ -57,9 +57,9 @@ class PooledHead(nn.Module):
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, outputs)
         self.correction = nn.Linear(2 * channels, 1).requires_grad_(False)
-        self.register_buffer("usual", torch.zeros(2 * channels))
-        self.register_buffer("spread", torch.ones(2 * channels))
-        self.correct(0.0, 1.0, 0.0, 0.0)
+        self.register_buffer("usual", torch.empty(2 * channels))
+        self.register_buffer("spread", torch.empty(2 * channels))
+        self.correct()
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
         """Maps (b, c, h, w) of any sizes to (b, outputs)."""
@@ -70,8 +70,8 @@ class PooledHead(nn.Module):
             return torch.cat([corrected, told[:, 1:]], dim=1)
 
     @torch.no_grad()
-    def correct(self, usual, spread, weight, bias) -> None:
-        """Add weight . (x - usual) / spread + bias to the first output.
+    def correct(self, usual=0.0, spread=1.0, weight=0.0, bias=0.0) -> None:
+        """Add weight . (x - usual) / spread + bias to the first output; by default nothing.
 
         Args:
             usual, spread, weight: (2 * channels,), or a number for all of them. bias: a number.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from .. import metrics
 from ..core import processes
@@ -86,16 +86,8 @@ class ScoreTask(Task):
 
         Raises LabError naming the photographs whose score is not finite.
         """
-        model.eval()
         dataset = self.parts[part]
-        own = Subset(Pixels(dataset), processes.mine(len(dataset)))
-        loader = DataLoader(own, batch_size=EVALUATION_BATCH, num_workers=self.config.workers)
-        scores = [torch.zeros(0)]
-        with self.scorer().evaluation(self.compute):
-            for pixels, _, positions in loader:
-                output = self.output(model, pixels, part, positions)
-                scores.append(output.score.float().cpu())
-        score = processes.together(torch.cat(scores), len(dataset))
+        score = self.scores(model, Pixels(dataset), part)
         table = dataset.table
         kept = [name for name in ("subset", "group") if name in table]
         table = table[["name", "mos", "split", *kept]].assign(score=score.numpy())
@@ -105,6 +97,21 @@ class ScoreTask(Task):
                 f"try precision='float32' or a lower learning_rate:\n{listing(bad['name'])}"
             )
         return table[["name", "mos", "score", "split", *kept]]
+
+    def scores(self, model: nn.Module, photographs: Dataset, part: str) -> torch.Tensor:
+        """Scores (n,) float32 of photographs of a part, as ``Pixels`` gives them, in every process.
+
+        Each process passes its ``processes.mine`` of them through ``model``.
+        """
+        model.eval()
+        own = Subset(photographs, processes.mine(len(photographs)))
+        loader = DataLoader(own, batch_size=EVALUATION_BATCH, num_workers=self.config.workers)
+        found = [torch.zeros(0)]
+        with self.scorer().evaluation(self.compute):
+            for pixels, _, positions in loader:
+                output = self.output(model, pixels, part, positions)
+                found.append(output.score.float().cpu())
+        return processes.together(torch.cat(found), len(photographs))
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (b, 3, s, s) uint8 as images in [0,1] on the task's device."""

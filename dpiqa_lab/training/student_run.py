@@ -4,36 +4,29 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
 from .. import metrics
 from ..core import processes
 from ..core.device import Compute
 from ..core.files import file_hash
-from ..core.progress import progress_bar
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.photographs import Photographs, unlabelled_photographs
 from ..datasets.pixels import Pixels
 from ..models.scoring import ModelOutput
 from ..models.student import Student
-from ..ridge import fit_ridge
 from .averaging import Averaged
 from .batches import StepBatches
 from .checkpoints import find_weights
+from .correction import fit_correction
 from .distil_config import DistilConfig
 from .losses import distillation_loss
-from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
+from .scored_run import ScoreTask, fit_and_record, run_training
 from .shown import Shown, maps_at
 from .statistic_targets import statistic_targets
 from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
-
-# Deviation over photographs below which a feature is taken for constant: dividing by it would
-# magnify rounding. Within a photograph features deviate by about 1.
-_STILL = 1e-3
-# SRCC on val that a stronger penalty of the correction may cost.
-_TOLERANCE = 0.01
 
 
 def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -> Run:
@@ -144,36 +137,21 @@ class StudentTask(ScoreTask):
         return distillation_loss(output, mos.to(device), taught, *weights, *known), len(mos)
 
     def finish(self) -> dict:
-        """Correct the head by what it leaves of the scores it was taught, where that ranks better.
-
-        A ridge regression from the standardised features of all that it was shown, seen whole, its
-        penalty chosen on ``select_on``: in so few steps as a small trunk needs, a head hardly
-        learns from features that differ little between photographs. See ``scored_run.ScoreTask``.
-        """
+        """See ``scored_run.ScoreTask``: the head is corrected, see ``correction``."""
         if not self.config.correction:
             return {}
+        part = self.config.select_on
         head = self.scorer().regressor
-        head.correct(0.0, 1.0, 0.0, 0.0)
+        head.correct()
         target = self._taught_score()
         known = np.flatnonzero(~np.isnan(target))
-        chosen = self.parts[self.config.select_on]
-        mos = chosen.table["mos"].to_numpy(float)
-        (x, score), (x_val, score_val) = (
-            self._features(pixels) for pixels in (Subset(self.shown.whole, known), Pixels(chosen))
-        )
-        still = x.std(0) < _STILL
-        x[:, still] = x_val[:, still] = 0.0
-        ridge = fit_ridge(x, target[known] - score, x_val, mos, score_val, _TOLERANCE)
-        before, after = (
-            metrics.srcc(s, mos) for s in (score_val, score_val + ridge.predict(x_val))
-        )
-        if after > before:
-            scaler, line = ridge.named_steps.values()
-            head.correct(scaler.mean_, scaler.scale_, line.coef_, line.intercept_)
-        else:
-            after = before
-        print(f"correction by ridge: {self.config.select_on} srcc {before:.4f} to {after:.4f}")
-        return {"correction": {"srcc_before": before, "srcc": after}}
+        features, score = self._features(Subset(self.shown.whole, known), "train")
+        chosen = self._features(Pixels(self.parts[part]), part)
+        mos = self.parts[part].table["mos"].to_numpy(float)
+        found = fit_correction(head, features, target[known] - score, *chosen, mos)
+        before, after = map(metrics.said, found.values())
+        print(f"correction by ridge: {part} srcc {before} to {after}")
+        return {"correction": found}
 
     def _taught_score(self) -> np.ndarray:
         """(n,): the mean of MOS and the teacher's score, by the weights of their errors.
@@ -187,22 +165,18 @@ class StudentTask(ScoreTask):
         weights = config.score_weight, config.teacher_score_weight
         return np.where(np.isnan(mos), teacher, np.average([mos, teacher], axis=0, weights=weights))
 
-    def _features(self, pixels: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    def _features(self, photographs: Dataset, part: str) -> tuple[np.ndarray, np.ndarray]:
         """What the head's correction sees of whole photographs (n, k), and their scores (n,)."""
-        scorer, seen, scores = self.scorer(), [], []
-        own = Subset(pixels, processes.mine(len(pixels)))
-        loader = DataLoader(own, batch_size=EVALUATION_BATCH, num_workers=self.config.workers)
+        scorer = self.scorer()
         norm = scorer.regressor.norm
-        handle = norm.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+        seen = [torch.zeros(0, *norm.normalized_shape)]
+        handle = norm.register_forward_hook(lambda layer, inputs, output: seen.append(output.cpu()))
         try:
-            with scorer.evaluation(self.compute):
-                for images, *_ in progress_bar(loader, "features of the head"):
-                    scores.append(scorer(self.images(images)).score)
+            score = self.scores(scorer, photographs, part)
         finally:
             handle.remove()
-        rows = (torch.cat(found).double().cpu() for found in (seen, scores))
-        x, score = (processes.together(found, len(pixels)).numpy() for found in rows)
-        return x, score
+        features = processes.together(torch.cat(seen), len(photographs))
+        return features.double().numpy(), score.double().numpy()
 
     def _seed(self, first: int) -> int:
         """Of a batch, by the epoch and its first photograph."""
