@@ -236,6 +236,21 @@ def test_07_measures_and_shows_its_bars(tmp_path):
     assert "compile is off" in text
 
 
+def test_08_compares_components(small_folder, tmp_path):
+    options = {**QUICK, "data_root": "photos", "max_steps": 1, "run_name": "by_08", "share": 0.5}
+    options |= {"arms": "whole,random weights", "seeds": 2}
+    result = _papermill(tmp_path, "08_components", **options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    run = find_run("by_08")
+    assert {path.stem for path in run.figures.iterdir()} == {"components", "levels"}
+    table = pd.read_csv(run.path / "components.csv")
+    assert list(table["arm"]) == ["whole", "random weights"]
+    assert list(table["seeds"]) == [2, 2]
+    figures, text = _shown(tmp_path)
+    assert figures == 2
+    assert "50% of the train and val photographs" in text
+
+
 @pytest.mark.slow
 def test_00_trains_a_prior_and_shows_it(pictures_folder, tmp_path):
     options = {

@@ -16,6 +16,7 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
+from dpiqa_lab.evaluation.components_config import ComponentsConfig
 from dpiqa_lab.evaluation.distil_ablation_config import DistilAblationConfig
 from dpiqa_lab.evaluation.evaluate_config import EvaluateConfig
 from dpiqa_lab.probing.config import AblationConfig, FeatureProbeConfig
@@ -33,6 +34,7 @@ CONFIGS = {
     "04_distill": DistilAblationConfig,
     "06_explore": ExploreConfig,
     "07_benchmark": BenchmarkConfig,
+    "08_components": ComponentsConfig,
 }
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 

@@ -10,19 +10,20 @@ architecture stays as published.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..metrics import srcc
 from .image_adapter import ImageAdapter
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 # Deviation of the adapter's first outputs: less than that of the tiny U-Net's states (0.5 to 0.9),
 # which they are added to.
 QUIET = 0.5
-# Into which contents are divided, each left out once.
-_PARTS = 14
 # ITU-R BT.601's luma and its two colour differences, of red, green and blue.
 _COLOURS = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 
@@ -94,39 +95,16 @@ def _frequencies(channels: int, size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def start_at_ridge(
-    last: nn.Linear, inputs: torch.Tensor, mos: torch.Tensor, groups: np.ndarray | None = None
-) -> None:
-    """Let the last layer start as the ridge regression from its ``inputs`` (n, d) to ``mos`` (n,).
+def start_at_line(last: nn.Linear, ridge: "Pipeline") -> None:
+    """Let the last layer start as a regression from what it is given, see ``ridge``.
 
     Fine-tuning from a fitted head disturbs the features under it less than from a random one, and
     carries over better to photographs unlike those trained on (Kumar et al. 2022).
-
-    Args:
-        groups: (n,) contents, where photographs share them: the penalty is then the one that ranks
-            a content left out best by itself. Chosen by squared error it would be too strong, as
-            few contents tell little of how contents differ; by single photographs, too weak.
     """
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import GroupKFold
-
-    x, y = (tensor.double().cpu().numpy() for tensor in (inputs, mos))
-    mean, scale = x.mean(0), x.std(0).clip(1e-6)
-    choice = {}
-    if groups is not None and 1 < len(set(groups)) < len(groups):
-        apart = GroupKFold(min(_PARTS, len(set(groups)))).split(x, y, groups)
-        choice = {"cv": list(apart), "scoring": _ranking}
-    model = RidgeCV(np.logspace(-2, 6, 17), **choice).fit((x - mean) / scale, y)
-    weight = model.coef_ / scale
+    scaler, line = ridge.named_steps.values()
+    weight = line.coef_ / scaler.scale_
     last.weight.copy_(torch.from_numpy(weight)[None])
-    last.bias.fill_(model.intercept_ - weight @ mean)
-
-
-def _ranking(model, x: np.ndarray, y: np.ndarray) -> float:
-    """SRCC, and among equals the squared error: scikit-learn's rule for a scorer."""
-    scores = model.predict(x)
-    ranked = np.nan_to_num(srcc(scores, y))  # 0 where it is undefined
-    return float(ranked - 1e-6 * np.square(scores - y).mean())
+    last.bias.fill_(line.intercept_ - weight @ scaler.mean_)
 
 
 def _standardise(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:

@@ -32,9 +32,12 @@ class Teacher(Scorer, Trainable):
         vae_input: range the VAE sees, "[-1,1]" or the authors' "[0,1]".
         image_size: side that ``score`` squashes photographs to, in pixels.
         prompt_pooling: how a prompt becomes one vector, "eos" or "mean".
+        up_blocks: of the U-Net, the deepest first, that the decoder reads; ``None`` is all.
+        patches: a side, which the adapter and the U-Net see each by itself, as if the rest of the
+            photograph did not exist; 1 is the whole photograph at once, as published.
 
     Raises:
-        LabError: an impossible timestep or VAE input.
+        LabError: an impossible timestep, VAE input, number of up blocks or of patches.
     """
 
     def __init__(
@@ -49,20 +52,30 @@ class Teacher(Scorer, Trainable):
         image_size: int = 512,
         prompt_pooling: str = "eos",
         decoder_head: str = "flat",
+        up_blocks: int | None = None,
+        patches: int = 1,
     ):
         super().__init__()
         if not 0 <= timestep < 1000:
             raise LabError(f"timestep must be between 0 and 999, got {timestep!r}.")
         if vae_input not in ("[-1,1]", "[0,1]"):
             raise unknown("vae_input", vae_input, ["[-1,1]", "[0,1]"])
-        backbone.check_size(image_size, image_size)
         widths = backbone.unet.config.block_out_channels
+        up_blocks = len(widths) if up_blocks is None else up_blocks
+        if not 1 <= up_blocks <= len(widths):
+            raise LabError(f"up_blocks must be between 1 and {len(widths)}, got {up_blocks!r}.")
+        if patches < 1 or image_size % patches:
+            raise LabError(
+                f"patches must divide the side of the photograph, {image_size}, got {patches!r}."
+            )
+        backbone.check_size(image_size // patches, image_size // patches)
         self.backbone = backbone
         self.timestep = timestep
         self.vae_input = vae_input
         self.image_size = image_size
+        self.patches = patches
         # Finest level first, the order of the published decoder: 320, 640, 1280, 1280 channels.
-        self.taps = [f"up_blocks.{i}" for i in reversed(range(len(widths)))]
+        self.taps = [f"up_blocks.{i}" for i in reversed(range(up_blocks))]
         known = torch.is_tensor(prompts)
         embeddings = prompts if known else backbone.embed_prompts(prompts, prompt_pooling)
         self.register_buffer("prompt_embeddings", embeddings.detach().clone())
@@ -71,7 +84,10 @@ class Teacher(Scorer, Trainable):
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
         self.head_reads_adapter = image_adapter and decoder_head == "pooled"
         self.quality_feature_decoder = QualityFeatureDecoder(
-            widths, decoder_width, decoder_head, widths if self.head_reads_adapter else ()
+            widths[-up_blocks:],
+            decoder_width,
+            decoder_head,
+            widths if self.head_reads_adapter else (),
         )
         self._fixed: torch.Tensor | None = None  # adapted prompts, within ``evaluation``
         self.set_trainable("all")
@@ -96,12 +112,15 @@ class Teacher(Scorer, Trainable):
         For a pooled head those of the image adapter follow.
         """
         latents = self.encode(images) if latents is None else latents
+        if self.patches > 1:
+            images, latents = (_parted(x, self.patches) for x in (images, latents))
         prompts = self.adapted_prompts()
         residuals = self.image_adapter(images) if self.image_adapter else None
         with FeatureTaps(self.backbone.unet, self.taps, stop=True, copy=False) as taps:
             self.backbone.denoise(latents, self.timestep, prompts, residuals)
         others = residuals if self.head_reads_adapter else []
-        return [*(taps[name] for name in self.taps), *others]
+        levels = [*(taps[name] for name in self.taps), *others]
+        return [_joined(x, self.patches) for x in levels] if self.patches > 1 else levels
 
     def adapted_prompts(self) -> torch.Tensor:
         """What guides the U-Net: the prompts' embeddings (1, K, d) through the text adapter."""
@@ -159,6 +178,18 @@ class Teacher(Scorer, Trainable):
             "quality_feature_decoder": self.quality_feature_decoder,
         }
         return {k: sum(p.numel() for p in m.parameters()) for k, m in parts.items() if m}
+
+
+def _parted(x: torch.Tensor, n: int) -> torch.Tensor:
+    """Maps (b, c, n h, n w) as their n x n patches (b n n, c, h, w)."""
+    rows = x.unflatten(2, (n, -1)).unflatten(4, (n, -1))
+    return rows.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def _joined(x: torch.Tensor, n: int) -> torch.Tensor:
+    """The inverse of ``_parted``."""
+    rows = x.unflatten(0, (-1, n, n))
+    return rows.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
 
 
 def _add_lora(unet: torch.nn.Module, rank: int) -> None:

@@ -45,6 +45,15 @@ class TrainConfig(DatasetConfig):
     latents: str = option("mean", "posterior mean, or a seeded sample", ("mean", "sample"))
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
+    up_blocks: int | None = option(
+        None, "of the U-Net that the decoder reads, the deepest first; None: all", low=1, high=16
+    )
+    patches: int = option(
+        1,
+        "a side, which the U-Net sees apart; 1: the whole photograph, as published",
+        low=1,
+        high=8,
+    )
     decoder_width: int | None = option(None, "512 as published", low=8, high=8192)
     decoder_head: str | None = option(None, "flat (as published) or pooled", HEADS)
     start: str | None = option(

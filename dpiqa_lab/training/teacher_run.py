@@ -1,5 +1,6 @@
 """``train_teacher``: from a config to a run folder with weights, predictions and metrics."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,12 +13,13 @@ from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
 from ..diffusion.presets import find_preset
-from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_ridge
+from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_line
 from ..models.frequency_trunk import FrequencyTrunk
 from ..models.image_adapter import ImageAdapter, load_image_adapter
 from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
 from ..models.trainable import misfits
+from ..ridge import fit_ridge, fit_ridge_across
 from .batches import StepBatches
 from .checkpoints import find_weights, restore
 from .config import TrainConfig
@@ -69,6 +71,8 @@ def build_teacher(config: dict) -> Teacher:
             vae_input=config["vae_input"],
             image_size=config["image_size"],
             prompt_pooling=config["prompt_pooling"],
+            up_blocks=config["up_blocks"],
+            patches=config["patches"],
         )
         teacher.set_trainable(config["trainable"], config["lora_rank"])
     return teacher
@@ -152,23 +156,37 @@ class TeacherTask(ScoreTask):
     def _calibrate(self) -> None:
         """Fit the decoder's start to train photographs, drawn by the seed."""
         teacher, decoder = self.network, self.network.quality_feature_decoder
-        mos = self.steps.dataset.mos
         chosen = self._drawn(CALIBRATED_ON)
         few = chosen[:FITTED].split(EVALUATION_BATCH)
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
-        last, seen = decoder.regressor.fc3, []
-        handle = last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+        last = decoder.regressor.fc3
+        train = self._given(last, "train", chosen)
+        table = self.parts["train"].table
+        groups = table["group"].to_numpy()[chosen.numpy()] if "group" in table else chosen.numpy()
+        if 1 < len(set(groups)) < len(groups):
+            ridge = fit_ridge_across(*train, groups)
+        else:
+            part = self.config.select_on
+            val = self._given(last, part, torch.arange(len(self.parts[part].table)))
+            ridge = fit_ridge(*train, *val)
+        start_at_line(last, ridge)
+
+    def _given(
+        self, layer: nn.Module, part: str, positions: torch.Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a layer is given of some photographs of a part (n, d), and their MOS (n,)."""
+        seen = []
+        handle = layer.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
         try:
-            for part in chosen.split(EVALUATION_BATCH):
+            for some in positions.split(EVALUATION_BATCH):
                 with self.compute.autocast():
-                    teacher(*self._inputs("train", part))
+                    self.network(*self._inputs(part, some))
         finally:
             handle.remove()
-        table = self.parts["train"].table
-        groups = table["group"].to_numpy()[chosen.numpy()] if "group" in table else None
-        start_at_ridge(last, torch.cat(seen), mos[chosen], groups)
+        mos = self.parts[part].table["mos"].to_numpy(float)[positions.numpy()]
+        return torch.cat(seen).double().cpu().numpy(), mos
 
     def _inputs(self, part: str, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and latents of some photographs of a part."""

@@ -153,6 +153,7 @@ def _training_bytes(config: TrainConfig, backbone: Backbone) -> int:
             text_adapter=config.text_adapter,
             image_adapter=config.image_adapter,
             image_size=config.image_size,
+            up_blocks=config.up_blocks,
         )
         teacher.set_trainable(config.trainable, config.lora_rank)
     trained = sum(value.numel() for value in teacher.trainable_state().values())

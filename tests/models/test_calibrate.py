@@ -9,9 +9,10 @@ from dpiqa_lab.models.calibrate import (
     QUIET,
     _frequencies,
     start_at_frequencies,
-    start_at_ridge,
+    start_at_line,
 )
 from dpiqa_lab.models.image_adapter import ImageAdapter
+from dpiqa_lab.ridge import fit_ridge
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -62,14 +63,14 @@ def test_any_width_has_a_start(channels):
     assert all(x.isfinite().all() for x in adapter(torch.rand(1, 3, 32, 32)))
 
 
-@pytest.mark.parametrize("groups", [None, np.arange(60) // 3])
 @torch.no_grad()
-def test_a_last_layer_starts_at_the_line_that_its_inputs_follow(groups):
-    # Far from 0 and of unlike spreads, as the deviations and means of features are.
-    inputs = 5 + torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * torch.logspace(
-        -1, 1, 3
+def test_a_last_layer_starts_at_the_line_that_its_inputs_follow():
+    # Far from 0 and of unlike spreads, as the deviations and means of features are; one is dead.
+    inputs = 5 + torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) * torch.logspace(
+        -1, 1, 4
     )
-    mos = inputs @ torch.tensor([0.3, -0.02, 0.01]) + 0.4
-    last = torch.nn.Linear(3, 1)
-    start_at_ridge(last, inputs, mos, groups)
+    inputs[:, 3] = 7
+    mos = inputs @ torch.tensor([0.3, -0.02, 0.01, 0]) + 0.4
+    last, (x, y) = torch.nn.Linear(4, 1), (inputs.double().numpy(), mos.double().numpy())
+    start_at_line(last, fit_ridge(x, y, x, y))
     torch.testing.assert_close(last(inputs)[:, 0], mos, atol=1e-3, rtol=0)

@@ -6,7 +6,7 @@ from PIL import Image
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
-from dpiqa_lab.models.calibrate import standardise_layers, start_at_ridge
+from dpiqa_lab.models.calibrate import standardise_layers
 from dpiqa_lab.models.image_adapter import ImageAdapter
 from dpiqa_lab.models.quality_feature_decoder import QualityFeatureDecoder, SqueezeExcitation
 from dpiqa_lab.models.text_adapter import TextAdapter
@@ -16,6 +16,50 @@ from dpiqa_lab.models.text_adapter import TextAdapter
 def teacher():
     torch.manual_seed(0)
     return lab.Teacher(lab.load_backbone("tiny"), decoder_width=16, image_size=64).eval()
+
+
+@torch.no_grad()
+def test_patches_are_seen_each_as_if_there_were_nothing_else():
+    backbone, images = lab.load_backbone("tiny"), torch.rand(2, 3, 128, 128)
+    whole, parted = (
+        lab.Teacher(backbone, "none", decoder_head="pooled", decoder_width=16, image_size=128,
+                    patches=n).eval()
+        for n in (1, 2)
+    )  # fmt: skip
+    parted.load_state_dict(whole.state_dict())
+    latents = whole.encode(images)
+    below = whole.levels(images[:, :, 64:, :64], latents[:, :, 8:, :8])
+    levels = parted.levels(images)
+    assert len(levels) == 8  # up blocks and image adapter
+    for level, same, one in zip(levels, whole.levels(images), below, strict=True):
+        assert level.shape == same.shape
+        half = level.shape[-1] // 2
+        torch.testing.assert_close(level[:, :, half:, :half], one, atol=1e-4, rtol=1e-4)
+    assert parted(images).score.shape == (2,)
+
+
+@torch.no_grad()
+def test_the_decoder_may_read_the_deepest_up_blocks_alone():
+    backbone, images = lab.load_backbone("tiny"), torch.rand(1, 3, 64, 64)
+    all_levels = lab.Teacher(backbone, "none", image_adapter=False, image_size=64).levels(images)
+    two = lab.Teacher(backbone, "none", image_adapter=False, image_size=64, up_blocks=2)
+    assert two.taps == ["up_blocks.1", "up_blocks.0"]
+    for level, same in zip(two.levels(images), all_levels[-2:], strict=True):
+        torch.testing.assert_close(level, same)
+    assert two(images).feature_map.shape == (1, 8, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"up_blocks": 5}, "up_blocks must be between 1 and 4, got 5"),
+        ({"patches": 3}, "patches must divide the side of the photograph, 64, got 3"),
+        ({"patches": 2}, "32"),
+    ],
+)
+def test_impossible_parts_are_refused(wrong, said):
+    with pytest.raises(lab.LabError, match=said):
+        lab.Teacher(lab.load_backbone("tiny"), "none", image_size=64, **wrong)
 
 
 def test_text_adapter_formula():
@@ -76,45 +120,6 @@ def test_calibration_standardises_and_starts_at_the_mean():
     with torch.no_grad():
         _, feature_map = decoder(levels)
     assert (feature_map.amax((0, 2, 3)) > 0).all()  # no channel is dead
-
-
-def test_the_last_layer_starts_as_a_ridge_regression():
-    torch.manual_seed(0)
-    inputs, last = torch.rand(600, 5), torch.nn.Linear(5, 1)
-    mos = inputs @ torch.tensor([0.3, -0.2, 0.0, 0.1, 0.5]) + 0.2
-    start_at_ridge(last, inputs, mos)
-    assert last(inputs)[:, 0].detach().numpy() == pytest.approx(mos.numpy(), abs=0.01)
-    start_at_ridge(last, torch.rand(600, 5), mos[torch.randperm(600)])  # nothing to learn
-    assert last.weight.abs().max() < 0.1
-    assert last(inputs).mean().item() == pytest.approx(mos.mean().item(), abs=0.05)
-
-
-def test_the_ridge_s_penalty_is_chosen_on_contents_left_out():
-    """Features that name the content do well on photographs left out, not on contents."""
-    torch.manual_seed(0)
-    groups = np.repeat(np.arange(12), 10)
-    offsets = torch.rand(12)[groups]
-    names = torch.randn(12, 40)[groups]
-    mos = 0.5 + offsets
-    weights = []
-    for known in (None, groups):
-        last = torch.nn.Linear(40, 1)
-        start_at_ridge(last, names, mos, known)
-        weights.append(last.weight.abs().max().item())
-    assert weights[0] > 0.02
-    assert weights[1] < 0.5 * weights[0]
-
-
-def test_the_ridge_s_penalty_is_the_one_that_ranks_a_content_by_itself():
-    """Few contents tell little of how contents differ: that must not shrink the rest."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(12), 20)
-    names, inside = rng.normal(size=(12, 40))[groups], rng.normal(size=(240, 5))
-    slopes = np.linspace(-1, 1, 5)
-    mos = inside @ slopes + rng.normal(0, 5, 12)[groups]
-    last = torch.nn.Linear(45, 1)
-    start_at_ridge(last, torch.tensor(np.c_[names, inside]), torch.tensor(mos), groups)
-    assert last.weight[0, 40:].tolist() == pytest.approx(slopes, abs=0.05)
 
 
 def test_score_and_map_have_the_promised_shapes(teacher):

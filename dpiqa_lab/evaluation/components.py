@@ -1,0 +1,120 @@
+"""What each part of a teacher gives: trainings that lack one part each, from several seeds."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from ..core.device import choose_compute
+from ..core.runs import Run, open_run
+from ..datasets.dataset import QualityDataset, load_dataset
+from ..training.teacher_run import train_teacher
+from .components_config import ComponentsConfig
+
+ALL = "all"
+
+
+def run_components(config: ComponentsConfig) -> Run:
+    """Train every arm from every seed, and compare each with the first.
+
+    Each training is a run of its own: interrupted, this goes on where it stopped, and asked for
+    more arms or seeds (a run of another name) it trains only those that are new. The run's tables:
+    ``trainings.csv`` (see ``train_arms``) and ``components.csv`` (see ``compare_components``).
+
+    Raises:
+        LabError: bad input, before any long work.
+    """
+    compute = choose_compute(config.device, config.precision)
+    with open_run(config.run_name, config.numbers(), compute) as run:
+        if run.reused():
+            return run
+        dataset = load_dataset(config.dataset, **config.dataset_options())
+        trainings = train_arms(config, dataset)
+        table = compare_components(trainings)
+        run.write_table("trainings", trainings)
+        run.write_table("components", table)
+        notes = [*dataset.manifest.notes, _share_note(config.share, "each training's seed")]
+        run.write_summary("completed", dataset=repr(dataset), notes=notes)
+        run.state = "completed"
+        return run
+
+
+def train_arms(config: ComponentsConfig, dataset: QualityDataset) -> pd.DataFrame:
+    """One training an arm and seed, seed by seed, so that all arms are there early.
+
+    Returns:
+        A row an arm, seed and subset (``ALL`` first): arm, seed, run, subset, n, srcc, srcc_low,
+        srcc_high (95% bootstrap interval of this one training's test part), plcc; steps, and
+        best_step, that of the weights tested: 0 where no step ranked val better than the start.
+    """
+    rows = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        part = thinned(dataset, config.share, seed, config.tested, config.seed)
+        for arm in config.arms:
+            print(f"arm: {arm}, seed {seed}")
+            run = train_teacher(config.training(arm, seed), part)
+            summary = run.summary()
+            test = summary["metrics"]["test"]
+            for subset, found in {ALL: test, **test.get("subsets", {})}.items():
+                low, high = found["srcc_ci"]
+                row = {"arm": arm, "seed": seed, "run": run.name, "subset": subset}
+                row |= {"n": found["n"], "srcc": found["srcc"], "srcc_low": low, "srcc_high": high}
+                row |= {"plcc": found["plcc"]}
+                rows.append({**row, "steps": summary["steps"], "best_step": summary["best_step"]})
+    return pd.DataFrame(rows)
+
+
+def compare_components(trainings: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Means over seeds of ``train_arms``' rows, and what each arm has above the first.
+
+    Returns:
+        A row an arm and subset: arm, subset, seeds, and means over seeds of srcc, plcc and ``gain``
+        (SRCC less that of the first arm from the same seed); each with ``_low`` and ``_high``, the
+        interval of Student's t over seeds: what another draw of the train photographs and another
+        initialisation may change, the test photographs being the same. NaN for one seed.
+    """
+    from scipy.stats import ttest_1samp
+
+    first = trainings[trainings["arm"] == trainings["arm"].iloc[0]]
+    known = first[["seed", "subset", "srcc"]].rename(columns={"srcc": "first"})
+    rows = trainings.merge(known, on=["seed", "subset"])
+    rows["gain"] = rows["srcc"] - rows["first"]
+    result = []
+    for (arm, subset), part in rows.groupby(["arm", "subset"], sort=False):
+        row = {"arm": arm, "subset": subset, "seeds": len(part)}
+        for name in ("srcc", "plcc", "gain"):
+            values = part[name].to_numpy(float)
+            low = high = float("nan")
+            if len(values) > 1:
+                low, high = ttest_1samp(values, 0).confidence_interval(level)
+            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
+        result.append(row)
+    return pd.DataFrame(result)
+
+
+def thinned(
+    dataset: QualityDataset, share: float, seed: int, tested: int | None = None, test_seed: int = 0
+) -> QualityDataset:
+    """A share of the train and val photographs, drawn by ``seed``; of test, ``tested`` at most.
+
+    A larger share holds the smaller ones. At least three photographs of each part are kept.
+    """
+    table = dataset.manifest.table
+    kept = []
+    for name, part in table.groupby("split", sort=False):
+        if name == "test":
+            count, draw = len(part) if tested is None else tested, test_seed
+        else:
+            count, draw = max(3, round(share * len(part))), seed
+        kept.append(part.sample(frac=1, random_state=draw).index[:count])
+    chosen = np.sort(np.concatenate(kept))
+    manifest = dataclasses.replace(
+        dataset.manifest,
+        table=table.loc[chosen].reset_index(drop=True),
+        notes=(*dataset.manifest.notes, _share_note(share, f"seed {seed}")),
+    )
+    return QualityDataset(manifest, dataset.part, dataset.image_size)
+
+
+def _share_note(share: float, by: str) -> str:
+    return f"{share:.0%} of the train and val photographs, drawn by {by}"
