@@ -96,14 +96,15 @@ def _frequencies(channels: int, size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def start_at_line(last: nn.Linear, ridge: "Pipeline") -> None:
-    """Let the last layer start as a regression from what it is given, see ``ridge``.
+    """Let the last layer start as a regression from its last inputs, see ``ridge``; others at 0.
 
     Fine-tuning from a fitted head disturbs the features under it less than from a random one, and
     carries over better to photographs unlike those trained on (Kumar et al. 2022).
     """
     scaler, line = ridge.named_steps.values()
     weight = line.coef_ / scaler.scale_
-    last.weight.copy_(torch.from_numpy(weight)[None])
+    last.weight.zero_()
+    last.weight[:, -len(weight) :] = torch.from_numpy(weight)
     last.bias.fill_(line.intercept_ - weight @ scaler.mean_)
 
 

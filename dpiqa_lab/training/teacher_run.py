@@ -161,24 +161,23 @@ class TeacherTask(ScoreTask):
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
-        last = decoder.regressor.fc3
-        train = self._given(last, "train", chosen)
+        train = self._fitted_inputs("train", chosen)
         table = self.parts["train"].table
         groups = table["group"].to_numpy()[chosen.numpy()] if "group" in table else chosen.numpy()
         if 1 < len(set(groups)) < len(groups):
             ridge = fit_ridge_across(*train, groups)
         else:
             part = self.config.select_on
-            val = self._given(last, part, torch.arange(len(self.parts[part].table)))
+            val = self._fitted_inputs(part, torch.arange(len(self.parts[part].table)))
             ridge = fit_ridge(*train, *val)
-        start_at_line(last, ridge)
+        start_at_line(decoder.regressor.fc3, ridge)
 
-    def _given(
-        self, layer: nn.Module, part: str, positions: torch.Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What a layer is given of some photographs of a part (n, d), and their MOS (n,)."""
-        seen = []
-        handle = layer.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    def _fitted_inputs(self, part: str, positions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """What the last layer's start is fitted to: inputs (n, d) of it, and MOS (n,)."""
+        regressor, seen = self.network.quality_feature_decoder.regressor, []
+        handle = regressor.fc3.register_forward_pre_hook(
+            lambda layer, inputs: seen.append(inputs[0][:, -regressor.fitted :])
+        )
         try:
             for some in positions.split(EVALUATION_BATCH):
                 with self.compute.autocast():

@@ -71,6 +71,7 @@ def test_a_last_layer_starts_at_the_line_that_its_inputs_follow():
     )
     inputs[:, 3] = 7
     mos = inputs @ torch.tensor([0.3, -0.02, 0.01, 0]) + 0.4
-    last, (x, y) = torch.nn.Linear(4, 1), (inputs.double().numpy(), mos.double().numpy())
+    last, (x, y) = torch.nn.Linear(6, 1), (inputs.double().numpy(), mos.double().numpy())
     start_at_line(last, fit_ridge(x, y, x, y))
-    torch.testing.assert_close(last(inputs)[:, 0], mos, atol=1e-3, rtol=0)
+    hidden = torch.randn(60, 2)  # of which the start says nothing
+    torch.testing.assert_close(last(torch.cat([hidden, inputs], 1))[:, 0], mos, atol=1e-3, rtol=0)

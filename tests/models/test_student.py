@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 
@@ -213,8 +214,9 @@ def test_the_pooled_head_formula_and_size():
     mean, deviation = (torch.tensor(v)[:, None, None] for v in IMAGENET)
     features = student.trunk((images - mean) / deviation)
     maps = [features.flatten(2).numpy(), feature_map.flatten(2).numpy()]
-    x = np.concatenate([*(m.mean(2) for m in maps), *(m.std(2) for m in maps)], axis=1)
-    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    means = np.concatenate([m.mean(2) for m in maps], axis=1)
+    deviations = np.concatenate([np.log(m.var(2) + 1e-4) / 2 for m in maps], axis=1)
+    x = np.concatenate([scipy.stats.zscore(part, axis=1) for part in (means, deviations)], axis=1)
     state = {k: v.numpy() for k, v in student.regressor.state_dict().items()}
     hidden = np.maximum(x @ state["fc1.weight"].T + state["fc1.bias"], 0)
     expected = hidden @ state["fc2.weight"].T + state["fc2.bias"]
