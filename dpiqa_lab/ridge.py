@@ -32,9 +32,6 @@ def fit_ridge(
             the predictions are added before they are judged.
         tolerance: SRCC below the highest that counts as equal to it. A strong penalty lets less be
             said of photographs unlike those of train and val.
-
-    On val, as features that were trained on train's MOS tell more of these photographs than of
-    others, which train's errors, even left out one by one, do not show.
     """
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -50,20 +47,26 @@ def fit_ridge(
     return make_pipeline(scaler, Ridge(alpha=best).fit(train, mos_train))
 
 
-def fit_ridge_across(features: np.ndarray, mos: np.ndarray, groups: np.ndarray) -> "Pipeline":
-    """The same where photographs (n,) share contents: a penalty that ranks contents left out best.
+def fit_ridge_left_out(
+    features: np.ndarray, mos: np.ndarray, groups: np.ndarray | None = None
+) -> "Pipeline":
+    """The same from train alone: a penalty that suits photographs left out one by one.
 
-    Each content is ranked by itself. Chosen by squared error the penalty would be too strong, as
-    few contents tell little of how contents differ; by single photographs, too weak.
+    Args:
+        groups: (n,) contents, where photographs share them: the penalty is then the one that ranks
+            a content left out best by itself. Chosen by squared error it would be too strong, as
+            few contents tell little of how contents differ; by single photographs, too weak.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    apart = GroupKFold(min(_PARTS, len(set(groups)))).split(features, mos, groups)
-    ridge = RidgeCV(10 * ALPHAS, cv=list(apart), scoring=_ranking)
-    return make_pipeline(StandardScaler(), ridge).fit(features, mos)
+    choice = {}
+    if groups is not None and 1 < len(set(groups)) < len(groups):
+        apart = GroupKFold(min(_PARTS, len(set(groups)))).split(features, mos, groups)
+        choice = {"cv": list(apart), "scoring": _ranking}
+    return make_pipeline(StandardScaler(), RidgeCV(10 * ALPHAS, **choice)).fit(features, mos)
 
 
 def _ranking(model, x: np.ndarray, y: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 
-from dpiqa_lab.ridge import ALPHAS, fit_ridge, fit_ridge_across
+from dpiqa_lab.ridge import ALPHAS, fit_ridge, fit_ridge_left_out
 
 
 def linear(n: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,13 +53,27 @@ def test_a_tolerance_takes_the_strongest_penalty_that_costs_no_more():
     assert chosen[-1] == max(ALPHAS)
 
 
+def test_the_penalty_suits_photographs_left_out():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 60))
+    mos = features @ rng.normal(size=60) + 20 * rng.normal(size=40)
+    ridge = fit_ridge_left_out(features, mos)["ridgecv"]
+    z = (features - features.mean(0)) / features.std(0)
+    errors = {}
+    for alpha in 10 * ALPHAS:
+        model = Ridge(alpha=alpha)
+        left = [model.fit(np.delete(z, i, 0), np.delete(mos, i)).predict(z[[i]]) for i in range(40)]
+        errors[alpha] = np.square(np.ravel(left) - mos).mean()
+    assert ridge.alpha_ == min(errors, key=errors.get)
+
+
 def test_the_penalty_is_chosen_on_contents_left_out():
     """Features that name the content do well on photographs left out, not on contents."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 10)
     names, mos = rng.normal(size=(12, 40))[groups], rng.random(12)[groups]
     inside, photographs = (
-        fit_ridge_across(names, mos, known)["ridgecv"] for known in (groups, np.arange(120))
+        fit_ridge_left_out(names, mos, known)["ridgecv"] for known in (groups, None)
     )
     assert inside.alpha_ > 100 * photographs.alpha_
     assert abs(inside.coef_).max() < 0.5 * abs(photographs.coef_).max()
@@ -72,5 +86,5 @@ def test_the_penalty_is_the_one_that_ranks_a_content_by_itself():
     names, inside = rng.normal(size=(12, 40))[groups], rng.normal(size=(240, 5))
     slopes = np.linspace(-1, 1, 5)
     mos = inside @ slopes + rng.normal(0, 5, 12)[groups]
-    scaler, line = fit_ridge_across(np.c_[names, inside], mos, groups).named_steps.values()
+    scaler, line = fit_ridge_left_out(np.c_[names, inside], mos, groups).named_steps.values()
     assert line.coef_[40:] / scaler.scale_[40:] == pytest.approx(slopes, abs=0.05)

@@ -19,7 +19,7 @@ from ..models.image_adapter import ImageAdapter, load_image_adapter
 from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
 from ..models.trainable import misfits
-from ..ridge import fit_ridge, fit_ridge_across
+from ..ridge import fit_ridge_left_out
 from .batches import StepBatches
 from .checkpoints import find_weights, restore
 from .config import TrainConfig
@@ -161,31 +161,25 @@ class TeacherTask(ScoreTask):
         levels = [teacher.levels(*self._inputs("train", part)) for part in few]
         levels = [torch.cat(level) for level in zip(*levels, strict=True)]
         standardise_layers(decoder, lambda: decoder(levels))
-        train = self._fitted_inputs("train", chosen)
-        table = self.parts["train"].table
-        groups = table["group"].to_numpy()[chosen.numpy()] if "group" in table else chosen.numpy()
-        if 1 < len(set(groups)) < len(groups):
-            ridge = fit_ridge_across(*train, groups)
-        else:
-            part = self.config.select_on
-            val = self._fitted_inputs(part, torch.arange(len(self.parts[part].table)))
-            ridge = fit_ridge(*train, *val)
+        table = self.parts["train"].table.iloc[chosen.numpy()]
+        groups = table["group"].to_numpy() if "group" in table else None
+        inputs = self._fitted_inputs(chosen)
+        ridge = fit_ridge_left_out(inputs, table["mos"].to_numpy(float), groups)
         start_at_line(decoder.regressor.fc3, ridge)
 
-    def _fitted_inputs(self, part: str, positions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """What the last layer's start is fitted to: inputs (n, d) of it, and MOS (n,)."""
+    def _fitted_inputs(self, chosen: torch.Tensor) -> np.ndarray:
+        """What the last layer's start is fitted to (n, d), of train photographs."""
         regressor, seen = self.network.quality_feature_decoder.regressor, []
         handle = regressor.fc3.register_forward_pre_hook(
             lambda layer, inputs: seen.append(inputs[0][:, -regressor.fitted :])
         )
         try:
-            for some in positions.split(EVALUATION_BATCH):
+            for some in chosen.split(EVALUATION_BATCH):
                 with self.compute.autocast():
-                    self.network(*self._inputs(part, some))
+                    self.network(*self._inputs("train", some))
         finally:
             handle.remove()
-        mos = self.parts[part].table["mos"].to_numpy(float)[positions.numpy()]
-        return torch.cat(seen).double().cpu().numpy(), mos
+        return torch.cat(seen).double().cpu().numpy()
 
     def _inputs(self, part: str, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and latents of some photographs of a part."""
