@@ -16,8 +16,6 @@ from .prior_config import PriorConfig
 
 # Views whose 8x8 patches give the principal components.
 _FITTED = 256
-# Crops a step of the decoder, of which one has unusual colours.
-_PLAIN = 4
 
 
 class PriorVae(Trainable):
@@ -112,31 +110,14 @@ class VaeTask(Task):
 
 
 class DecoderTask(VaeTask):
-    """The decoder alone, once the VAE is trained: the latents stay what they are.
-
-    In a quarter of the crops colours are turned and stretched: what the latents do not hold the
-    decoder guesses from how photographs usually look, and it must not forget the unusual ones.
-    """
+    """The decoder alone, once the VAE is trained: the latents stay what they are."""
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
         for step in range(start, self.config.decoder_steps):
             rng = np.random.default_rng([self.config.seed, 6, step])
             crops, rows = self._crops(rng)
-            for i in range(0, len(crops), _PLAIN):
-                crops[i] = turned(crops[i], rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.8))
             yield [[crops, False, rows]]
-
-
-def turned(pixels: np.ndarray, angle: float, stretch: float) -> np.ndarray:
-    """Pixels (h, w, 3) uint8, their colours turned about grey and stretched; greys stay."""
-    grey = pixels.mean(2, keepdims=True)
-    colour = pixels - grey
-    # Rodrigues' formula about (1, 1, 1), to which the colours are at right angles.
-    across = np.roll(colour, 1, 2) - np.roll(colour, -1, 2)
-    across *= 3**-0.5
-    mixed = grey + stretch * (np.cos(angle) * colour + np.sin(angle) * across)
-    return mixed.round().clip(0, 255).astype(np.uint8)
 
 
 def to_images(pixels: np.ndarray, compute: Compute) -> torch.Tensor:

@@ -121,23 +121,3 @@ def test_photographs_must_be_named():
         PriorConfig.from_parameters({"photographs": ".", "unet_step": 3})
     with pytest.raises(LabError, match="multiple of 8 pixels, got 100"):
         PriorConfig.from_parameters({"photographs": ".", "vae_crop": 100})
-
-
-def test_turned_colours_by_hand():
-    pixels = np.array([[[200, 100, 50], [80, 80, 80]]], np.uint8)
-    third = prior_vae.turned(pixels, 2 * np.pi / 3, 1)
-    assert third.tolist() == [[[50, 200, 100], [80, 80, 80]]]  # red's share is green's
-    # 1.5 times as far from (200 + 100 + 50) / 3 = 116.7; what leaves the range is clipped.
-    assert prior_vae.turned(pixels, 0, 1.5).tolist() == [[[242, 92, 17], [80, 80, 80]]]
-    assert prior_vae.turned(pixels, 0, 3).tolist() == [[[255, 67, 0], [80, 80, 80]]]
-
-
-def test_a_quarter_of_the_decoder_s_crops_have_unusual_colours(pictures_folder):
-    config = _config(pictures_folder, vae_batch=8)
-    task = prior_vae.DecoderTask(None, lab.prior_views(config), config, None)
-    plain = prior_vae.VaeTask._crops
-    for (batch,), step in zip(task.batches(0, 0), range(4), strict=True):
-        same, rows = plain(task, np.random.default_rng([config.seed, 6, step]))
-        changed = [not np.array_equal(a, b) for a, b in zip(batch[0], same, strict=True)]
-        assert np.array_equal(batch[2], rows)
-        assert changed == [i % 4 == 0 for i in range(8)]
