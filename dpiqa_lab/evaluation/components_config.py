@@ -8,10 +8,13 @@ from ..core.files import json_hash
 from ..core.parameters import documented, option
 from ..training.config import TrainConfig
 
-# What is different in each arm. A prior's image adapter is no start for what has no prior.
+# What is different in each arm. With "random weights" nothing is known before the first photograph,
+# neither to the U-Net nor to the image adapter; "cosine transform" gives the latter a start made by
+# hand.
 ARMS = {
     "whole": {},
-    "random weights": {"random_weights": True, "adapter_start": None},
+    "random weights": {"random_weights": True, "adapter_start": "torch"},
+    "cosine transform": {"random_weights": True, "adapter_start": "frequencies"},
     "no prompts": {"prompts": "none"},
     "no text adapter": {"text_adapter": False},
     "no image adapter": {"image_adapter": False},
