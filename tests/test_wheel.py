@@ -139,5 +139,5 @@ def test_the_shipped_student_is_small_and_sees_damage():
     rng = np.random.default_rng(0)
     noisy = [np.asarray(p) + rng.normal(0, 40, (p.height, p.width, 3)) for p in clean]
     noisy = [Image.fromarray(pixels.clip(0, 255).astype(np.uint8)) for pixels in noisy]
-    # Mild on noise, its model card says: not each of them need have less.
-    assert student.score(noisy, device="cpu").mean() < before.mean() - 0.05
+    # It hardly sees noise, its model card says (0.72 clean, 0.71 noisy).
+    assert student.score(noisy, device="cpu").mean() < before.mean()
