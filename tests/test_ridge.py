@@ -88,3 +88,20 @@ def test_the_penalty_is_the_one_that_ranks_a_content_by_itself():
     mos = inside @ slopes + rng.normal(0, 5, 12)[groups]
     scaler, line = fit_ridge_left_out(np.c_[names, inside], mos, groups).named_steps.values()
     assert line.coef_[40:] / scaler.scale_[40:] == pytest.approx(slopes, abs=0.05)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(201) // 3])
+def test_a_line_is_recovered_whatever_is_left_out(groups):
+    features, mos = linear(201, 0)
+    assert fit_ridge_left_out(features, mos, groups).predict(features) == pytest.approx(
+        mos, abs=0.01
+    )
+
+
+def test_where_there_is_nothing_to_learn_the_mean_is_said():
+    rng = np.random.default_rng(0)
+    features, mos = rng.random((600, 5)), rng.random(600)
+    model = fit_ridge_left_out(features, mos)
+    scaler, line = model.named_steps.values()
+    assert abs(line.coef_ / scaler.scale_).max() < 0.1
+    assert model.predict(features).mean() == pytest.approx(mos.mean(), abs=0.05)

@@ -124,9 +124,7 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
 def test_the_shipped_student_is_small_and_sees_damage():
     folder = REPOSITORY / "data" / "student"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12e6
-    student = lab.load_model("embedded")
-    names = ("chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "rocket.jpg")
-    clean = [open_picture(name).convert("RGB") for name in names]
+    student, clean = lab.load_model("embedded"), _clean()
     damaged = {
         "blurred": [picture.filter(ImageFilter.GaussianBlur(5)) for picture in clean],
         "small": [p.resize((p.width // 12, p.height // 12)).resize(p.size) for p in clean],
@@ -136,8 +134,19 @@ def test_the_shipped_student_is_small_and_sees_damage():
     for kind, pictures in damaged.items():
         after = student.score(pictures, device="cpu")
         assert (after < before).all(), (kind, before, after)
+
+
+@pytest.mark.xfail(strict=True, reason="the embedded student hardly sees noise: see its model card")
+def test_the_shipped_student_sees_noise():
+    student, clean = lab.load_model("embedded"), _clean()
     rng = np.random.default_rng(0)
     noisy = [np.asarray(p) + rng.normal(0, 40, (p.height, p.width, 3)) for p in clean]
     noisy = [Image.fromarray(pixels.clip(0, 255).astype(np.uint8)) for pixels in noisy]
-    # It hardly sees noise, its model card says (0.72 clean, 0.71 noisy).
-    assert student.score(noisy, device="cpu").mean() < before.mean()
+    # Not each of them need have less.
+    before, after = (student.score(pictures, device="cpu").mean() for pictures in (clean, noisy))
+    assert after < before - 0.05
+
+
+def _clean():
+    names = ("chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "rocket.jpg")
+    return [open_picture(name).convert("RGB") for name in names]

@@ -64,14 +64,14 @@ def train_arms(config: ComponentsConfig, dataset: QualityDataset) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def compare_components(trainings: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+def compare_components(trainings: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of ``train_arms``' rows, and what each arm has above the first.
 
     Returns:
         A row an arm and subset: arm, subset, seeds, and means over seeds of srcc, plcc and ``gain``
         (SRCC less that of the first arm from the same seed); each with ``_low`` and ``_high``, the
-        interval of Student's t over seeds: what another draw of the train photographs and another
-        initialisation may change, the test photographs being the same. NaN for one seed.
+        95% interval of Student's t over seeds: what another draw of the train photographs and
+        another initialisation may change, the test photographs being the same. NaN for one seed.
     """
     from scipy.stats import ttest_1samp
 
@@ -86,7 +86,7 @@ def compare_components(trainings: pd.DataFrame, level: float = 0.95) -> pd.DataF
             values = part[name].to_numpy(float)
             low = high = float("nan")
             if len(values) > 1:
-                low, high = ttest_1samp(values, 0).confidence_interval(level)
+                low, high = ttest_1samp(values, 0).confidence_interval()
             row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
         result.append(row)
     return pd.DataFrame(result)

@@ -69,7 +69,7 @@ def test_gains_are_of_the_same_seed():
     assert single["gain_low"].isna().all()
 
 
-def test_trainings_are_compared_and_kept(small_folder, capsys):
+def test_trainings_are_compared_and_kept(small_folder):
     options = {"arms": "whole,random weights", "share": 0.5, "root": small_folder}
     run = lab.run_components(_config(seeds=1, **options))
     trainings = pd.read_csv(run.path / "trainings.csv")
