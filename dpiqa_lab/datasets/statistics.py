@@ -43,6 +43,7 @@ def image_statistics(images: torch.Tensor | np.ndarray) -> np.ndarray:
     red, green, blue = rgb.unbind(1)
     luma = luma_of(rgb)
     flat = luma.flatten(1)
+    levels = _levels(flat)
     across, down = luma[:, :-1].diff(dim=2), luma[:, :, :-1].diff(dim=1)
     noise = (torch.pi / 2) ** 0.5 / 6 * _filtered(luma, _NOISE).abs().mean(1)
     largest = rgb.amax(1)
@@ -54,9 +55,9 @@ def image_statistics(images: torch.Tensor | np.ndarray) -> np.ndarray:
         (torch.hypot(across, down).flatten(1).mean(1) + _FLOOR).log(),
         _colourfulness((red - green).flatten(1), ((red + green) / 2 - blue).flatten(1)),
         saturation.flatten(1).mean(1),
-        (flat <= 5.5 / 255).float().mean(1),
-        (flat >= 249.5 / 255).float().mean(1),
-        _entropy(flat),
+        (levels <= 5).float().mean(1),
+        (levels >= 250).float().mean(1),
+        _entropy(levels),
         (noise + _FLOOR).log(),
     )
     return torch.stack(columns, dim=1).double().cpu().numpy()
@@ -135,8 +136,13 @@ def _colourfulness(red_green: torch.Tensor, yellow_blue: torch.Tensor) -> torch.
     return 255 * (spread + 0.3 * torch.hypot(red_green.mean(1), yellow_blue.mean(1)))
 
 
-def _entropy(flat: torch.Tensor) -> torch.Tensor:
-    levels = (flat * 255).round().long().clamp(0, 255)
-    rows = 256 * torch.arange(len(flat), device=flat.device)[:, None]
-    counts = torch.bincount((levels + rows).flatten(), minlength=256 * len(flat))
-    return torch.special.entr(counts.reshape(-1, 256) / flat.shape[1]).sum(1) / np.log(2)
+def _levels(flat: torch.Tensor) -> torch.Tensor:
+    # Luma of 8-bit pixels is a multiple of 0.001 level, so one pixel in a thousand lies half way
+    # between two: pushed up together, or the last bit, which hangs on the batch, would decide.
+    return (flat * 255 + 5e-4).round().long().clamp(0, 255)
+
+
+def _entropy(levels: torch.Tensor) -> torch.Tensor:
+    rows = 256 * torch.arange(len(levels), device=levels.device)[:, None]
+    counts = torch.bincount((levels + rows).flatten(), minlength=256 * len(levels))
+    return torch.special.entr(counts.reshape(-1, 256) / levels.shape[1]).sum(1) / np.log(2)

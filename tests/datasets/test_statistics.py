@@ -82,7 +82,9 @@ def test_order_of_the_pixels_changes_only_what_it_should():
 
 
 def test_batch_single_and_uint8_alike():
-    batch = torch.randint(0, 256, (3, 3, 20, 30), dtype=torch.uint8)
+    batch = torch.randint(
+        0, 256, (3, 3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     one_by_one = np.concatenate([image_statistics(image) for image in batch])
     assert image_statistics(batch).shape == (3, len(STATISTICS))
     assert image_statistics(batch) == pytest.approx(one_by_one, abs=1e-5)
@@ -133,3 +135,16 @@ def test_dataset_statistics_keep_the_order_and_refuse_an_empty_dataset():
         assert row == pytest.approx(image_statistics(photographs[index]["image"])[0])
     with pytest.raises(LabError, match="empty"):
         dataset_statistics(Photographs(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "dark", "bright"),
+    [((2, 0, 43), 0, 0), ((13, 1, 9), 0, 0), ((242, 254, 246), 0, 1), ((253, 255, 212), 0, 1)],
+)
+def test_luma_half_way_between_levels_goes_up_whatever_the_batch(pixel, dark, bright):
+    # 0.299 r + 0.587 g + 0.114 b is 5.5 or 249.5, to the last digit.
+    image = torch.tensor(pixel, dtype=torch.uint8)[:, None, None].expand(3, 7, 9)
+    for images in (image, image.expand(1, 3, 7, 9), image.expand(5, 3, 7, 9)):
+        values = image_statistics(images)
+        assert (values[:, STATISTICS.index("dark_fraction")] == dark).all()
+        assert (values[:, STATISTICS.index("bright_fraction")] == bright).all()
