@@ -112,12 +112,18 @@ def bootstrap_difference(
     """(difference, low, high) of ``metric`` for ``pred_a`` less that for ``pred_b``, paired.
 
     Both are scored on the same resamples, so that what makes a resample easy cancels out; an
-    interval without 0 says that they differ. Arguments and errors as for `bootstrap`.
+    interval without 0 says that they differ. Either may be (k, n), the scores of k trainings: their
+    metrics are averaged. Arguments and errors as for `bootstrap`.
     """
-    (a, y), (b, _) = checked(pred_a, mos), checked(pred_b, mos)
-    many_a, many_b = _many(metric, a, y), _many(metric, b, y)
-    drawn = [many_a(counts) - many_b(counts) for counts in _resamples(len(y), groups, n, seed)]
-    return (_POINT[metric](a, y) - _POINT[metric](b, y), *_interval(drawn, level))
+    rows_a, rows_b = ([checked(row, mos) for row in np.atleast_2d(p)] for p in (pred_a, pred_b))
+    many_a, many_b = ([_many(metric, *row) for row in rows] for rows in (rows_a, rows_b))
+    drawn = [
+        np.mean([many(counts) for many in many_a], 0)
+        - np.mean([many(counts) for many in many_b], 0)
+        for counts in _resamples(len(rows_a[0][1]), groups, n, seed)
+    ]
+    point_a, point_b = (np.mean([_POINT[metric](*r) for r in rows]) for rows in (rows_a, rows_b))
+    return (float(point_a - point_b), *_interval(drawn, level))
 
 
 def psnr(restored, images) -> np.ndarray:

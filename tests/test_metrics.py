@@ -200,6 +200,23 @@ def test_paired_difference():
     assert 0 < low < difference < high
 
 
+def test_differences_of_several_trainings_are_those_of_their_means():
+    rng = np.random.default_rng(0)
+    mos = rng.random(60)
+    a, b = (mos + spread * rng.normal(size=(3, 60)) for spread in (0.3, 0.6))
+    difference, low, high = bootstrap_difference(a, b, mos, n=400)
+    singles = [[srcc(row, mos) for row in rows] for rows in (a, b)]
+    assert difference == pytest.approx(np.mean(singles[0]) - np.mean(singles[1]))
+    counts = np.random.default_rng(0).integers(60, size=(400, 60))
+    drawn = [
+        np.mean([scipy.stats.spearmanr(row[c], mos[c])[0] for row in a])
+        - np.mean([scipy.stats.spearmanr(row[c], mos[c])[0] for row in b])
+        for c in counts
+    ]
+    assert (low, high) == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.02)
+    assert bootstrap_difference(a[:1], b[0], mos) == bootstrap_difference(a[0], b[0], mos)
+
+
 def test_summary():
     x, y = noisy(100)
     result = summary(x, y, groups=np.arange(100) // 4)

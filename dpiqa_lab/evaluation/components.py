@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from .. import metrics
 from ..core.device import choose_compute
 from ..core.runs import Run, open_run
 from ..datasets.dataset import QualityDataset, load_dataset
@@ -19,7 +20,8 @@ def run_components(config: ComponentsConfig) -> Run:
 
     Each training is a run of its own: interrupted, this goes on where it stopped, and asked for
     more arms or seeds (a run of another name) it trains only those that are new. The run's tables:
-    ``trainings.csv`` (see ``train_arms``) and ``components.csv`` (see ``compare_components``).
+    ``trainings.csv`` and ``predictions.csv`` (see ``train_arms``) and ``components.csv`` (see
+    ``compare_components``).
 
     Raises:
         LabError: bad input, before any long work.
@@ -29,9 +31,10 @@ def run_components(config: ComponentsConfig) -> Run:
         if run.reused():
             return run
         dataset = load_dataset(config.dataset, **config.dataset_options())
-        trainings = train_arms(config, dataset)
-        table = compare_components(trainings)
+        trainings, predictions = train_arms(config, dataset)
+        table = compare_components(trainings, predictions)
         run.write_table("trainings", trainings)
+        run.write_table("predictions", predictions)
         run.write_table("components", table)
         notes = [*dataset.manifest.notes, _share_note(config.share, "each training's seed")]
         run.write_summary("completed", dataset=repr(dataset), notes=notes)
@@ -39,20 +42,27 @@ def run_components(config: ComponentsConfig) -> Run:
         return run
 
 
-def train_arms(config: ComponentsConfig, dataset: QualityDataset) -> pd.DataFrame:
+def train_arms(
+    config: ComponentsConfig, dataset: QualityDataset
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One training an arm and seed, seed by seed, so that all arms are there early.
 
     Returns:
         A row an arm, seed and subset (``ALL`` first): arm, seed, run, subset, n, srcc, srcc_low,
         srcc_high (95% bootstrap interval of this one training's test part), plcc; steps, and
         best_step, that of the weights tested: 0 where no step ranked val better than the start.
+        And a row an arm, seed and test photograph: arm, seed, name, mos, score, split, and subset
+        and group where the dataset has them.
     """
-    rows = []
+    rows, predictions = [], []
     for seed in range(config.seed, config.seed + config.seeds):
         part = thinned(dataset, config.share, seed, config.tested, config.seed)
         for arm in config.arms:
             print(f"arm: {arm}, seed {seed}")
             run = train_teacher(config.training(arm, seed), part)
+            predictions.append(
+                run.predictions().query("split == 'test'").assign(arm=arm, seed=seed)
+            )
             summary = run.summary()
             test = summary["metrics"]["test"]
             for subset, found in {ALL: test, **test.get("subsets", {})}.items():
@@ -61,10 +71,10 @@ def train_arms(config: ComponentsConfig, dataset: QualityDataset) -> pd.DataFram
                 row |= {"n": found["n"], "srcc": found["srcc"], "srcc_low": low, "srcc_high": high}
                 row |= {"plcc": found["plcc"]}
                 rows.append({**row, "steps": summary["steps"], "best_step": summary["best_step"]})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), pd.concat(predictions, ignore_index=True)
 
 
-def compare_components(trainings: pd.DataFrame) -> pd.DataFrame:
+def compare_components(trainings: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of ``train_arms``' rows, and what each arm has above the first.
 
     Returns:
@@ -72,6 +82,8 @@ def compare_components(trainings: pd.DataFrame) -> pd.DataFrame:
         (SRCC less that of the first arm from the same seed); each with ``_low`` and ``_high``, the
         95% interval of Student's t over seeds: what another draw of the train photographs and
         another initialisation may change, the test photographs being the same. NaN for one seed.
+        ``gain_test_low``, ``gain_test_high``: the 95% bootstrap interval of the gain over test
+        photographs (or their groups), the trainings being the same.
     """
     from scipy.stats import ttest_1samp
 
@@ -88,8 +100,25 @@ def compare_components(trainings: pd.DataFrame) -> pd.DataFrame:
             if len(values) > 1:
                 low, high = ttest_1samp(values, 0).confidence_interval()
             row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
-        result.append(row)
+        low, high = _over_photographs(predictions, arm, first["arm"].iloc[0], subset)
+        result.append({**row, "gain_test_low": low, "gain_test_high": high})
     return pd.DataFrame(result)
+
+
+def _over_photographs(
+    predictions: pd.DataFrame, arm: str, first: str, subset: str
+) -> tuple[float, float]:
+    """Ends of the bootstrap interval of an arm's mean gain over the first arm."""
+    rows = predictions if subset == ALL else predictions[predictions["subset"] == subset]
+    scores = rows.pivot(index="name", columns=["arm", "seed"], values="score")
+    photographs = rows.drop_duplicates("name").set_index("name").loc[scores.index]
+    _, low, high = metrics.bootstrap_difference(
+        scores[arm].to_numpy().T,
+        scores[first].to_numpy().T,
+        photographs["mos"],
+        groups=photographs.get("group"),
+    )
+    return low, high
 
 
 def thinned(

@@ -57,7 +57,16 @@ def test_gains_are_of_the_same_seed():
         [(arm, seed, ALL, rng.random(), rng.random()) for seed in range(4) for arm in "ab"],
         columns=["arm", "seed", "subset", "srcc", "plcc"],
     )
-    table = compare_components(rows.sample(frac=1, random_state=0).sort_values("arm"))
+    scored = pd.DataFrame(
+        [
+            (arm, seed, f"{i}.jpg", i / 20, i + spread * rng.normal())
+            for seed in range(4)
+            for arm, spread in (("a", 1), ("b", 40))
+            for i in range(20)
+        ],
+        columns=["arm", "seed", "name", "mos", "score"],
+    )
+    table = compare_components(rows.sample(frac=1, random_state=0).sort_values("arm"), scored)
     first, second = (rows[rows["arm"] == arm]["srcc"].to_numpy() for arm in "ab")
     a, b = table.to_dict("records")
     assert (a["gain"], a["gain_low"], a["gain_high"]) == (0, 0, 0)
@@ -65,8 +74,14 @@ def test_gains_are_of_the_same_seed():
     expected = ttest_rel(second, first).confidence_interval()
     assert (b["gain_low"], b["gain_high"]) == pytest.approx(tuple(expected))
     assert b["seeds"] == 4
-    single = compare_components(rows[rows["seed"] == 0])
+    assert (a["gain_test_low"], a["gain_test_high"]) == (0, 0)
+    assert -1.5 < b["gain_test_low"] < b["gain_test_high"] < -0.1  # b's scores are mostly noise
+    scored["group"] = scored["name"].str[0]
+    grouped = compare_components(rows, scored)["gain_test_low"][1]
+    assert grouped != pytest.approx(b["gain_test_low"])
+    single = compare_components(rows[rows["seed"] == 0], scored[scored["seed"] == 0])
     assert single["gain_low"].isna().all()
+    assert single["gain_test_low"].notna().all()
 
 
 def test_trainings_are_compared_and_kept(small_folder):
@@ -83,4 +98,6 @@ def test_trainings_are_compared_and_kept(small_folder):
     more = lab.run_components(_config(seeds=2, **options))
     assert weights.stat().st_mtime_ns == written
     assert len(pd.read_csv(more.path / "trainings.csv")) == 4
+    kept = pd.read_csv(more.path / "predictions.csv")
+    assert len(kept) == 4 * trainings["n"][0]
     assert list(pd.read_csv(more.path / "components.csv")["seeds"]) == [2, 2]
