@@ -118,15 +118,14 @@ def train_decoder(
     config: PriorConfig, network: PriorVae, numbers: dict, views: Views, compute: Compute
 ) -> None:
     """Train a finished VAE's decoder further, in place: latents, and what learnt on them, stay."""
-    network.vae.encoder.requires_grad_(False)
     with open_run(f"{config.run_name}-decoder", numbers, compute) as run:
         if run.state != "completed":
             print(f"training its decoder: {run.path}")
             task = DecoderTask(network, views, config, compute)
-            _fit(run, task, config.decoder_steps, config.vae_rate / 2, 50, config, compute)
+            _fit(run, task, config.decoder_steps, config.vae_rate / 4, 50, config, compute)
             _finish(run, task)
             run.state = "completed"
-        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+        network.load_whole_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
 def _train_unet(
@@ -173,7 +172,7 @@ def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, com
         cosine=True,
     )
     fit(run, task, schedule, compute)
-    save_weights(run.checkpoints / "last.safetensors", task.network.trainable_state())
+    save_weights(run.checkpoints / "last.safetensors", task.kept())
 
 
 def _finish(run: Run, task: Task) -> None:

@@ -11,11 +11,18 @@ from ..core.device import Compute
 from ..datasets.views import Views
 from ..metrics import psnr
 from ..models.trainable import Trainable
+from .averaging import Averaged
 from .loop import Task
 from .prior_config import PriorConfig
 
 # Views whose 8x8 patches give the principal components.
 _FITTED = 256
+
+# Of the running mean of the decoder's weights: a thousand crops or so.
+_DECODER_EMA = 0.995
+
+# Squared error of a crop, of pixels in [-1,1], below which there is nothing more to gain: 46 dB.
+_NO_ERROR = 1e-4
 
 
 class PriorVae(Trainable):
@@ -110,7 +117,28 @@ class VaeTask(Task):
 
 
 class DecoderTask(VaeTask):
-    """The decoder alone, once the VAE is trained: the latents stay what they are."""
+    """The decoder alone, once the VAE is trained: the latents stay what they are.
+
+    It learns what is measured, the mean over crops of the logarithm of the squared error: a smooth
+    crop counts as much as a textured one. Kept is the running mean of its weights.
+    """
+
+    def __init__(self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute):
+        super().__init__(network, views, config, compute)
+        network.vae.encoder.requires_grad_(False)
+        self.network = Averaged(network, _DECODER_EMA)
+
+    def start(self) -> None:
+        """See ``loop.Task``."""
+        self.network.restart()
+
+    def stepped(self) -> None:
+        """See ``loop.Task``."""
+        self.network.update()
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """See ``loop.Task``: of the whole VAE."""
+        return self.network.average.state_dict()
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
@@ -118,6 +146,13 @@ class DecoderTask(VaeTask):
             rng = np.random.default_rng([self.config.seed, 6, step])
             crops, rows = self._crops(rng)
             yield [[crops, False, rows]]
+
+    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+        """See ``loop.Task``."""
+        images = to_images(batch[0], self.compute)
+        restored, _ = model(images)
+        errors = (restored - images).square().mean((1, 2, 3))
+        return (errors + _NO_ERROR).log().mean(), len(images)
 
 
 def to_images(pixels: np.ndarray, compute: Compute) -> torch.Tensor:

@@ -64,8 +64,7 @@ def test_photographs_survive_the_vae_better_than_any_linear_projection():
     restored = lab.round_trip(lab.load_backbone("tiny"), crops)
     ours, linear = psnr(restored, crops).mean(), psnr(lab.linear_round_trip(crops), crops).mean()
     print(f"VAE {ours:.2f} dB, linear {linear:.2f} dB")
-    # Aimed at 26 dB and 1 dB above the linear one; measured 25.8 and 1.1 above.
-    assert ours >= 25.7
+    assert ours >= 26  # measured 26.04, and 1.37 above the linear one
     assert ours >= linear + 1
 
 
