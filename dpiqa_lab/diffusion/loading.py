@@ -33,8 +33,8 @@ def load_backbone(
     """A diffusion model to take features from.
 
     Args:
-        name: "tiny" (embedded, no network), "sd15", "sd21", a hub id, or a local folder in
-            diffusers layout (with ``unet/`` and ``vae/``).
+        name: "tiny" (embedded, no network), "sd15", "sd15-taesd" (behind a small, fast VAE),
+            "sd21", a hub id, or a local folder in diffusers layout (``unet/`` and ``vae/``).
         random_weights: the architecture alone, initialised by ``seed``; presets need no download.
             A VAE whose weights lie in a local folder is kept: what differs is what the U-Net and
             its text encoder have learnt, not what they are shown.
@@ -133,11 +133,13 @@ def _find(name: str, revision: str | None) -> tuple[Preset, Path | None, str | N
 
 
 def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None):
-    source = str(folder or preset.source)
+    source, subfolder = str(folder or preset.source), part
     kind = _class(part, _config(preset, folder, revision, part))
+    if part == "vae" and preset.vae:
+        source, subfolder, revision = preset.vae, None, None
     try:
         return kind.from_pretrained(
-            source, subfolder=part, use_safetensors=True, revision=revision,
+            source, subfolder=subfolder, use_safetensors=True, revision=revision,
             torch_dtype=torch.float32,
         )  # fmt: skip
     except (OSError, ValueError) as error:

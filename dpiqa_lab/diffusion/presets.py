@@ -26,6 +26,8 @@ class Preset:
         correlation_weight: default, see ``training.losses``.
         architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
             ``None`` reads them from the source.
+        vae: hub id or folder of another VAE for the U-Net, at its newest revision, in place of the
+            one beside it; ``None`` by default.
         download: bytes fetched on first use, about, for the message before it.
     """
 
@@ -41,6 +43,7 @@ class Preset:
     start: str = "torch"
     correlation_weight: float = 0.0
     architecture: dict[str, dict] | None = None
+    vae: str | None = None
     download: int = 0
 
 
@@ -99,6 +102,13 @@ PRESETS = {
         download=7_700_000_000,
     ),
 }
+# TAESD, a distilled stand-in for the VAE of Stable Diffusion 1 and 2 (Bohan, madebyollin/taesd):
+# diffusers' AutoencoderTiny as it is by default. It has no posterior to sample from.
+PRESETS["sd15-taesd"] = dataclasses.replace(
+    PRESETS["sd15"],
+    vae="madebyollin/taesd",
+    architecture={**SD15, "vae": {"_class_name": "AutoencoderTiny"}},
+)
 
 
 def find_preset(name: str) -> Preset:

@@ -23,7 +23,7 @@ class ProbeConfig(DatasetConfig):
 
     photographs: int | None = option(None, "at most so many, drawn by the seed; None: all", low=30)
 
-    backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
+    backbone: str = option("auto", "auto, tiny, sd15, sd15-taesd, sd21, a hub id or a folder")
     revision: str | None = option(None, "hub revision of the backbone")
     random_weights: bool = option(False, "the backbone's architecture with random weights")
     prompts: str | None = option(None, "official, figure, merged, none, or a text file")

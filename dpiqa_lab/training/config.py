@@ -36,7 +36,7 @@ MILESTONES = {"clive": (10,), "livefb": (2,)}
 class TrainConfig(DatasetConfig):
     """Parameters of a teacher training; ``None`` means: decided by ``resolve``, and recorded."""
 
-    backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
+    backbone: str = option("auto", "auto, tiny, sd15, sd15-taesd, sd21, a hub id or a folder")
     revision: str | None = option(None, "hub revision of the backbone")
     random_weights: bool = option(False, "the backbone's architecture with random weights")
     prompts: str | None = option(None, "official, figure, merged, none, or a text file")
@@ -138,8 +138,10 @@ class TrainConfig(DatasetConfig):
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         missing |= {"backbone": backbone, **self.dataset_defaults()}
         config = dataclasses.replace(self, **missing)
-        if config.latents == "sample" and backbone == "tiny":
-            raise LabError("latents='sample': the VAE of 'tiny' has no posterior; use 'mean'.")
+        if config.latents == "sample" and (backbone == "tiny" or preset.vae):
+            raise LabError(
+                f"latents='sample': the VAE of {backbone!r} has no posterior; use 'mean'."
+            )
         if config.run_name is None:
             named = json_hash(config.numbers())[:8]
             stem = Path(backbone).name.replace("/", "-")

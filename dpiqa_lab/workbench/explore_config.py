@@ -37,7 +37,7 @@ _HANGING = {
 class ExploreConfig(DatasetConfig):
     """A view of the explorer. ``None`` means: decided by the dataset, the backbone or the data."""
 
-    backbone: str = option("auto", "auto, tiny, sd15, sd21, a hub id or a folder")
+    backbone: str = option("auto", "auto, tiny, sd15, sd15-taesd, sd21, a hub id or a folder")
     revision: str | None = option(None, "hub revision of the backbone")
     random_weights: bool = option(False, "the backbone's architecture with random weights")
     prompts: str | None = option(None, "official, figure, merged, none, or a text file")

@@ -1,3 +1,4 @@
+import dataclasses
 import filecmp
 import json
 from pathlib import Path
@@ -5,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 import dpiqa_lab as lab
+from dpiqa_lab.diffusion.presets import PRESETS, Preset
 from dpiqa_lab.diffusion.prompts import prompt_texts
 from dpiqa_lab.diffusion.tiny import write_layout
 
@@ -131,6 +133,42 @@ def test_kl_vae_mean_sample_and_scale(kl_folder):
     noise = torch.randn(2, 4, 8, 8)
     expected = (posterior.mean + posterior.std * noise) * 0.18215
     assert torch.allclose(backbone.encode(images, noise=noise), expected, atol=1e-6)
+
+
+def test_another_vae_stands_in_for_the_one_beside_the_unet(kl_folder, tmp_path, monkeypatch):
+    own = lab.load_backbone(str(kl_folder))
+    torch.manual_seed(1)
+    small = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8)
+    ).eval()
+    small.save_pretrained(tmp_path / "small")
+    preset = Preset(source=str(kl_folder), vae=str(tmp_path / "small"), architecture={
+        "unet": dict(own.unet.config), "vae": {"_class_name": "AutoencoderTiny"},
+    })  # fmt: skip
+    monkeypatch.setitem(PRESETS, "small", preset)
+    backbone = lab.load_backbone("small")
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.allclose(backbone.encode(images), small.encode(images * 2 - 1).latents)
+    weights, others = backbone.unet.state_dict(), own.unet.state_dict()
+    assert all(torch.equal(weights[name], others[name]) for name in others)
+    assert backbone.vae_hash() != own.vae_hash()
+    with pytest.raises(lab.LabError, match="no posterior"):
+        backbone.encode(images, noise=torch.randn(2, 4, 8, 8))
+    with pytest.raises(lab.LabError, match="VAE of 'small' has no posterior"):
+        lab.TrainConfig.from_parameters({"backbone": "small", "latents": "sample"})
+    monkeypatch.setitem(PRESETS, "small", dataclasses.replace(preset, vae=str(tmp_path / "gone")))
+    with pytest.raises(lab.LabError, match=r"cannot load .*gone"):
+        lab.load_backbone("small")
+
+
+def test_taesd_is_diffusers_own_architecture():
+    preset = PRESETS["sd15-taesd"]
+    with torch.device("meta"):
+        vae = AutoencoderTiny.from_config(preset.architecture["vae"])
+    assert sum(p.numel() for p in vae.encoder.parameters()) == 1_222_532  # as its page says: 1.22 M
+    assert len(vae.config.block_out_channels) == 4  # factor 8
+    same = dataclasses.replace(preset, vae=None, architecture=PRESETS["sd15"].architecture)
+    assert same == PRESETS["sd15"]
 
 
 def test_what_latents_hang_on_is_in_the_vae_s_hash(kl_folder):
