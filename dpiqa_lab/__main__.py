@@ -91,8 +91,9 @@ def score(arguments: argparse.Namespace) -> int:
     from .workbench.score_sheet import unreadable_path
 
     table = score_photographs(
-        arguments.photographs, arguments.model, out, arguments.batch_size, arguments.device
-    )
+        arguments.photographs, arguments.model, out, arguments.batch_size, arguments.device,
+        arguments.precision,
+    )  # fmt: skip
     if out is None:
         for row in table.itertuples():
             print(f"{row.score:.4f}\t{plain(row.name)}")
@@ -114,6 +115,7 @@ def _score_parts(arguments: argparse.Namespace) -> int:
         arguments.device,
         arguments.cluster,
         arguments.part_size,
+        arguments.precision,
     )
     bad = manifest["unreadable"]
     scored, new, seconds = manifest["photographs"] - bad, manifest["new"], manifest["seconds"]
@@ -271,6 +273,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     sub.add_argument("--batch-size", type=int, default=8, help="photographs a pass (default: 8)")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    sub.add_argument(
+        "--precision", default="float32",
+        help="float32, bfloat16, float16, or on a CPU int8: faster, scores a little off "
+        "(default: float32)",
+    )  # fmt: skip
     sub = parsers[export_onnx]
     sub.add_argument("model", help="name or folder of a run of a student, or embedded")
     sub.add_argument("file", type=Path, help="to write, *.onnx")

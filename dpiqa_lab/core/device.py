@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from .errors import LabError, unknown
+from .int8 import Int8, int8_kernels
 
+# Of training and evaluation; in the last one, weights and inputs rounded to eight bits, a model can
+# be evaluated only.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EVALUATED = (*PRECISIONS, "int8")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -24,15 +28,16 @@ class Compute:
     why: str
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The torch type of ``precision``."""
-        return PRECISIONS[self.precision]
+    def trains(self) -> bool:
+        """Whether gradients can be had in ``precision``."""
+        return self.precision in PRECISIONS
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> contextlib.AbstractContextManager:
         """Context in which matrix products and convolutions run in ``precision``."""
-        return torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.precision != "float32"
-        )
+        if self.precision == "int8":
+            return Int8()
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "float32")
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision} ({self.why})"
@@ -44,10 +49,11 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     Args:
         device: "auto" takes CUDA, then Apple's MPS, then the CPU; or one of them by name.
         precision: "auto" takes bfloat16 where the hardware is fast at it, else float32;
-            or "float32", "bfloat16", "float16".
+            or "float32", "bfloat16", "float16"; to evaluate on a CPU also "int8", see ``Int8``.
 
     Raises:
-        LabError: the device is unknown or not present, or the precision unknown.
+        LabError: the device is unknown or not present, or the precision unknown or not to be had
+            there.
     """
     kind = device.split(":")[0]
     if kind not in DEVICES:
@@ -61,10 +67,14 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         fast = _fast_bfloat16(kind)
         precision = "bfloat16" if fast else "float32"
         why = f"bfloat16 is {'' if fast else 'not '}fast here"
-    elif precision in PRECISIONS:
-        why = "as asked"
+    elif precision not in EVALUATED:
+        raise unknown("precision", precision, ["auto", *EVALUATED])
+    elif precision == "int8" and not (kind == "cpu" and int8_kernels()):
+        raise LabError(
+            "precision='int8' is for CPUs of the x86 kind: use another, or device='cpu'."
+        )
     else:
-        raise unknown("precision", precision, ["auto", *PRECISIONS])
+        why = "as asked"
     return Compute(torch.device(device), precision, why)
 
 

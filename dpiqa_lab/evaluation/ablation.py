@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Subset
 
 from ..core.cache import RowCache
+from ..core.device import choose_compute
 from ..core.progress import progress_bar
 from ..core.runs import Run
 from ..datasets.config import DatasetConfig
@@ -157,6 +158,8 @@ def train_at_timesteps(config: AblationConfig, dataset: QualityDataset) -> pd.Da
     names = [field.name for field in dataclasses.fields(DatasetConfig)]
     names += ["backbone", "revision", "random_weights", "prompts", "seed", "device", "precision"]
     shared = {name: getattr(config, name) for name in (*names, "workers")}
+    if not choose_compute(config.device, config.precision).trains:
+        shared["precision"] = "auto"
     steps = config.end_to_end_steps
     rows = []
     for timestep in config.end_to_end_timesteps:

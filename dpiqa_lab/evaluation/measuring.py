@@ -19,7 +19,7 @@ from ..core.device import PRECISIONS
 Call = Callable[[], object]
 # Names of torch's kernels, by what they do; the first that fits.
 _KINDS = {
-    "products": r"mm$|addmm|bmm|convolution|linear|scaled_dot|attention",
+    "products": r"mm$|addmm|bmm|convolution|qconv|linear|scaled_dot|attention",
     "copies": r"copy_|_to_copy|clone|cat$|contiguous|reorder",
 }
 
@@ -69,10 +69,12 @@ def floors(device: torch.device, precisions: Sequence[str], rounds: int = 5) -> 
     side, count = (8192, 2**28) if device.type == "cuda" else (1536, 2**25)
     rows = []
     for precision in precisions:
-        a, b = (torch.randn(side, side, device=device).to(PRECISIONS[precision]) for _ in "ab")
-        source = torch.ones(count, device=device, dtype=PRECISIONS[precision])
+        dtype = PRECISIONS.get(precision, torch.int8)
+        product = torch._int_mm if dtype == torch.int8 else torch.mm
+        a, b = (torch.randn(side, side, device=device).mul(20).to(dtype) for _ in "ab")
+        source = torch.ones(count, device=device, dtype=dtype)
         target = torch.empty_like(source)
-        ways = {"products": Way(lambda: a @ b), "copy": Way(lambda: target.copy_(source))}  # noqa: B023
+        ways = {"products": Way(lambda: product(a, b)), "copy": Way(lambda: target.copy_(source))}  # noqa: B023
         best = interleaved(ways, rounds + 1, device)
         rows.append(
             {
@@ -88,8 +90,13 @@ def counted(call: Call) -> tuple[int, int]:
     """Operations of a call (matrix products, convolutions, attention), and bytes.
 
     Bytes are those that its kernels read and write, kernel by kernel, nothing taken to be cached.
+    Of int8 both are as in float32: nobody has told torch how to count its kernels.
     """
-    with FlopCounterMode(display=False) as operations, _Traffic() as traffic:
+    with (
+        torch._C.DisableTorchFunction(),
+        FlopCounterMode(display=False) as operations,
+        _Traffic() as traffic,
+    ):
         call()
     return operations.get_total_flops(), traffic.bytes
 

@@ -120,7 +120,7 @@ class _Lab:
             loss.backward()
 
         ways = {}
-        for compute in computes:
+        for compute in (c for c in computes if c.trains):
             ways[f"plain {STEP} {compute.precision}"] = Way(
                 lambda compute=compute: step(self.reference.forward, compute),
                 self.reference.layout,

@@ -101,7 +101,7 @@ def _stages(
         yield Stage("U-Net", unet)
         levels = teacher.levels(images, latents)
         yield Stage("decoder", lambda _: teacher.quality_feature_decoder(levels))
-    if training:
+    if training and compute.trains:
 
         def loss() -> torch.Tensor:
             teacher.train().zero_grad()

@@ -45,7 +45,8 @@ class Scorer:
 
         Args:
             photographs: files, PIL images or tensors (3, h, w) in [0,1], in any mixture.
-            precision: float32 gives the same scores on any batch size, to float tolerance.
+            precision: float32 gives the same scores on any batch size, to float tolerance; see
+                ``choose_compute`` for the faster ones.
 
         Returns:
             (n,) float32.

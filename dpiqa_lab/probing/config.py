@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.device import DEVICES, PRECISIONS
+from ..core.device import DEVICES, EVALUATED
 from ..core.errors import LabError
 from ..core.files import json_hash
 from ..core.parameters import build, documented, option
@@ -38,7 +38,9 @@ class ProbeConfig(DatasetConfig):
         8, "photographs a pass; each counts once a timestep", low=1, high=65536
     )
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
-    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    precision: str = option(
+        "auto", "auto, float32, bfloat16, float16, or int8 (on a CPU)", ("auto", *EVALUATED)
+    )
     workers: int = option(0, "processes that read photographs beside the passes", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 

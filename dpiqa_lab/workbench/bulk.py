@@ -35,6 +35,7 @@ def score_folder(
     out: Path | str | None = None,
     batch_size: int = 8,
     device: str = "auto",
+    precision: str = "float32",
 ) -> pd.DataFrame:
     """Scores of all photographs in a folder, as ``python -m dpiqa_lab score`` writes them.
 
@@ -46,6 +47,7 @@ def score_folder(
             holds is not scored again, even where a file has changed since. ``<stem>.json`` beside
             it records the model, ``<stem>-unreadable.csv`` what could not be scored.
         batch_size: photographs a pass. The last digits of a score may depend on it.
+        precision: see ``choose_compute``; a file keeps to one.
 
     Returns:
         A row a photograph that could be read, in their order: name, score on the normalised MOS
@@ -56,20 +58,22 @@ def score_folder(
     Raises:
         LabError: no photographs or no such model, or ``out`` is of another model or folder.
     """
-    table = score_photographs(photographs, model, out, batch_size, device)
+    table = score_photographs(photographs, model, out, batch_size, device, precision)
     if unreadable := table.attrs["unreadable"]:
         said = listing(f"{name}: {reason}" for name, reason in unreadable.items())
         warnings.warn(f"{len(unreadable)} photographs could not be scored:\n{said}", stacklevel=2)
     return table
 
 
-def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFrame:
+def score_photographs(
+    photographs, model, out, batch_size, device, precision="float32"
+) -> pd.DataFrame:
     """``score_folder`` without its warning."""
     if batch_size < 1:
         raise LabError(f"batch_size must be at least 1, got {batch_size!r}.")
     folder, found = find_photographs(photographs)
-    compute = choose_compute(device, "float32")
-    scorer, record = open_scorer(model)
+    compute = choose_compute(device, precision)
+    scorer, record = open_scorer(model, precision)
     record["folder"] = as_utf8(str(folder))
     scores, unreadable, new = {}, {}, 0
     with contextlib.ExitStack() as stack:
@@ -104,7 +108,7 @@ def score_photographs(photographs, model, out, batch_size, device) -> pd.DataFra
     return table
 
 
-def open_scorer(model: str | Path | Scorer) -> tuple[Scorer, dict]:
+def open_scorer(model: str | Path | Scorer, precision: str = "float32") -> tuple[Scorer, dict]:
     """A model, or that of a run, and what a reader of its scores should know."""
     config = {}
     if isinstance(model, str | Path):
@@ -122,6 +126,8 @@ def open_scorer(model: str | Path | Scorer) -> tuple[Scorer, dict]:
         "direction": "higher is better",
         "image_size": model.image_size,
     }
+    if precision != "float32":
+        record["precision"] = precision
     return model, record
 
 

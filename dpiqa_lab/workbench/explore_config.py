@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from dataclasses import dataclass
 
-from ..core.device import DEVICES, PRECISIONS
+from ..core.device import DEVICES, EVALUATED
 from ..core.errors import LabError, unknown
 from ..core.parameters import build, documented, option
 from ..core.paths import notebook_path
@@ -62,7 +62,9 @@ class ExploreConfig(DatasetConfig):
     run_b: str | None = option(None, "run to compare it with")
 
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
-    precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    precision: str = option(
+        "auto", "auto, float32, bfloat16, float16, or int8 (on a CPU)", ("auto", *EVALUATED)
+    )
     batch_size: int = option(8, "photographs a pass", low=1, high=65536)
     name: str = option("explore", "folder under runs/ for what is exported")
 

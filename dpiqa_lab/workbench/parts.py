@@ -53,6 +53,7 @@ def score_parts(
     device: str = "auto",
     cluster: str | None = None,
     part_size: int = 512,
+    precision: str = "float32",
 ) -> dict:
     """Scores of all photographs, each in one row of one Parquet file of the folder ``out``.
 
@@ -68,6 +69,7 @@ def score_parts(
             workers find photographs, model and ``out`` under the same paths; ``None`` is this
             process alone.
         part_size: photographs a part: what a killed worker does again.
+        precision: see ``choose_compute``; a folder keeps to one.
 
     Returns:
         The manifest, as in ``out/_manifest.json``: the model and its scale, number of photographs
@@ -84,7 +86,8 @@ def score_parts(
     if out.is_file():
         raise LabError(f"{out} is a file; Parquet parts need a folder.")
     folder, found = find_photographs(photographs)
-    scorer, record = open_scorer(model)
+    choose_compute(device, precision)  # refused here, if at all, and not by every worker
+    scorer, record = open_scorer(model, precision)
     sha256 = fingerprint(scorer)
     record |= {"model_sha256": sha256, "folder": as_utf8(str(folder)), "batch_size": batch_size}
     if cluster is None:
@@ -92,7 +95,7 @@ def score_parts(
     elif isinstance(model, str | Path) and model != EMBEDDED:
         model = find_model(model).path.resolve()  # under one name for all workers
     del scorer
-    work = PartScorer(model, out, sha256, batch_size, device)
+    work = PartScorer(model, out, sha256, batch_size, device, precision)
     with hold(out, wait=False, what="scores"):
         agree(out / MANIFEST, record, filled=any(_files(out)))
         names = pa.array([f.name for f in found], pa.string())
@@ -142,11 +145,12 @@ class PartScorer:
     sha256: str
     batch_size: int
     device: str
+    precision: str = "float32"
 
     @cached_property
     def opened(self) -> tuple[Scorer, Compute]:
         """The model, on its device."""
-        compute = choose_compute(self.device, "float32")
+        compute = choose_compute(self.device, self.precision)
         scorer, _ = open_scorer(self.model)
         if fingerprint(scorer) != self.sha256:
             raise LabError(f"{self.model} has other weights in this worker than where it began.")

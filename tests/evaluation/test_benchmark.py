@@ -6,6 +6,7 @@ import torch
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
+from dpiqa_lab.core.int8 import int8_kernels
 from dpiqa_lab.evaluation.benchmark import generated_photographs
 from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
 from dpiqa_lab.evaluation.measuring import Way, counted, floors, interleaved, profiled
@@ -149,6 +150,26 @@ def test_ratios_compare_like_with_like(teacher, student, photographs):
     # The same measurement serves wherever the plain teacher's score is meant.
     assert table["plain_s"][[0, 1, 4]].nunique() == 1
     assert not any(p.grad is not None for p in teacher.parameters())
+
+
+@pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
+def test_int8_is_measured_but_not_trained(teacher, student, photographs):
+    computes = [CPU, choose_compute("cpu", "int8")]
+    rates = floors(CPU.device, ["float32", "int8"], rounds=1)
+    assert (rates["products"] > 1e8).all()
+    paths = list(photographs.table["path"])
+    table = stage_table(teacher, student, paths, computes, [1], rates, rounds=1)
+    counts = table.pivot(index="stage", columns="precision", values="operations")
+    assert counts.index[counts["int8"].isna()].tolist() == ["backward", *READING]
+    both = counts.dropna()
+    assert both["int8"].tolist() == both["float32"].tolist()
+    ratios = speed_ratios(teacher, student, photographs, computes, timesteps=2, rounds=1)
+    assert set(ratios["what"][ratios["lab"] == "int8"]) == {
+        "score, first pass", "score again, latents known", "sweep over timesteps and layers",
+        "student's score",
+    }  # fmt: skip
+    gains = option_gains(teacher, student, torch.rand(1, 3, 64, 64), computes, rounds=1)
+    assert set(gains["precision"]) == {"float32"}
 
 
 def test_options_are_measured_and_a_missing_compiler_is_told(teacher, student, monkeypatch):

@@ -33,7 +33,7 @@ ANYWHERE = [
     ("timestep", 1000, "timestep must be between 0 and 999, got 1000|must be one of"),
     ("timesteps", "1-100", "timesteps must be int, got '1-100'"),
     ("device", "gpu", r"unknown device 'gpu'\. .*Known: auto, cpu, cuda, mps|Did you mean"),
-    ("precision", "int8", "unknown precision 'int8'"),
+    ("precision", "int4", "unknown precision 'int4'"),
     ("on_bad_image", "drop", "unknown on_bad_image 'drop'"),
     ("dataset", "koniqq", r"unknown dataset 'koniqq'\. Did you mean 'koniq'\?"),
     ("dataset", "<b>" * 1000, "unknown dataset '<b>"),
