@@ -125,9 +125,8 @@ def open_scorer(model: str | Path | Scorer, precision: str = "float32") -> tuple
         "best; not clipped, so scores beyond 0 and 1 occur",
         "direction": "higher is better",
         "image_size": model.image_size,
+        "precision": precision,
     }
-    if precision != "float32":
-        record["precision"] = precision
     return model, record
 
 

@@ -100,14 +100,14 @@ def agree(side: Path, record: dict, filled: bool) -> None:
     if "model_sha256" not in stored:
         raise LabError(f"{side} is there and is not about scores: give another name.")
     other = [
-        f"{key}: {stored.get(key)!r} there, {record[key]!r} now"
-        for key in ("model_sha256", "folder")
-        if stored.get(key) != record[key]
+        f"{key}: {stored.get(key)!r} there, {record.get(key)!r} now"
+        for key in ("model_sha256", "folder", "precision")
+        if stored.get(key) != record.get(key)
     ]
     if other and filled:
         raise LabError(
-            f"{side} tells of scores of another model or of photographs elsewhere; give another "
-            f"name, or delete them:\n{listing(other)}"
+            f"{side} tells of scores of another model or precision, or of photographs elsewhere: "
+            f"give another name, or delete them:\n{listing(other)}"
         )
     if not filled:
         write_json(side, record)

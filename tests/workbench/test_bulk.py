@@ -10,6 +10,7 @@ from PIL import Image
 
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
+from dpiqa_lab.core.int8 import int8_kernels
 from dpiqa_lab.workbench.score_sheet import open_sheet
 from tests.conftest import photographs, small_student
 
@@ -146,6 +147,24 @@ def test_what_a_student_does_to_pixels_is_part_of_what_it_is(album, student_fold
     student.pixels = ((0.5,) * 3, (0.2,) * 3)
     with pytest.raises(lab.LabError, match="scores of another model"):
         lab.score_folder([album / "p000.png"], student, out, device="cpu")
+
+
+@pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
+def test_a_file_keeps_to_one_precision(tmp_path, capsys):
+    root = tmp_path / "some"
+    photographs(root, 4, size=40)
+    out = tmp_path / "scores.csv"
+    command = ["score", str(root), "--out", str(out), "--device", "cpu"]
+    assert main([*command, "--precision", "int8"]) == 0
+    assert json.loads(out.with_suffix(".json").read_text())["precision"] == "int8"
+    rough = pd.read_csv(out)["score"]
+    assert main(command) != 0
+    assert "precision" in capsys.readouterr().err
+    exact = lab.score_folder(root, device="cpu")["score"]
+    assert 0 < np.abs(rough - exact).max() < 0.2
+    parts = lab.score_parts(root, tmp_path / "parts", device="cpu", precision="int8")
+    assert parts["precision"] == "int8"
+    assert pd.read_parquet(tmp_path / "parts")["score"].to_numpy() == pytest.approx(rough)
 
 
 def test_a_sheet_is_written_by_one_process_at_a_time(whole):
