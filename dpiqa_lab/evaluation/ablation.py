@@ -141,7 +141,9 @@ def cached_statistics(dataset: QualityDataset) -> np.ndarray:
         values, _ = dataset_statistics(Subset(dataset, positions))
         return {"statistics": torch.from_numpy(values)}
 
-    cache = RowCache("statistics", {"names": STATISTICS, "image_size": dataset.image_size})
+    cache = RowCache(
+        "statistics", {"names": STATISTICS, "image_size": dataset.image_size, "rounding": "half up"}
+    )
     rows = cache.rows(ids, compute, 64, lambda batches: progress_bar(batches, "image statistics"))
     return rows["statistics"].numpy()
 

@@ -1,3 +1,7 @@
+import pytest
+
+from dpiqa_lab.core.int8 import int8_kernels
+from dpiqa_lab.evaluation import ablation
 from dpiqa_lab.evaluation.ablation import ASKED, arms
 from dpiqa_lab.probing.config import AblationConfig
 
@@ -21,3 +25,25 @@ def test_the_other_arms_may_have_timesteps_of_their_own():
     found = arms(_config(other_timesteps="1,400"))
     assert found.pop(ASKED).timesteps == (1, 50, 400)
     assert {arm.timesteps for arm in found.values()} == {(1, 400)}
+
+
+@pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
+def test_teachers_train_in_a_precision_that_has_gradients(monkeypatch):
+    asked = []
+
+    class Trained:
+        name = "trained"
+
+        def summary(self):
+            return {"metrics": {"test": {"srcc_ci": (0, 1), "n": 3, "srcc": 0.5, "plcc": 0.5}}}
+
+    def train(config, dataset):
+        asked.append(config)
+        return Trained()
+
+    monkeypatch.setattr(ablation, "train_teacher", train)
+    options = {"device": "cpu", "end_to_end_timesteps": "1,50", "run_name": "passes"}
+    for precision, expected in (("int8", "auto"), ("float32", "float32")):
+        table = ablation.train_at_timesteps(_config(precision=precision, **options), None)
+        assert list(table["timestep"]) == [1, 50]
+        assert asked[-1].precision == expected
