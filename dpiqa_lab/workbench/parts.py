@@ -86,7 +86,6 @@ def score_parts(
     if out.is_file():
         raise LabError(f"{out} is a file; Parquet parts need a folder.")
     folder, found = find_photographs(photographs)
-    choose_compute(device, precision)  # refused here, if at all, and not by every worker
     scorer, record = open_scorer(model, precision)
     sha256 = fingerprint(scorer)
     record |= {"model_sha256": sha256, "folder": as_utf8(str(folder)), "batch_size": batch_size}
