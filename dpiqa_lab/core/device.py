@@ -10,9 +10,8 @@ import torch
 from .errors import LabError, unknown
 from .int8 import Int8, int8_kernels
 
-# Of training and evaluation; in the last one, weights and inputs rounded to eight bits, a model can
-# be evaluated only.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# In the last one, weights and inputs rounded to eight bits, a model cannot be trained.
 EVALUATED = (*PRECISIONS, "int8")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # Of glibc's malloc.h.

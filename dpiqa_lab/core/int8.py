@@ -41,16 +41,19 @@ class Int8(TorchFunctionMode):
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        layer = func
         if func in _LAYERS and not torch.is_grad_enabled() and _fits(*args[:2]):
-            return _LAYERS[func](*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            layer = _LAYERS[func]
+        return layer(*args, **(kwargs or {}))
 
 
-def _fits(x: torch.Tensor, weight: torch.Tensor) -> bool:
+def _fits(x: torch.Tensor | None = None, weight: torch.Tensor | None = None) -> bool:
+    """Whether these, a layer's first arguments as torch's modules give them, are worth rounding."""
+    if x is None or weight is None or x.ndim != (4 if weight.ndim == 4 else 3):
+        return False
     channels = x.shape[1] if weight.ndim == 4 else x.shape[-1]
     return (
-        x.ndim in (3, 4)
-        and x.dtype == weight.dtype == torch.float32
+        x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         # A convolution in groups has few channels in each.
         and min(weight.shape[:2]) >= _CHANNELS

@@ -90,6 +90,13 @@ def test_small_layers_and_training_are_left_alone():
             with Int8():
                 assert torch.equal(layer(given), plain)
     conv = conv.float()
+    # One photograph without its batch, and a layer called by keywords, as no module calls it.
+    alone, more = _seeded(32, 9, 9), _seeded(2, 3, 50, 64)
+    with torch.no_grad():
+        plain = conv(alone), linear(more), F.conv2d(input=alone[None], weight=conv.weight)
+        with Int8():
+            found = conv(alone), linear(more), F.conv2d(input=alone[None], weight=conv.weight)
+    assert all(torch.equal(*pair) for pair in zip(plain, found, strict=True))
     with Int8():
         out = conv(_seeded(1, 32, 9, 9))
     assert torch.equal(out, conv(_seeded(1, 32, 9, 9)))
