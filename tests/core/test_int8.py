@@ -105,20 +105,20 @@ def test_small_layers_and_training_are_left_alone():
 
 
 def test_new_weights_are_seen_and_old_ones_let_go():
-    from dpiqa_lab.core import int8
+    from dpiqa_lab.core.kept import _kept
 
     conv, x = nn.Conv2d(32, 32, 3), _seeded(1, 32, 9, 9)
-    before = len(int8._packed)
+    before = len(_kept)
     with torch.no_grad(), Int8():
         first = conv(x)
         assert torch.equal(conv(x), first)
-        assert len(int8._packed) == before + 1
+        assert len(_kept) == before + 1
         conv.weight.mul_(2)
         assert (conv(x) - conv.bias.view(-1, 1, 1)).allclose(
             2 * (first - conv.bias.view(-1, 1, 1)), atol=1e-5
         )
     del conv
-    assert len(int8._packed) == before
+    assert len(_kept) == before
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
@@ -159,7 +159,7 @@ def test_scores_in_int8_are_a_little_off():
 
 
 def test_a_teacher_has_its_int8_weights_once_and_no_gradients():
-    from dpiqa_lab.core import int8
+    from dpiqa_lab.core.kept import _kept
 
     teacher = lab.Teacher(lab.load_backbone("tiny"), "none", image_size=64, decoder_width=64)
     photographs = [
@@ -167,7 +167,7 @@ def test_a_teacher_has_its_int8_weights_once_and_no_gradients():
     ]
     exact = teacher.score(photographs, device="cpu")
     rough = teacher.score(photographs, device="cpu", precision="int8")
-    kept = len(int8._packed)
+    kept = len(_kept)
     assert np.array_equal(teacher.score(photographs, device="cpu", precision="int8"), rough)
-    assert len(int8._packed) == kept > 50
+    assert len(_kept) == kept > 50
     assert 0 < np.abs(rough - exact).max() < 0.2 * np.abs(exact).max()

@@ -262,11 +262,3 @@ def test_describe_taps(tiny):
     table = lab.describe_taps(tiny, image_size=256).set_index("tap")
     assert table.loc["up_blocks.3", ["channels", "height", "stride"]].tolist() == [48, 32, 8]
     assert table.loc["mid_block", "bytes per image"] == 4 * 128 * 4 * 4
-
-
-def test_bicubic_by_matrices_is_torch_s_own():
-    from dpiqa_lab.models.quality_feature_decoder import _resize
-
-    x = torch.randn(2, 3, 16, 40)
-    expected = F.interpolate(x, (64, 64), mode="bicubic", align_corners=False)
-    assert torch.allclose(_resize(x), expected, atol=1e-5)
