@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from .kept import kept
+from .small_maps import conv2d
 
 # Of a layer: with fewer channels, or fewer rows a photograph, rounding costs more than it saves.
 _CHANNELS, _ROWS = 32, 32
@@ -113,7 +114,7 @@ def _linear(x, weight, bias=None):
     )
 
 
-_LAYERS = {F.conv2d: _conv2d, F.linear: _linear}
+_LAYERS = {F.conv2d: _conv2d, conv2d: _conv2d, F.linear: _linear}
 
 
 def _product(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
@@ -155,24 +156,31 @@ def _rounded_weights(weight: torch.Tensor, use: str, pack: Callable) -> tuple[to
 
 def _by_photograph(x: torch.Tensor, eight_bits: Callable, plain: Callable) -> torch.Tensor:
     """A layer's outputs, photograph by photograph; ``plain`` where a value is not finite."""
-    parts = []
-    for part in x.split(1):
-        # As a line of numbers, in the order in which they lie: torch is several times as fast so.
-        line = part.as_strided((part.numel(),), (1,))
-        low, high = (value.item() for value in line.aminmax())
-        low, high = min(low, 0.0), max(high, 0.0)
-        if not math.isfinite(high - low):
-            parts.append(plain(part))
-            continue
-        scale = (high - low) / 255 or 1.0
-        # Down, so that no number ends above 255: the last conversion would wrap it.
-        zero = math.floor(-low / scale)
-        values = torch.empty_like(part, dtype=torch.uint8)
-        to = values.as_strided((values.numel(),), (1,))
-        # Rounded towards 0 by the conversion, hence the half. By way of 16 bits, as torch takes
-        # four times as long to turn float32 into uint8 at once.
-        half = torch.tensor(zero + 0.5)
-        for source, target in zip(line.split(_CHUNK), to.split(_CHUNK), strict=True):
-            target.copy_(torch.add(half, source, alpha=1 / scale).to(torch.int16))
-        parts.append(eight_bits(values, scale, zero))
+    # Kept for the next layer: queries, keys and values are of the same numbers.
+    rounded = kept(x, "int8", lambda: [_rounded(part) for part in x.split(1)])
+    parts = [
+        plain(part) if found is None else eight_bits(*found)
+        for part, found in zip(x.split(1), rounded, strict=True)
+    ]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _rounded(x: torch.Tensor) -> tuple[torch.Tensor, float, int] | None:
+    """Numbers as uint8 in the same layout, their scale and zero; None where one is not finite."""
+    # As a line of numbers, in the order in which they lie: torch is several times as fast so.
+    line = x.as_strided((x.numel(),), (1,))
+    low, high = (value.item() for value in line.aminmax())
+    low, high = min(low, 0.0), max(high, 0.0)
+    if not math.isfinite(high - low):
+        return None
+    scale = (high - low) / 255 or 1.0
+    # Down, so that no number ends above 255: the last conversion would wrap it.
+    zero = math.floor(-low / scale)
+    values = torch.empty_like(x, dtype=torch.uint8)
+    to = values.as_strided((values.numel(),), (1,))
+    # Rounded towards 0 by the conversion, hence the half. By way of 16 bits, as torch takes four
+    # times as long to turn float32 into uint8 at once.
+    half = torch.tensor(zero + 0.5)
+    for source, target in zip(line.split(_CHUNK), to.split(_CHUNK), strict=True):
+        target.copy_(torch.add(half, source, alpha=1 / scale).to(torch.int16))
+    return values, scale, zero

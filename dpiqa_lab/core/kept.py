@@ -1,4 +1,4 @@
-"""What is computed of weights alone, kept until they change."""
+"""What is computed of a tensor alone, kept until its numbers change."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,19 +8,21 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-# By weight: the version that it had, and what was made of it by name. Goes when the weight goes.
+# By tensor: the version that it had, and what was made of it by name. Goes when the tensor goes.
 _kept = WeakIdKeyDictionary()
 
 
-def kept(weight: torch.Tensor, name: str, make: Callable[[], T]) -> T:
-    """``make()`` of ``weight``, made once for as long as its numbers stay the same.
+def kept(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
+    """``make()`` of ``tensor``, made once for as long as its numbers stay the same.
 
-    A step of training, as anything that writes into ``weight``, makes it anew. Use it without
+    What writes into ``tensor``, as a step of training does, makes it anew. Use it without
     gradients: what is kept would hold on to the graph of the first call.
     """
-    version, found = _kept.get(weight, (None, {}))
-    if version != weight._version:
-        version, found = _kept[weight] = weight._version, {}
+    if tensor.is_inference():  # of which torch does not tell whether they were written into
+        return make()
+    version, found = _kept.get(tensor, (None, {}))
+    if version != tensor._version:
+        version, found = _kept[tensor] = tensor._version, {}
     if name not in found:
         found[name] = make()
     return found[name]

@@ -7,7 +7,9 @@ from torch import nn
 
 from ..core.errors import LabError
 from ..core.files import RememberedHash
+from ..core.small_maps import use_small_maps
 from .attention import share_prompts
+from .upsampling import fold_upsampling
 
 
 class Backbone(nn.Module):
@@ -31,6 +33,8 @@ class Backbone(nn.Module):
         self._embedded: dict[tuple, torch.Tensor] = {}
         self._unet_hash, self._vae_hash = RememberedHash(), RememberedHash()
         share_prompts(unet)
+        fold_upsampling(unet)
+        use_small_maps(unet)
         self.eval()
 
     @property

@@ -6,11 +6,19 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.upsampling import Upsample2D
 
+from ..core.small_maps import SmallMapConv2d
 from ..diffusion.taps import FeatureTaps
+from ..diffusion.upsampling import DoublingConv2d, FoldedUpsample2D
 from ..models.quality_feature_decoder import MAP_SIZE
 from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
+
+# The lab's modules and what they are in diffusers.
+_USUAL = {
+    SmallMapConv2d: torch.nn.Conv2d, DoublingConv2d: torch.nn.Conv2d, FoldedUpsample2D: Upsample2D,
+}  # fmt: skip
 
 
 class PlainReference:
@@ -27,17 +35,22 @@ class PlainReference:
 
     @contextlib.contextmanager
     def layout(self) -> Iterator[None]:
-        """Weights in torch's usual layout and diffusers' usual attention; put back at the end."""
+        """Weights in torch's usual layout, diffusers' usual modules; put back at the end."""
         backbone = self.teacher.backbone
         parts = backbone.unet, backbone.vae
         before = dict(backbone.unet.attn_processors)
         formats = [_format(part) for part in parts]
+        ours = {module: type(module) for module in self.teacher.modules() if type(module) in _USUAL}
         backbone.unet.set_attn_processor(AttnProcessor2_0())
         for part in parts:
             part.to(memory_format=torch.contiguous_format)
+        for module, kind in ours.items():
+            module.__class__ = _USUAL[kind]
         try:
             yield
         finally:
+            for module, kind in ours.items():
+                module.__class__ = kind
             backbone.unet.set_attn_processor(before)
             for part, kept in zip(parts, formats, strict=True):
                 part.to(memory_format=kept)

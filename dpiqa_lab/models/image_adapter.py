@@ -8,6 +8,7 @@ from diffusers import T2IAdapter
 from diffusers.models.adapter import FullAdapter
 
 from ..core.errors import LabError
+from ..core.small_maps import use_small_maps
 
 
 class ImageAdapter(FullAdapter):
@@ -24,6 +25,7 @@ class ImageAdapter(FullAdapter):
 
     def __init__(self, channels: Sequence[int], downscale: int = 8):
         super().__init__(3, list(channels), num_res_blocks=2, downscale_factor=downscale)
+        use_small_maps(self)
 
 
 def as_t2i(adapter: ImageAdapter) -> T2IAdapter:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import unknown
+from ..core.resized_conv2d import ResizedConv2d
 from .pooled_regressor import HEADS, PooledRegressor
-from .resized_convolution import ResizedConv2d
 
 MAP_SIZE = 64
 MAP_CHANNELS = 8
@@ -109,4 +109,3 @@ class QualityFeatureDecoder(nn.Module):
         if self.head == "pooled":
             return self.regressor(*levels, feature_map)[:, 0], feature_map
         return self.regressor(feature_map), feature_map
-

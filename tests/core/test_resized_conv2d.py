@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dpiqa_lab.core.device import choose_compute
-from dpiqa_lab.models.resized_convolution import ResizedConv2d
+from dpiqa_lab.core.resized_conv2d import ResizedConv2d
 
 
 def _by_torch(layer, x):
