@@ -8,21 +8,23 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-# By tensor: the version that it had, and what was made of it by name. Goes when the tensor goes.
+# By tensor: a mark of its numbers, and what was made of them by name. Goes when the tensor goes.
 _kept = WeakIdKeyDictionary()
 
 
 def kept(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
     """``make()`` of ``tensor``, made once for as long as its numbers stay the same.
 
-    What writes into ``tensor``, as a step of training does, makes it anew. Use it without
-    gradients: what is kept would hold on to the graph of the first call.
+    What writes into ``tensor``, as a step of training does, or moves it to another place or type
+    makes it anew. Use it without gradients: what is kept would hold on to the graph of the first
+    call.
     """
     if tensor.is_inference():  # of which torch does not tell whether they were written into
         return make()
-    version, found = _kept.get(tensor, (None, {}))
-    if version != tensor._version:
-        version, found = _kept[tensor] = tensor._version, {}
+    now = tensor._version, tensor.data_ptr(), tensor.dtype
+    mark, found = _kept.get(tensor, (None, {}))
+    if mark != now:
+        mark, found = _kept[tensor] = now, {}
     if name not in found:
         found[name] = make()
     return found[name]

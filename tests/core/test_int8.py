@@ -1,5 +1,7 @@
 """Layers in eight bits: against sums of whole numbers, and what must not change."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def _whole(layer, x):
     for part in x.double().split(1):
         low, high = min(part.min().item(), 0), max(part.max().item(), 0)
         step = (high - low) / 255
-        zero = round(-low / step)
+        zero = math.floor(-low / step)
         values = (part / step + zero).round().clamp(0, 255) - zero
         if weight.ndim == 4:
             sums = F.conv2d(
@@ -54,10 +56,11 @@ def _whole(layer, x):
     ],
 )
 @pytest.mark.parametrize("shift", [0.0, 5.0, -5.0])  # zero within what is seen, below and above it
-def test_layers_give_the_sums_of_rounded_numbers(layer, shift):
+@pytest.mark.parametrize("size", [(17, 15), (40, 37)])  # a product of windows, and a convolution
+def test_layers_give_the_sums_of_rounded_numbers(layer, shift, size):
     with torch.no_grad():
         layer.bias.copy_(_seeded(*layer.bias.shape))
-    shape = (2, layer.weight.shape[1] * getattr(layer, "groups", 1), 17, 15)
+    shape = (2, layer.weight.shape[1] * getattr(layer, "groups", 1), *size)
     x = _seeded(*shape) + shift if layer.weight.ndim == 4 else _seeded(2, 50, 64) + shift
     with torch.no_grad(), Int8():
         found = layer(x)
@@ -119,6 +122,26 @@ def test_new_weights_are_seen_and_old_ones_let_go():
         )
     del conv
     assert len(_kept) == before
+
+
+def test_what_was_rounded_serves_until_it_is_written_into():
+    from dpiqa_lab.core import int8
+
+    queries, keys, x = nn.Linear(64, 64), nn.Linear(64, 64), _seeded(2, 40, 64)
+    with torch.no_grad(), Int8():
+        first = queries(x), keys(x)
+        x.mul_(100)
+        more = queries(x), keys(x)
+        fresh = queries(x.clone()), keys(x.clone())
+    assert all(torch.equal(*pair) for pair in zip(more, fresh, strict=True))
+    assert not torch.allclose(first[0], more[0])
+    # Without versions there is nothing to go by.
+    with torch.inference_mode(), Int8():
+        y = x.clone()
+        queries(y)
+        y.mul_(0)
+        assert torch.equal(queries(y)[0, 0], queries.bias)
+    assert int8._rounded(torch.full((1, 40, 64), 7.0))[0].unique().tolist() == [255]
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -42,7 +42,10 @@ def test_new_weights_are_seen_at_once():
         layer(x)
         layer.weight.mul_(-3)
         assert torch.allclose(layer(x), _by_torch(layer, x), atol=1e-5)
-        layer.load_state_dict(ResizedConv2d(6, 5, 16).state_dict())
+        layer.weight.data = layer.weight.data / 7  # as moving a module to a device does
+        assert torch.allclose(layer(x), _by_torch(layer, x), atol=1e-5)
+        assert layer.double()(x.double()).dtype == torch.float64
+        layer.float().load_state_dict(ResizedConv2d(6, 5, 16).state_dict())
         assert torch.allclose(layer(x), _by_torch(layer, x), atol=1e-5)
 
 
