@@ -3,12 +3,14 @@
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from .errors import LabError, unknown
 from .int8 import Int8, int8_kernels
+from .kept import keeping
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # In the last one, weights and inputs rounded to eight bits, a model cannot be trained.
@@ -31,12 +33,20 @@ class Compute:
         """Whether gradients can be had in ``precision``."""
         return self.precision in PRECISIONS
 
-    def autocast(self) -> contextlib.AbstractContextManager:
-        """Context in which matrix products and convolutions run in ``precision``."""
-        if self.precision == "int8":
-            return Int8()
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=self.precision != "float32")
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Context in which matrix products and convolutions run in ``precision``.
+
+        Without gradients, weights are turned into what these want once in it: they must stay.
+        """
+        with keeping():
+            if self.precision == "int8":
+                with Int8():
+                    yield
+            else:
+                dtype, enabled = PRECISIONS[self.precision], self.precision != "float32"
+                with torch.autocast(self.device.type, dtype, enabled=enabled):
+                    yield
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision} ({self.why})"

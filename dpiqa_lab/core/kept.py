@@ -1,6 +1,8 @@
-"""What is computed of a tensor alone, kept until its numbers change."""
+"""What is computed of a tensor alone, kept for as long as a block lasts."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -8,23 +10,37 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-# By tensor: a mark of its numbers, and what was made of them by name. Goes when the tensor goes.
-_kept = WeakIdKeyDictionary()
+# Within a block, by tensor: its version, and what was made of it by name. Goes with the tensor. A
+# thread has its own.
+_kept: ContextVar[WeakIdKeyDictionary | None] = ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Within the block ``kept`` keeps; in a block within another, the outer one's serve.
+
+    Nothing outlasts it, as not all that changes weights is counted in their version: torch's fused
+    optimisers and writes through ``.data`` are not. torch's autocast keeps its weights as long.
+    """
+    outer = _kept.get()
+    token = _kept.set(WeakIdKeyDictionary() if outer is None else outer)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def kept(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
-    """``make()`` of ``tensor``, made once for as long as its numbers stay the same.
+    """``make()`` of ``tensor``; within ``keeping`` once for as long as its numbers stay the same.
 
-    What writes into ``tensor``, as a step of training does, or moves it to another place or type
-    makes it anew. Use it without gradients: what is kept would hold on to the graph of the first
-    call.
+    Use it without gradients: what is kept would hold on to the graph of the first call.
     """
-    if tensor.is_inference():  # of which torch does not tell whether they were written into
+    known = _kept.get()
+    if known is None or tensor.is_inference():  # of which torch does not count what is written
         return make()
-    now = tensor._version, tensor.data_ptr(), tensor.dtype
-    mark, found = _kept.get(tensor, (None, {}))
-    if mark != now:
-        mark, found = _kept[tensor] = now, {}
+    version, found = known.get(tensor, (None, {}))
+    if version != tensor._version:
+        version, found = known[tensor] = tensor._version, {}
     if name not in found:
         found[name] = make()
     return found[name]

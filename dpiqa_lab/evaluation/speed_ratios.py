@@ -11,6 +11,7 @@ import torch
 from ..core.device import Compute
 from ..datasets.photographs import Photographs
 from ..datasets.pixels import Pixels
+from ..models.scoring import Scorer
 from ..models.student import Student
 from ..models.teacher import Teacher
 from ..probing.features import extract_features
@@ -34,10 +35,12 @@ def speed_ratios(
 ) -> pd.DataFrame:
     """Seconds a photograph of the lab's ways and of the plain reference's, and their ratios.
 
-    A training step is a pass and its backward pass over all photographs at once; the optimiser's
-    own work, the same for both, is left out. The sweep pools the outputs of the four up blocks at
-    each timestep; of the plain one, a whole pass a timestep, one timestep is timed and multiplied.
-    The plain teacher's score is what a student's is compared with.
+    Scores are of a batch amid an evaluation: what is done once for all its batches, as rounding the
+    weights to int8, is left out. A training step is a pass and its backward pass over all
+    photographs at once; the optimiser's own work, the same for both, is left out. The sweep pools
+    the outputs of the four up blocks at each timestep; of the plain one, a whole pass a timestep,
+    one timestep is timed and multiplied. The plain teacher's score is what a student's is compared
+    with.
 
     Args:
         photographs: on disk for the sweep, which reads them itself; all else has them in memory.
@@ -89,9 +92,9 @@ class _Lab:
             ways[f"plain {FIRST} {name}"] = self._plain(
                 compute, lambda: self.reference.score(self.images)
             )
-            ways[f"{FIRST} {name}"] = Way(self._evaluated(self.teacher, compute))
-            ways[f"{AGAIN} {name}"] = Way(self._evaluated(self.teacher, compute, self.latents))
-            ways[f"{STUDENT} {name}"] = Way(self._evaluated(self.student, compute))
+            ways[f"{FIRST} {name}"] = self._evaluated(self.teacher, compute)
+            ways[f"{AGAIN} {name}"] = self._evaluated(self.teacher, compute, self.latents)
+            ways[f"{STUDENT} {name}"] = self._evaluated(self.student, compute)
         return ways
 
     def sweeps(self, computes: Sequence[Compute]) -> dict[str, Way]:
@@ -138,10 +141,13 @@ class _Lab:
 
         return Way(call, around)
 
-    def _evaluated(self, model, compute: Compute, latents=None) -> Callable[[], None]:
-        def call() -> None:
-            known = () if latents is None else (latents,)
-            with model.evaluation(compute):
-                model(self.images, *known).score.float().cpu()
+    def _evaluated(self, model: Scorer, compute: Compute, *latents: torch.Tensor) -> Way:
+        """Scores within an evaluation whose once-only work is done, as in all batches but one."""
 
-        return call
+        @contextlib.contextmanager
+        def around() -> Iterator[None]:
+            with model.evaluation(compute):
+                model(self.images[:1], *(known[:1] for known in latents))
+                yield
+
+        return Way(lambda: model(self.images, *latents).score.float().cpu(), around)

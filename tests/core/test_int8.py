@@ -11,8 +11,10 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import dpiqa_lab as lab
+from dpiqa_lab.core import int8
 from dpiqa_lab.core.device import choose_compute
-from dpiqa_lab.core.int8 import Int8, int8_kernels
+from dpiqa_lab.core.int8 import Int8, _rounded, int8_kernels
+from dpiqa_lab.core.kept import _kept, keeping
 from dpiqa_lab.datasets.demo import open_picture
 
 pytestmark = pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
@@ -108,27 +110,22 @@ def test_small_layers_and_training_are_left_alone():
 
 
 def test_new_weights_are_seen_and_old_ones_let_go():
-    from dpiqa_lab.core.kept import _kept
-
     conv, x = nn.Conv2d(32, 32, 3), _seeded(1, 32, 9, 9)
-    before = len(_kept)
-    with torch.no_grad(), Int8():
+    with torch.no_grad(), keeping(), Int8():
         first = conv(x)
         assert torch.equal(conv(x), first)
-        assert len(_kept) == before + 1
+        assert list(_kept.get()) == [conv.weight]
         conv.weight.mul_(2)
         assert (conv(x) - conv.bias.view(-1, 1, 1)).allclose(
             2 * (first - conv.bias.view(-1, 1, 1)), atol=1e-5
         )
-    del conv
-    assert len(_kept) == before
+        del conv, x
+        assert len(_kept.get()) == 0
 
 
 def test_what_was_rounded_serves_until_it_is_written_into():
-    from dpiqa_lab.core import int8
-
     queries, keys, x = nn.Linear(64, 64), nn.Linear(64, 64), _seeded(2, 40, 64)
-    with torch.no_grad(), Int8():
+    with torch.no_grad(), keeping(), Int8():
         first = queries(x), keys(x)
         x.mul_(100)
         more = queries(x), keys(x)
@@ -136,12 +133,12 @@ def test_what_was_rounded_serves_until_it_is_written_into():
     assert all(torch.equal(*pair) for pair in zip(more, fresh, strict=True))
     assert not torch.allclose(first[0], more[0])
     # Without versions there is nothing to go by.
-    with torch.inference_mode(), Int8():
+    with torch.inference_mode(), keeping(), Int8():
         y = x.clone()
         queries(y)
         y.mul_(0)
         assert torch.equal(queries(y)[0, 0], queries.bias)
-    assert int8._rounded(torch.full((1, 40, 64), 7.0))[0].unique().tolist() == [255]
+    assert _rounded(torch.full((1, 40, 64), 7.0))[0].unique().tolist() == [255]
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
@@ -181,16 +178,21 @@ def test_scores_in_int8_are_a_little_off():
     assert 0 < off.mean() < 0.05
 
 
-def test_a_teacher_has_its_int8_weights_once_and_no_gradients():
-    from dpiqa_lab.core.kept import _kept
-
+def test_a_teacher_has_its_int8_weights_once_and_no_gradients(monkeypatch):
     teacher = lab.Teacher(lab.load_backbone("tiny"), "none", image_size=64, decoder_width=64)
     photographs = [
         torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1)
     ]
     exact = teacher.score(photographs, device="cpu")
+    made, rounded = [], int8._rounded_weights
+
+    def counting(weight, use, pack):
+        return rounded(weight, use, lambda *given: made.append(use) or pack(*given))
+
+    monkeypatch.setattr(int8, "_rounded_weights", counting)
     rough = teacher.score(photographs, device="cpu", precision="int8")
-    kept = len(_kept)
-    assert np.array_equal(teacher.score(photographs, device="cpu", precision="int8"), rough)
-    assert len(_kept) == kept > 50
+    once = len(made)
+    several = teacher.score(photographs, batch_size=1, device="cpu", precision="int8")
+    assert np.allclose(several, rough, atol=1e-5)
+    assert len(made) == 2 * once > 100
     assert 0 < np.abs(rough - exact).max() < 0.2 * np.abs(exact).max()
