@@ -35,8 +35,9 @@ def kept(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
 
     Use it without gradients: what is kept would hold on to the graph of the first call.
     """
-    known = _kept.get()
-    if known is None or tensor.is_inference():  # of which torch does not count what is written
+    # What is kept cannot be compiled, and to tensors of inference mode torch counts no writes.
+    apart = torch.compiler.is_compiling() or tensor.is_inference()
+    if apart or (known := _kept.get()) is None:
         return make()
     version, found = known.get(tensor, (None, {}))
     if version != tensor._version:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from dpiqa_lab.core import small_maps
@@ -78,3 +79,18 @@ def test_checkpointed_gradients_are_the_same():
     plain, layer.weight.grad = layer.weight.grad, None
     checkpoint(layer, x, use_reentrant=False).square().sum().backward()
     assert torch.equal(layer.weight.grad, plain)
+
+
+def test_all_of_these_layers_compile_in_one_piece():
+    from dpiqa_lab.core.kept import keeping
+    from dpiqa_lab.core.resized_conv2d import ResizedConv2d
+    from dpiqa_lab.diffusion.upsampling import FoldedUpsample2D, fold_upsampling
+
+    upsampling = nn.Sequential(Upsample2D(6, use_conv=True))
+    fold_upsampling(upsampling)
+    assert type(upsampling[0]) is FoldedUpsample2D
+    x = torch.randn(2, 6, 4, 4)
+    for layer in (_layer(6, 5, 3, padding=1), ResizedConv2d(6, 5, 16), upsampling):
+        compiled = torch.compile(layer, backend="eager", fullgraph=True)
+        with torch.no_grad(), keeping():
+            assert torch.allclose(compiled(x), layer(x), atol=1e-5)
