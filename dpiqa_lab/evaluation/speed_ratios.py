@@ -137,6 +137,8 @@ class _Lab:
         @contextlib.contextmanager
         def around() -> Iterator[None]:
             with self.reference.layout(), compute.autocast():
+                if compute.precision != "float32":
+                    call()  # so that its weights are turned into that precision already
                 yield
 
         return Way(call, around)
