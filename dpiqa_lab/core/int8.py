@@ -156,8 +156,10 @@ def _rounded_weights(weight: torch.Tensor, use: str, pack: Callable) -> tuple[to
 
 def _by_photograph(x: torch.Tensor, eight_bits: Callable, plain: Callable) -> torch.Tensor:
     """A layer's outputs, photograph by photograph; ``plain`` where a value is not finite."""
-    # Kept for the next layer: queries, keys and values are of the same numbers.
-    rounded = kept(x, "int8", lambda: [_rounded(part) for part in x.split(1)])
+    each = map(_rounded, x.split(1))
+    # Tokens' for the next layer too: queries, keys and values are of the same numbers. Maps' are
+    # used up one by one, so that the next photograph's take the same memory.
+    rounded = kept(x, "int8", lambda: list(each)) if x.ndim == 3 else each
     parts = [
         plain(part) if found is None else eight_bits(*found)
         for part, found in zip(x.split(1), rounded, strict=True)
