@@ -34,8 +34,8 @@ class Int8(TorchFunctionMode):
     """Within the block large layers run in int8 where no gradient is asked for.
 
     ``conv2d`` and ``linear`` of float32 on a CPU; all else, attention, norms and small layers,
-    stays as it is. Weights are symmetric with a scale an output channel, rounded once for as long
-    as they stay the same. Inputs have a scale and a zero of their own *for each photograph* (the
+    stays as it is. Weights are symmetric with a scale an output channel, rounded once a block of
+    ``keeping``. Inputs have a scale and a zero of their own *for each photograph* (the
     first dimension), from its least to its largest value, so that a score does not depend on what
     shares its batch. Sums are exact, outputs float32. The rounded weights take a quarter of the
     others' memory on top of it.
