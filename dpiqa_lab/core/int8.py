@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from .kept import kept
-from .small_maps import conv2d
+from .small_maps import conv2d, output_sides
 
 # Of a layer: with fewer channels, or fewer rows a photograph, rounding costs more than it saves.
 _CHANNELS, _ROWS = 32, 32
@@ -35,10 +35,10 @@ class Int8(TorchFunctionMode):
 
     ``conv2d`` and ``linear`` of float32 on a CPU; all else, attention, norms and small layers,
     stays as it is. Weights are symmetric with a scale an output channel, rounded once a block of
-    ``keeping``. Inputs have a scale and a zero of their own *for each photograph* (the
-    first dimension), from its least to its largest value, so that a score does not depend on what
-    shares its batch. Sums are exact, outputs float32. The rounded weights take a quarter of the
-    others' memory on top of it.
+    ``keeping``. Inputs have a scale and a zero of their own *for each photograph* (the first
+    dimension), from its least to its largest value, so that a score does not depend on what shares
+    its batch. Sums are exact, outputs float32. The rounded weights take a quarter of the others'
+    memory on top of it.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -67,14 +67,12 @@ def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     if isinstance(padding, str):  # "same", which these kernels do not know
         return F.conv2d(x, weight, bias, *shape)
     stride, padding, dilation = ([n, n] if isinstance(n, int) else list(n) for n in shape[:3])
-    kernel = weight.shape[2:]
-    sizes = zip(x.shape[2:], kernel, stride, padding, strict=True)
-    height, width = ((n + 2 * pad - k) // step + 1 for n, k, step, pad in sizes)
+    height, width = output_sides(x, weight, stride, padding)
     if height * width <= _SMALL and dilation == [1, 1] and groups == 1:
         product = _product(weight, bias)
 
         def eight_bits(values, scale, zero):
-            windows = _windows(values, zero, kernel, stride, padding)
+            windows = _windows(values, zero, weight.shape[2:], stride, padding)
             return product(windows, scale, zero).T.view(1, -1, height, width)
     else:
         *layer, packed = _rounded_weights(
@@ -86,18 +84,9 @@ def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         )
 
         def eight_bits(values, scale, zero):
+            pairs = stride, padding, dilation
             return torch.ops.onednn.qconv_pointwise(
-                values,
-                scale,
-                zero,
-                packed,
-                *layer,
-                bias,
-                stride,
-                padding,
-                dilation,
-                groups,
-                *_PLAIN,
+                values, scale, zero, packed, *layer, bias, *pairs, groups, *_PLAIN
             )
 
     return _by_photograph(

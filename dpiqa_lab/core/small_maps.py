@@ -34,22 +34,29 @@ def use_small_maps(network: nn.Module) -> None:
 @wrap_torch_function(lambda x, weight, *_: (x, weight))  # so that Int8 sees it as one layer
 def conv2d(x, weight, bias, stride, padding):
     """``F.conv2d``, by a matrix product where that is faster; pairs for stride and padding."""
-    sizes = zip(x.shape[-2:], weight.shape[2:], stride, padding, strict=True)
-    height, width = ((n + 2 * pad - k) // step + 1 for n, k, step, pad in sizes)
-    pays = (
-        x.ndim == 4
-        and 0 < len(x) * height * width <= _POSITIONS
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-    )
-    if not pays:
+    height, width = output_sides(x, weight, stride, padding)
+    few = x.ndim == 4 and 0 < len(x) * height * width <= _POSITIONS
+    if not (few and exact_on_cpu(x, weight)):
         return F.conv2d(x, weight, bias, stride, padding)
     windows = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)
     # All photographs in one product, so that the weights are read once.
     windows = windows.transpose(0, 1).flatten(1)
     sums = torch.addmm(bias[:, None], weight.flatten(1), windows)
     return sums.view(-1, len(x), height, width).transpose(0, 1)
+
+
+def output_sides(x: torch.Tensor, weight: torch.Tensor, stride, padding) -> tuple[int, int]:
+    """Height and width that a convolution of ``x`` gives; pairs for stride and padding."""
+    sizes = zip(x.shape[-2:], weight.shape[2:], stride, padding, strict=True)
+    height, width = ((n + 2 * pad - k) // step + 1 for n, k, step, pad in sizes)
+    return height, width
+
+
+def exact_on_cpu(*tensors: torch.Tensor) -> bool:
+    """Whether what is computed of ``tensors`` is so on a CPU in float32."""
+    return not torch.is_autocast_enabled("cpu") and all(
+        t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors
+    )
 
 
 def _can(layer: nn.Conv2d) -> bool:

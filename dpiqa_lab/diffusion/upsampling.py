@@ -5,6 +5,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from ..core.resized_conv2d import conv2d_of_resized, resizing
+from ..core.small_maps import exact_on_cpu
 
 
 class FoldedUpsample2D(Upsample2D):
@@ -18,8 +19,7 @@ class FoldedUpsample2D(Upsample2D):
         self, hidden_states: torch.Tensor, output_size: int | None = None, *args, **kwargs
     ) -> torch.Tensor:
         """(b, c, h, w) to (b, o, 2 h, 2 w), or of ``output_size``."""
-        exact = hidden_states.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if output_size is None and exact and hidden_states.device.type == "cpu":
+        if output_size is None and exact_on_cpu(hidden_states):
             return self.conv(hidden_states, doubled=True)
         return super().forward(hidden_states, output_size, *args, **kwargs)
 

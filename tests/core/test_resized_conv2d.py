@@ -6,12 +6,21 @@ import torch.nn.functional as F
 
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.kept import keeping
-from dpiqa_lab.core.resized_conv2d import ResizedConv2d
+from dpiqa_lab.core.resized_conv2d import ResizedConv2d, resizing
 
 
 def _by_torch(layer, x):
     resized = F.interpolate(x, (layer.size, layer.size), mode="bicubic", align_corners=False)
     return F.conv2d(resized, layer.weight, layer.bias, padding=1)
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "nearest-exact"])
+def test_resizing_by_matrices_is_torch_s_own(mode):
+    x = torch.randn(2, 3, 16, 40)
+    rows, columns = (resizing(n, 64, mode, x.device, x.dtype) for n in (16, 40))
+    options = {"align_corners": False} if mode == "bicubic" else {}
+    expected = F.interpolate(x, (64, 64), mode=mode, **options)
+    assert torch.allclose(rows @ x @ columns.T, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
