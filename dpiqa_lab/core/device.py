@@ -27,6 +27,7 @@ class Compute:
     device: torch.device
     precision: str
     why: str
+    compile: bool = False
 
     @property
     def trains(self) -> bool:
@@ -49,20 +50,22 @@ class Compute:
                     yield
 
     def __str__(self) -> str:
-        return f"{self.device} in {self.precision} ({self.why})"
+        compiled = ", compiled" if self.compile else ""
+        return f"{self.device} in {self.precision}{compiled} ({self.why})"
 
 
-def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+def choose_compute(device: str = "auto", precision: str = "auto", compile: bool = False) -> Compute:
     """The device and precision to use.
 
     Args:
         device: "auto" takes CUDA, then Apple's MPS, then the CPU; or one of them by name.
         precision: "auto" takes bfloat16 where the hardware is fast at it, else float32;
             or "float32", "bfloat16", "float16"; to evaluate on a CPU also "int8", see ``Int8``.
+        compile: whether models are to run their blocks by ``torch.compile``, see ``compiled``.
 
     Raises:
         LabError: the device is unknown or not present, or the precision unknown or not to be had
-            there.
+            there, or not to be compiled.
     """
     kind = device.split(":")[0]
     if kind not in DEVICES:
@@ -84,7 +87,9 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         )
     else:
         why = "as asked"
-    return Compute(torch.device(device), precision, why)
+    if compile and precision == "int8":
+        raise LabError("precision='int8' has kernels of its own: leave compile out.")
+    return Compute(torch.device(device), precision, why, compile)
 
 
 def keep_freed_memory() -> None:

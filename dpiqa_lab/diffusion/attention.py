@@ -44,6 +44,10 @@ class SharedPromptAttention:
         dense, dropout = attn.to_out
         return dropout(dense(out))
 
+    def hold(self, attn: Attention, prompts: torch.Tensor) -> None:
+        """Keep the projections of ``prompts``."""
+        self._kept = prompts, *_keys_and_values(attn, prompts)
+
     def drop(self) -> None:
         """Forget what was kept."""
         self._kept = None
@@ -53,7 +57,7 @@ class SharedPromptAttention:
             return _keys_and_values(attn, prompts)
         # The very same tensor: it is held here, so no other can have taken its place.
         if self._kept is None or self._kept[0] is not prompts:
-            self._kept = prompts, *_keys_and_values(attn, prompts)
+            self.hold(attn, prompts)
         return self._kept[1:]
 
 
@@ -63,23 +67,30 @@ def share_prompts(unet: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def fixed_prompts(unet: nn.Module) -> Iterator[None]:
+def fixed_prompts(unet: nn.Module, prompts: torch.Tensor | None = None) -> Iterator[None]:
     """Within the block each cross-attention projects a tensor of prompts once, without gradients.
 
     Whoever opens the block sees to it that weights, prompts and precision stay the same in it.
     Nothing is kept beyond its end, so nothing kept can be out of date. In a block within another,
     the outer one's projections serve.
+
+    Args:
+        prompts: to be projected at once, so that a compiled pass finds them; ``None``: those that
+            come are, when they come.
     """
-    found = [m.processor for m in unet.modules() if isinstance(m, Attention)]
-    mine = [p for p in found if isinstance(p, SharedPromptAttention) and not p.keep]
-    for processor in mine:
-        processor.keep = True
+    found = [m for m in unet.modules() if isinstance(m, Attention)]
+    mine = [m for m in found if isinstance(m.processor, SharedPromptAttention)]
+    mine = [m for m in mine if not m.processor.keep]
     try:
+        for attention in mine:
+            attention.processor.keep = True
+            if prompts is not None and attention.is_cross_attention:
+                attention.processor.hold(attention, prompts)
         yield
     finally:
-        for processor in mine:
-            processor.keep = False
-            processor.drop()
+        for attention in mine:
+            attention.processor.keep = False
+            attention.processor.drop()
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:

@@ -25,8 +25,7 @@ class Backbone(nn.Module):
     def __init__(self, unet: nn.Module, vae: nn.Module, embed, record: dict, default_prompts: str):
         super().__init__()
         self.unet = unet
-        # In this layout a CPU convolves few channels in two thirds of the time.
-        self.vae = vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.vae = vae.requires_grad_(False)
         self.record = record
         self.default_prompts = default_prompts
         self._embed = embed
@@ -35,7 +34,21 @@ class Backbone(nn.Module):
         share_prompts(unet)
         fold_upsampling(unet)
         use_small_maps(unet)
+        self._arrange()
         self.eval()
+
+    def _apply(self, *args, **kwargs) -> "Backbone":
+        """What ``to`` does, and the layout of where it has come to."""
+        super()._apply(*args, **kwargs)
+        self._arrange()
+        return self
+
+    def _arrange(self) -> None:
+        # Channels last a CPU convolves few channels in two thirds of the time; a GPU's group norms
+        # would put them first and back again.
+        last = self.device.type == "cpu"
+        layout = torch.channels_last if last else torch.contiguous_format
+        self.vae.to(memory_format=layout)
 
     @property
     def name(self) -> str:

@@ -18,8 +18,9 @@ from ..diffusion.presets import find_preset
 from ..models.student import Student
 from ..models.teacher import Teacher
 from .benchmark_config import BenchmarkConfig
+from .layouts import layout_gains
 from .measuring import floors
-from .speed_options import option_gains
+from .passes import pass_table
 from .speed_ratios import AGAIN, speed_ratios
 from .stages import stage_table
 
@@ -31,8 +32,8 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
     """Measure, or reuse the run of that name.
 
     The run's tables: ``floors.csv`` (see ``measuring.floors``), ``stages.csv`` (see
-    ``stages.stage_table``), ``ratios.csv`` (see ``speed_ratios``) and ``options.csv`` (see
-    ``option_gains``).
+    ``stages.stage_table``), ``ratios.csv`` (see ``speed_ratios``), ``passes.csv`` (see
+    ``pass_table``) and ``layouts.csv`` (see ``layout_gains``).
 
     Raises:
         LabError: bad input, before any long work.
@@ -61,9 +62,16 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
                 config.training,
             )  # fmt: skip
             run.write_table("ratios", ratios)
-            image = Pixels(photographs)[0][0][None].to(computes[0].device).float().div(255)
-            gains = option_gains(teacher, student, image, computes, config.rounds, config.compile)
-            run.write_table("options", gains)
+            pixels = Pixels(photographs)
+            images = torch.stack([pixels[i][0] for i in range(len(pixels))])
+            images = images.to(computes[0].device).float().div(255)
+            passes = pass_table(
+                teacher, student, images, computes, config.batch_sizes, rates, config.rounds,
+                config.training, config.compile,
+            )  # fmt: skip
+            run.write_table("passes", passes)
+            gains = layout_gains(teacher, student, images[:1], computes, config.rounds)
+            run.write_table("layouts", gains)
         run.write_summary(
             "completed",
             backbone=describe_record(teacher.backbone.record),

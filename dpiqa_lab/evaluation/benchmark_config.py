@@ -28,7 +28,7 @@ class BenchmarkConfig:
     precisions: tuple[str, ...] = option(("float32", "bfloat16"), "compared", EVALUATED)
     timesteps: int = option(10, "of the sweep over timesteps and layers", low=1, high=1000)
     training: bool = option(True, "measure backward and training steps too")
-    compile: bool = option(False, "measure what torch.compile gains; takes minutes")
+    compile: bool = option(False, "measure passes compiled too; takes minutes a batch size")
     rounds: int = option(3, "in which all ways take turns; the best counts", low=1)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")

@@ -65,10 +65,9 @@ def stage_table(
             for stage in stages:
                 if reading or stage.name not in READING:
                     rate = rates[compute.precision]
-                    cost = _cost(stage, rounds, compute.device, batch, rate)
-                    rows.append(
-                        {"stage": stage.name, "precision": compute.precision, "batch": batch} | cost
-                    )
+                    measured = cost(stage, rounds, compute.device, batch, rate)
+                    place = {"stage": stage.name, "precision": compute.precision, "batch": batch}
+                    rows.append(place | measured)
     return pd.DataFrame(rows)
 
 
@@ -114,11 +113,21 @@ def _stages(
         yield Stage("student", lambda _: student(images))
 
 
-def _cost(
-    stage: Stage, rounds: int, device: torch.device, batch: int, rate: float
+def cost(
+    stage: Stage,
+    rounds: int,
+    device: torch.device,
+    batch: int,
+    rate: float,
+    known: tuple[int, int] | None = None,
 ) -> dict[str, float]:
-    """A row of ``stage_table``; ``rate``: operations a second of the device."""
-    operations, moved = counted(_prepared(stage))
+    """Columns of ``stage_table``.
+
+    Args:
+        rate: operations a second of the device. known: the batch's operations and bytes, where they
+            are known.
+    """
+    operations, moved = known or counted(_prepared(stage))
     profile = profiled(_prepared(stage), device)
     seconds = min(timed(_prepared(stage), device) for _ in range(rounds))
     # What the profiler itself takes is not in the time that was measured without it.

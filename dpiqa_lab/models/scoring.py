@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..core.compiled import compiled
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
 from ..core.progress import progress_bar
@@ -40,6 +41,7 @@ class Scorer:
         batch_size: int = 8,
         device: str = "auto",
         precision: str = "float32",
+        compile: bool = False,
     ) -> np.ndarray:
         """Scores on the normalised MOS scale, higher is better, not clipped; deterministic.
 
@@ -47,6 +49,7 @@ class Scorer:
             photographs: files, PIL images or tensors (3, h, w) in [0,1], in any mixture.
             precision: float32 gives the same scores on any batch size, to float tolerance; see
                 ``choose_compute`` for the faster ones.
+            compile: its blocks by ``torch.compile``, which takes minutes at first: for thousands.
 
         Returns:
             (n,) float32.
@@ -56,7 +59,7 @@ class Scorer:
         """
         if isinstance(photographs, str | Path | Image.Image):
             raise LabError("score takes a list of photographs; wrap a single one in [ ].")
-        compute = choose_compute(device, precision)
+        compute = choose_compute(device, precision, compile)
         self.to(compute.device)
         scores = []
         starts = range(0, len(photographs), batch_size)
@@ -68,13 +71,13 @@ class Scorer:
 
     @contextlib.contextmanager
     def evaluation(self, compute: Compute) -> Iterator[None]:
-        """Evaluation mode, no gradients, and the precision of ``compute``, for many batches.
+        """Evaluation mode, no gradients, and the ways of ``compute``, for many batches.
 
         Weights must stay as they are within the block: what is the same for every photograph is
         computed once in it, the weights as ``compute.precision`` has them included.
         """
         self.eval()
-        with torch.no_grad(), compute.autocast():
+        with torch.no_grad(), compute.autocast(), compiled(self, compute.compile):
             yield
 
     def score_batch(self, images: torch.Tensor, compute: Compute) -> np.ndarray:

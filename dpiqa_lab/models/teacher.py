@@ -132,11 +132,11 @@ class Teacher(Scorer, Trainable):
     @contextlib.contextmanager
     def evaluation(self, compute: Compute) -> Iterator[None]:
         """See ``Scorer``: adapted prompts, their keys and values are computed once."""
-        with super().evaluation(compute), fixed_prompts(self.backbone.unet):
-            outer = self._fixed
-            self._fixed = self.adapted_prompts()
+        with super().evaluation(compute):
+            outer, self._fixed = self._fixed, self.adapted_prompts()
             try:
-                yield
+                with fixed_prompts(self.backbone.unet, self._fixed):
+                    yield
             finally:
                 self._fixed = outer
 

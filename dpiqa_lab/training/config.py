@@ -94,6 +94,7 @@ class TrainConfig(DatasetConfig):
     seed: int = option(0, "of initialisation, order and sampling", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    compile: bool = option(False, "torch.compile: minutes at first, then faster; pays on a GPU")
     workers: int = option(
         0, "processes that read photographs beside the training; 0: none", low=0, high=256
     )
@@ -151,5 +152,5 @@ class TrainConfig(DatasetConfig):
 
     def numbers(self) -> dict:
         """The parameters that a run's results depend on, as stored in ``config.json``."""
-        left_out = ("run_name", "workers")
+        left_out = ("run_name", "workers", *(() if self.compile else ("compile",)))
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}

@@ -98,6 +98,7 @@ class DistilConfig(DatasetConfig):
     seed: int = option(0, "of initialisation, order, flips and crops", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     precision: str = option("auto", "auto, float32, bfloat16 or float16", ("auto", *PRECISIONS))
+    compile: bool = option(False, "torch.compile: minutes at first, then faster; pays on a GPU")
     workers: int = option(0, "processes that read photographs beside the training", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
@@ -147,7 +148,7 @@ class DistilConfig(DatasetConfig):
 
     def numbers(self) -> dict:
         """The parameters that a run's results depend on, as stored in ``config.json``."""
-        left_out = ("run_name", "workers")
+        left_out = ("run_name", "workers", *(() if self.compile else ("compile",)))
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 
     def _check_teacher(self) -> None:

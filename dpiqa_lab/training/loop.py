@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..core import processes
+from ..core.compiled import compiled
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import interactive
@@ -165,7 +166,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
         _log(run, task.goal, progress, schedule.rate(0))
     bar = _bar(schedule.total_steps, progress.step)
     try:
-        with _interrupts() as interrupted:
+        with _interrupts() as interrupted, compiled(network, compute.compile):
             while not _over(progress, schedule):
                 epoch, start = divmod(progress.step, schedule.steps_per_epoch)
                 for batches in task.batches(epoch, start):

@@ -137,7 +137,7 @@ def run_training(
     Raises:
         LabError: bad input; out of memory, with what to lower.
     """
-    compute = choose_compute(config.device, config.precision)
+    compute = choose_compute(config.device, config.precision, config.compile)
     make_deterministic()
     keep_freed_memory()
     processes.join(compute.device)

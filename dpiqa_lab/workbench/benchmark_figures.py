@@ -12,6 +12,8 @@ _KINDS = {
     "outside": (GREY, "Python, launches, waiting"),
 }
 
+_DASHES = {"float32": "solid", "bfloat16": "dash", "float16": "dot", "int8": "longdashdot"}
+
 
 def stage_bars(stages: pd.DataFrame, title: str) -> go.Figure:
     """A bar a stage, in milliseconds a photograph, divided by what its time went to.
@@ -91,3 +93,32 @@ def speed_bars(ratios: pd.DataFrame, title: str) -> go.Figure:
         height=260 + 30 * len(ratios),
         margin={"l": 110, "r": 30, "t": 110, "b": 60},
     )
+
+
+def rate_lines(passes: pd.DataFrame, title: str) -> go.Figure:
+    """Photographs a second by batch size, a line a pass, precision and way.
+
+    ``passes``: columns what, precision, batch, compiled and rate. Raises LabError where one is
+    missing.
+    """
+    require(passes, "what", "precision", "batch", "compiled", "rate")
+    colours = dict(zip(passes["what"].unique(), (BLUE, GREEN, ORANGE, PURPLE), strict=False))
+    figure = go.Figure()
+    for (what, precision, way), rows in passes.groupby(
+        ["what", "precision", "compiled"], sort=False
+    ):
+        name = f"{what}, {precision}{', compiled' if way else ''}"
+        figure.add_trace(
+            go.Scatter(
+                x=rows["batch"],
+                y=rows["rate"],
+                name=escaped(name),
+                mode="lines+markers",
+                line={"color": colours[what], "dash": _DASHES[precision]},
+                marker={"symbol": "diamond" if way else "circle", "size": 9},
+                hovertemplate="%{x} a batch: %{y:.1f} a second<extra>" + escaped(name) + "</extra>",
+            )
+        )
+    figure.update_xaxes(type="log", title="Photographs a batch", tickvals=passes["batch"].unique())
+    figure.update_yaxes(type="log", title="Photographs a second")
+    return figure.update_layout(template=TEMPLATE, title=title, height=460)

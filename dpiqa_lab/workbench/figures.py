@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .. import metrics
-from .benchmark_figures import speed_bars, stage_bars
+from .benchmark_figures import rate_lines, speed_bars, stage_bars
 from .contact_sheet import photographs, pick, pictures
 from .distil_figures import arm_intervals, two_scores
 from .evaluation_figures import (
@@ -50,6 +50,7 @@ __all__ = [
     "pick",
     "pictures",
     "predicted_against_mos",
+    "rate_lines",
     "robustness_bars",
     "save",
     "score_panels",
