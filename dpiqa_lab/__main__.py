@@ -92,7 +92,7 @@ def score(arguments: argparse.Namespace) -> int:
 
     table = score_photographs(
         arguments.photographs, arguments.model, out, arguments.batch_size, arguments.device,
-        arguments.precision,
+        arguments.precision, arguments.compile,
     )  # fmt: skip
     if out is None:
         for row in table.itertuples():
@@ -116,6 +116,7 @@ def _score_parts(arguments: argparse.Namespace) -> int:
         arguments.cluster,
         arguments.part_size,
         arguments.precision,
+        arguments.compile,
     )
     bad = manifest["unreadable"]
     scored, new, seconds = manifest["photographs"] - bad, manifest["new"], manifest["seconds"]
@@ -277,6 +278,10 @@ def main(argv: list[str] | None = None) -> int:
         "--precision", default="float32",
         help="float32, bfloat16, float16, or on a CPU int8: faster, scores a little off "
         "(default: float32)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--compile", action="store_true",
+        help="by torch.compile: minutes at first, then faster; for thousands, on a GPU",
     )  # fmt: skip
     sub = parsers[export_onnx]
     sub.add_argument("model", help="name or folder of a run of a student, or embedded")

@@ -232,7 +232,7 @@ def test_07_measures_and_shows_its_bars(tmp_path):
     assert len(ratios) == 5
     assert ratios["score again, latents known"] > 1  # it does strictly less
     figures, text = _shown(tmp_path)
-    assert figures == len(list(run.figures.iterdir())) == 2
+    assert figures == len(list(run.figures.iterdir())) == 3
     assert "compile is off" in text
 
 

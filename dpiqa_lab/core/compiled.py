@@ -53,9 +53,7 @@ class _Compiled:
             return self.plain(x, *args, **kwargs)
         try:
             out = self.compiled(x, *args, **kwargs)
-        except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise
+        except torch._dynamo.exc.ShortenTraceback as error:  # of compilers, missing ones included
             said = next(iter(str(error).splitlines()), "")
             raise LabError(
                 f"compile=True, but no compiler works here ({type(error).__name__}: {said[:160]}): "

@@ -87,6 +87,9 @@ def choose_compute(device: str = "auto", precision: str = "auto", compile: bool 
         )
     else:
         why = "as asked"
+    if kind == "cuda":
+        # By default torch rounds the inputs of float32 convolutions to 10 bits there.
+        torch.backends.cudnn.allow_tf32 = False
     if compile and precision == "int8":
         raise LabError("precision='int8' has kernels of its own: leave compile out.")
     return Compute(torch.device(device), precision, why, compile)

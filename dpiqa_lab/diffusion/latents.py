@@ -40,7 +40,7 @@ def dataset_latents(
     if size is None:
         raise LabError("latents need photographs of one size: load_dataset(..., image_size=512).")
     backbone.check_size(size, size)
-    backbone.vae.to(compute.device)
+    backbone.to(compute.device)
     key = {
         "vae": backbone.vae_hash(),
         "vae_input": vae_input,

@@ -36,6 +36,7 @@ def score_folder(
     batch_size: int = 8,
     device: str = "auto",
     precision: str = "float32",
+    compile: bool = False,
 ) -> pd.DataFrame:
     """Scores of all photographs in a folder, as ``python -m dpiqa_lab score`` writes them.
 
@@ -48,6 +49,7 @@ def score_folder(
             it records the model, ``<stem>-unreadable.csv`` what could not be scored.
         batch_size: photographs a pass. The last digits of a score may depend on it.
         precision: see ``choose_compute``; a file keeps to one.
+        compile: see ``Scorer.score``; it may change the last digits too.
 
     Returns:
         A row a photograph that could be read, in their order: name, score on the normalised MOS
@@ -58,7 +60,7 @@ def score_folder(
     Raises:
         LabError: no photographs or no such model, or ``out`` is of another model or folder.
     """
-    table = score_photographs(photographs, model, out, batch_size, device, precision)
+    table = score_photographs(photographs, model, out, batch_size, device, precision, compile)
     if unreadable := table.attrs["unreadable"]:
         said = listing(f"{name}: {reason}" for name, reason in unreadable.items())
         warnings.warn(f"{len(unreadable)} photographs could not be scored:\n{said}", stacklevel=2)
@@ -66,13 +68,13 @@ def score_folder(
 
 
 def score_photographs(
-    photographs, model, out, batch_size, device, precision="float32"
+    photographs, model, out, batch_size, device, precision="float32", compile=False
 ) -> pd.DataFrame:
     """``score_folder`` without its warning."""
     if batch_size < 1:
         raise LabError(f"batch_size must be at least 1, got {batch_size!r}.")
     folder, found = find_photographs(photographs)
-    compute = choose_compute(device, precision)
+    compute = choose_compute(device, precision, compile)
     scorer, record = open_scorer(model, precision)
     record["folder"] = as_utf8(str(folder))
     scores, unreadable, new = {}, {}, 0

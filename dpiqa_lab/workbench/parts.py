@@ -54,6 +54,7 @@ def score_parts(
     cluster: str | None = None,
     part_size: int = 512,
     precision: str = "float32",
+    compile: bool = False,
 ) -> dict:
     """Scores of all photographs, each in one row of one Parquet file of the folder ``out``.
 
@@ -70,6 +71,7 @@ def score_parts(
             process alone.
         part_size: photographs a part: what a killed worker does again.
         precision: see ``choose_compute``; a folder keeps to one.
+        compile: see ``Scorer.score``; each worker compiles for itself.
 
     Returns:
         The manifest, as in ``out/_manifest.json``: the model and its scale, number of photographs
@@ -94,7 +96,7 @@ def score_parts(
     elif isinstance(model, str | Path) and model != EMBEDDED:
         model = find_model(model).path.resolve()  # under one name for all workers
     del scorer
-    work = PartScorer(model, out, sha256, batch_size, device, precision)
+    work = PartScorer(model, out, sha256, batch_size, device, precision, compile)
     with hold(out, wait=False, what="scores"):
         agree(out / MANIFEST, record, filled=any(_files(out)))
         names = pa.array([f.name for f in found], pa.string())
@@ -145,11 +147,12 @@ class PartScorer:
     batch_size: int
     device: str
     precision: str = "float32"
+    compile: bool = False
 
     @cached_property
     def opened(self) -> tuple[Scorer, Compute]:
         """The model, on its device."""
-        compute = choose_compute(self.device, self.precision)
+        compute = choose_compute(self.device, self.precision, self.compile)
         scorer, _ = open_scorer(self.model)
         if fingerprint(scorer) != self.sha256:
             raise LabError(f"{self.model} has other weights in this worker than where it began.")

@@ -9,9 +9,10 @@ from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.int8 import int8_kernels
 from dpiqa_lab.evaluation.benchmark import generated_photographs
 from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
+from dpiqa_lab.evaluation.layouts import layout_gains
 from dpiqa_lab.evaluation.measuring import Way, counted, floors, interleaved, profiled
+from dpiqa_lab.evaluation.passes import pass_table
 from dpiqa_lab.evaluation.plain_reference import PlainReference
-from dpiqa_lab.evaluation.speed_options import option_gains
 from dpiqa_lab.evaluation.speed_ratios import speed_ratios
 from dpiqa_lab.evaluation.stages import READING, stage_table, table_of
 
@@ -168,26 +169,54 @@ def test_int8_is_measured_but_not_trained(teacher, student, photographs):
         "score, first pass", "score again, latents known", "sweep over timesteps and layers",
         "student's score",
     }  # fmt: skip
-    gains = option_gains(teacher, student, torch.rand(1, 3, 64, 64), computes, rounds=1)
+    gains = layout_gains(teacher, student, torch.rand(1, 3, 64, 64), computes, rounds=1)
     assert set(gains["precision"]) == {"float32"}
+    rates = pd.DataFrame({"precision": ["float32", "int8"], "products": 1e10})
+    images = torch.rand(1, 3, 64, 64)
+    passes = pass_table(teacher, student, images, computes, [1], rates, rounds=1)
+    int8 = set(passes["what"][passes["precision"] == "int8"])
+    assert set(passes["what"]) - int8 == {"training step, latents known"}
 
 
-def test_options_are_measured_and_a_missing_compiler_is_told(teacher, student, monkeypatch):
-    def broken(network):
-        def run(*_, **__):
-            raise RuntimeError("no C++ compiler found")
+def test_layouts_are_measured(teacher, student):
+    table = layout_gains(teacher, student, torch.rand(1, 3, 64, 64), [CPU], rounds=1)
+    assert list(table["network"]) == ["VAE", "U-Net", "student"]
+    assert (table["gain"] * table["last"]).to_numpy() == pytest.approx(table["first"])
+    assert (table["last"] > 0).all()
 
-        return run
 
-    monkeypatch.setattr(torch, "compile", broken)
-    image = torch.rand(1, 3, 64, 64)
-    table = option_gains(teacher, student, image, [CPU], rounds=1, compile=True)
-    compiled = table[table["option"] == "torch.compile"]
-    assert compiled["gain"].isna().all()
-    assert compiled["note"].str.contains("no C++ compiler found", regex=False).all()
-    layouts = table[table["option"] == "channels last"]
-    assert (layouts["gain"] > 0).all()
-    assert list(layouts["network"]) == ["U-Net", "student"]
+def test_passes_are_measured_by_batch_and_what_could_not_be_is_told(teacher, student, monkeypatch):
+    def broken(*_, **__):
+        raise torch._dynamo.exc.ShortenTraceback("no C++", first_useful_frame=None)
+
+    def full(x):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GB")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    rates = pd.DataFrame({"precision": ["float32"], "products": 1e10})
+    images = torch.rand(2, 3, 64, 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(student, "forward", full)
+        table = pass_table(teacher, student, images, [CPU], [3, 1], rates, 1, compile=True)
+    assert list(table["batch"]) == 4 * [1] + 4 * [3] + 4 * [1] + 4 * [3]
+    one = table[~table["compiled"] & (table["batch"] == 1)].set_index("what")
+    assert list(one.index) == [
+        "score, first pass", "score again, latents known", "training step, latents known",
+        "student's score",
+    ]  # fmt: skip
+    networks = one.drop("student's score")
+    assert (networks[["rate", "share", "memory_gb"]] > 0).all(axis=None)
+    assert (networks["note"] == "").all()
+    # A photograph's operations over its time, both by the rate of the products.
+    operations = networks["share"] / networks["rate"]
+    assert operations["score, first pass"] > operations["score again, latents known"]
+    assert operations["training step, latents known"] > 2 * operations["score again, latents known"]
+    said = table.set_index("what")["note"]
+    assert (said["student's score"] == "CUDA out of memory. Tried to allocate 9 GB").all()
+    compiled = table[table["compiled"] & (table["what"] != "student's score")]
+    assert compiled["rate"].isna().all()
+    assert compiled["note"].str.contains("no compiler works here (", regex=False).all()
+    assert not any(p.grad is not None and p.grad.any() for p in teacher.parameters())
 
 
 def test_impossible_benchmarks_are_refused():

@@ -1,5 +1,6 @@
 """Extraction against plain hooks, and what the cache's key is made of."""
 
+import contextlib
 import copy
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from PIL import Image
 import dpiqa_lab as lab
 from dpiqa_lab.core import files
 from dpiqa_lab.core.cache import RowCache, cache_table
-from dpiqa_lab.core.device import choose_compute
+from dpiqa_lab.core.device import Compute, choose_compute
 from dpiqa_lab.diffusion.attention_maps import map_taps
+from dpiqa_lab.diffusion.latents import dataset_latents
 from dpiqa_lab.diffusion.taps import block_taps
 from dpiqa_lab.probing import features as features_module
 
@@ -143,6 +145,23 @@ def test_a_second_look_hashes_no_weights_and_reads_each_entry_once(
     assert torch.equal(first[300, "mid_block", "std"], again[300, "mid_block", "std"])
     assert not hashed
     assert len(read) == len(set(read)) == 4
+
+
+def test_latents_are_computed_where_the_whole_backbone_is(photos, tmp_path, monkeypatch):
+    # Once on a GPU the VAE was there and the photographs, as the U-Net, were not.
+    moved = lab.load_backbone("tiny", random_weights=True)
+    seen = set()
+
+    def encode(self, images, *_):
+        seen.update(x.device.type for x in (images, *self.parameters()))
+        return torch.zeros(len(images), 4, 8, 8)
+
+    monkeypatch.setattr(type(moved), "encode", encode)
+    monkeypatch.setattr(moved, "vae_hash", lambda: "as on the meta device there are no numbers")
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    elsewhere = Compute(torch.device("meta"), "float32", "as a test wants it")
+    dataset_latents(moved, photos, elsewhere, cache_dir=tmp_path)
+    assert seen == {"meta"}
 
 
 def test_a_damaged_entry_is_computed_again(backbone, photos, tmp_path):

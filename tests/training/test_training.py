@@ -219,6 +219,26 @@ def test_gradient_checkpointing_changes_nothing(trained):
     assert np.allclose(*losses, rtol=1e-4)
 
 
+def test_compiled_blocks_change_nothing_but_the_config(trained, monkeypatch):
+    real, calls = torch.compile, []
+
+    def traced(forward, dynamic):
+        calls.append(forward)
+        return real(forward, backend=lambda graph, inputs: graph.forward, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    torch.compiler.reset()
+    root, _ = trained
+    options = {"max_steps": 2, "precision": "float32"}
+    plain = lab.train_teacher(_config(root, **options))
+    compiled = lab.train_teacher(_config(root, compile=True, **options))
+    assert calls
+    losses = [np.concatenate(r.history()["losses"]) for r in (plain, compiled)]
+    assert np.allclose(*losses, rtol=1e-4)
+    assert compiled.config["compile"] is True
+    assert "compile" not in plain.config  # so that runs of before there was such a thing go on
+
+
 def test_only_the_decoder_is_kept_where_only_it_is_trained(trained):
     root, _ = trained
     run = lab.train_teacher(_config(root, max_steps=2, trainable="decoder", ranking_weight=1.0))

@@ -40,7 +40,24 @@ def test_ratios_are_coloured_by_precision():
     assert other.name == "lab in bfloat16, plain in float32"
 
 
-@pytest.mark.parametrize("figure", [figures.stage_bars, figures.speed_bars])
+def test_a_line_a_pass_precision_and_way():
+    passes = pd.DataFrame(
+        {
+            "what": ["score", "score", "score", "step"],
+            "precision": ["float32", "float32", "bfloat16", "float32"],
+            "batch": [1, 16, 16, 1],
+            "compiled": [False, False, True, False],
+            "rate": [2.0, 3.0, 9.0, 1.0],
+        }
+    )
+    plain, compiled, step = figures.rate_lines(passes, "rates").data
+    assert (list(plain.x), list(plain.y)) == ([1, 16], [2, 3])
+    assert compiled.name == "score, bfloat16, compiled"
+    assert plain.line.color == compiled.line.color != step.line.color
+    assert plain.line.dash != compiled.line.dash
+
+
+@pytest.mark.parametrize("figure", [figures.stage_bars, figures.speed_bars, figures.rate_lines])
 def test_a_missing_column_is_named(figure):
     with pytest.raises(LabError, match="no column"):
         figure(pd.DataFrame({"stage": [], "what": []}), "")
