@@ -87,7 +87,8 @@ def _passes(
 ) -> Iterator[Stage]:
     with teacher.evaluation(compute):
         yield Stage(FIRST, lambda _: teacher(images).score)
-        latents = teacher.encode(images)
+        # By few, so that where the first pass was too large, the others are measured still.
+        latents = torch.cat([teacher.encode(few) for few in images.split(8)])
         yield Stage(AGAIN, lambda _: teacher(images, latents).score)
     if training and compute.trains:
 
