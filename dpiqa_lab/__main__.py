@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     sub.add_argument(
         "--compile", action="store_true",
-        help="by torch.compile: minutes at first, then faster; for thousands, on a GPU",
+        help="by torch.compile: a minute at first, then faster; for tens of thousands on a GPU",
     )  # fmt: skip
     sub = parsers[export_onnx]
     sub.add_argument("model", help="name or folder of a run of a student, or embedded")

@@ -20,7 +20,9 @@ def compiled(network: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Within the block of code ``network``'s blocks run compiled, where ``wanted``.
 
     Blocks and not the whole: equal ones are compiled once, and what is tapped between them can be
-    seen. Nothing happens to blocks that are compiled already, as in a validation amid a training.
+    seen. They are those of Stable Diffusion's U-Nets and VAEs, of the image adapter and of the
+    EfficientNets; other networks run as they are. Nothing happens to blocks that are compiled
+    already, as in a validation amid a training.
 
     Raises:
         LabError: at the first pass, where no compiler works.

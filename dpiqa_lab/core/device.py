@@ -55,7 +55,7 @@ class Compute:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto", compile: bool = False) -> Compute:
-    """The device and precision to use.
+    """The device and precision to use; on CUDA, from then on float32 convolutions are no TF32.
 
     Args:
         device: "auto" takes CUDA, then Apple's MPS, then the CPU; or one of them by name.

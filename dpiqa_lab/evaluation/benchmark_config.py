@@ -24,7 +24,7 @@ class BenchmarkConfig:
     student: str = option("efficientnet_b7", "trunk of the student")
     image_size: int = option(256, "side in pixels; a multiple of 64", low=64, high=8192)
     photographs: int = option(4, "that are scored in the comparison", low=1)
-    batch_sizes: tuple[int, ...] = option((1, 4), "photographs a pass, for the stages", low=1)
+    batch_sizes: tuple[int, ...] = option((1, 4), "photographs a pass", low=1)
     precisions: tuple[str, ...] = option(("float32", "bfloat16"), "compared", EVALUATED)
     timesteps: int = option(10, "of the sweep over timesteps and layers", low=1, high=1000)
     training: bool = option(True, "measure backward and training steps too")

@@ -16,7 +16,7 @@ from ..models.student import Student
 from ..models.teacher import Teacher
 from .measuring import timed
 from .speed_ratios import AGAIN, FIRST, STEP, STUDENT
-from .stages import Stage, cost
+from .stages import Stage, cost, prepared
 
 
 def pass_table(
@@ -52,20 +52,20 @@ def pass_table(
         for compute, way, batch in itertools.product(computes, ways, sorted(batch_sizes))
         if compute.trains or not way
     ]
-    operations: dict[tuple[str, int], tuple[int, int]] = {}
+    counts: dict[tuple[str, int], tuple[int, int]] = {}
     rows = []
     for compute, batch in progress_bar(asked, "passes"):
+        if compute.compile:
+            torch.compiler.reset()  # torch gives a block up after so many shapes, all in all
         shown = images[torch.arange(batch) % len(images)]
         with contextlib.closing(_passes(teacher, student, shown, compute, training)) as passes:
             for stage in passes:
                 row = [stage.name, compute.precision, batch, compute.compile]
                 try:
-                    first = timed(lambda stage=stage: stage.run(None), compute.device)
-                    # What is compiled is not seen by what counts: it is the same work.
-                    measured = cost(
-                        stage, rounds, compute.device, batch, rates[compute.precision],
-                        operations.get((stage.name, batch)),
-                    )  # fmt: skip
+                    first = timed(prepared(stage), compute.device)
+                    known = _known(counts, stage.name, batch, compute.compile)
+                    rate = rates[compute.precision]
+                    measured = cost(stage, rounds, compute.device, batch, rate, known)
                 except (LabError, RuntimeError) as error:
                     if not isinstance(error, LabError) and not out_of_memory(error):
                         raise
@@ -73,32 +73,48 @@ def pass_table(
                     continue
                 finally:
                     teacher.zero_grad()
-                counted = measured["operations"] * batch, measured["bytes"] * batch
-                operations.setdefault((stage.name, batch), counted)
-                seconds = measured["seconds"]
+                seconds, *each = (measured[name] for name in ("seconds", "operations", "bytes"))
+                counts[stage.name, batch] = tuple(count * batch for count in each)
                 more = max(0.0, first - seconds * batch)
                 rows.append([*row, 1 / seconds, measured["share"], measured["memory_gb"], more, ""])
     names = ["what", "precision", "batch", "compiled", "rate", "share", "memory_gb", "setup_s"]
     return pd.DataFrame(rows, columns=[*names, "note"])
 
 
+def _known(
+    counts: dict[tuple[str, int], tuple[int, int]], name: str, batch: int, compiled: bool
+) -> tuple[int, int] | None:
+    """Operations and bytes of a pass, where they are known; ``None``: they can be counted.
+
+    Compiled they cannot: what counts would see nothing, and torch would compile no more. But it is
+    the same work as the plain pass of this batch; or nearly, by the photograph, as that of another.
+    """
+    if (name, batch) in counts or not compiled:
+        return counts.get((name, batch))
+    others = [other for what, other in counts if what == name]
+    if not others:
+        raise LabError("no plain pass of it could be measured, whose operations are to be known")
+    operations, moved = counts[name, max(others)]
+    return operations * batch // max(others), moved * batch // max(others)
+
+
 def _passes(
     teacher: Teacher, student: Student, images: torch.Tensor, compute: Compute, training: bool
 ) -> Iterator[Stage]:
+    with torch.no_grad(), compute.autocast():
+        # By few, and plain: what keeps a pass from being measured leaves the others.
+        latents = torch.cat([teacher.encode(few) for few in images.split(8)])
     with teacher.evaluation(compute):
         yield Stage(FIRST, lambda _: teacher(images).score)
-        # By few, so that where the first pass was too large, the others are measured still.
-        latents = torch.cat([teacher.encode(few) for few in images.split(8)])
         yield Stage(AGAIN, lambda _: teacher(images, latents).score)
     if training and compute.trains:
 
         def step(_) -> None:
-            teacher.train().zero_grad()
             with compute.autocast():
                 loss = teacher(images, latents).score.square().mean()
             loss.backward()
 
         with compiled(teacher, compute.compile):
-            yield Stage(STEP, step)
+            yield Stage(STEP, step, lambda: teacher.train().zero_grad())
     with student.evaluation(compute):
         yield Stage(STUDENT, lambda _: student(images).score)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ..core.device import Compute
+from ..core.device import Compute, out_of_memory
 from ..core.errors import LabError
 from ..core.progress import progress_bar
 from ..datasets.images import read_image, to_tensor
@@ -47,12 +47,13 @@ def stage_table(
         floors: of the device, see ``measuring.floors``.
 
     Returns:
-        A row a stage, precision and batch: stage, precision, batch; seconds, operations and bytes
-        (a photograph); floor, seconds that the operations take at the rate of a large matrix
-        product; share, the floor's part of the time; memory_gb, the most that the stage held beside
-        weights and inputs; and what its kernels' time went to, as parts of 1: products (matrix
-        products, convolutions, attention), copies (and conversions), elementwise (norms,
-        activations, sums) and outside (Python, launches, waiting).
+        A row a stage, precision and batch, but none of a batch that memory does not hold: stage,
+        precision, batch; seconds, operations and bytes (a photograph); floor, seconds that the
+        operations take at the rate of a large matrix product; share, the floor's part of the time;
+        memory_gb, the most that the stage held beside weights and inputs; and what its kernels'
+        time went to, as parts of 1: products (matrix products, convolutions, attention), copies
+        (and conversions), elementwise (norms, activations, sums) and outside (Python, launches,
+        waiting).
     """
     rates = floors.set_index("precision")["products"]
     asked = [(compute, batch) for compute in computes for batch in batch_sizes]
@@ -60,14 +61,23 @@ def stage_table(
     for compute, batch in progress_bar(asked, "stages"):
         chosen = [photographs[i % len(photographs)] for i in range(batch)]
         reading = compute is computes[0]
-        # Closed after an error too, as it is in the middle of an evaluation.
-        with contextlib.closing(_stages(teacher, student, chosen, compute, training)) as stages:
-            for stage in stages:
-                if reading or stage.name not in READING:
-                    rate = rates[compute.precision]
-                    measured = cost(stage, rounds, compute.device, batch, rate)
-                    place = {"stage": stage.name, "precision": compute.precision, "batch": batch}
-                    rows.append(place | measured)
+        place = {"precision": compute.precision, "batch": batch}
+        try:
+            # Closed after an error too, as it is in the middle of an evaluation.
+            with contextlib.closing(_stages(teacher, student, chosen, compute, training)) as stages:
+                for stage in stages:
+                    if reading or stage.name not in READING:
+                        measured = cost(
+                            stage, rounds, compute.device, batch, rates[compute.precision]
+                        )
+                        rows.append({"stage": stage.name, **place, **measured})
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            rows = [row for row in rows if place.items() - row.items()]
+            print(f"stages: out of memory with batches of {batch} in {compute.precision}")
+        finally:
+            teacher.zero_grad()
     return pd.DataFrame(rows)
 
 
@@ -108,7 +118,6 @@ def _stages(
                 return teacher(images, latents).score.square().mean()
 
         yield Stage("backward", lambda loss: loss.backward(), loss)
-        teacher.zero_grad()
     with student.evaluation(compute):
         yield Stage("student", lambda _: student(images))
 
@@ -127,9 +136,9 @@ def cost(
         rate: operations a second of the device. known: the batch's operations and bytes, where they
             are known.
     """
-    operations, moved = known or counted(_prepared(stage))
-    profile = profiled(_prepared(stage), device)
-    seconds = min(timed(_prepared(stage), device) for _ in range(rounds))
+    operations, moved = known or counted(prepared(stage))
+    profile = profiled(prepared(stage), device)
+    seconds = min(timed(prepared(stage), device) for _ in range(rounds))
     # What the profiler itself takes is not in the time that was measured without it.
     inside = sum(profile.seconds.values())
     shares = {kind: spent / max(seconds, inside) for kind, spent in profile.seconds.items()}
@@ -145,7 +154,8 @@ def cost(
     }
 
 
-def _prepared(stage: Stage) -> Callable[[], object]:
+def prepared(stage: Stage) -> Callable[[], object]:
+    """The stage, with what it takes made now: to be called once."""
     made = stage.prepare()
     return lambda: stage.run(made)
 

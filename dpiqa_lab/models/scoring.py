@@ -49,7 +49,7 @@ class Scorer:
             photographs: files, PIL images or tensors (3, h, w) in [0,1], in any mixture.
             precision: float32 gives the same scores on any batch size, to float tolerance; see
                 ``choose_compute`` for the faster ones.
-            compile: its blocks by ``torch.compile``, which takes minutes at first: for thousands.
+            compile: its blocks by ``torch.compile``, a minute at first: for tens of thousands.
 
         Returns:
             (n,) float32.

@@ -88,7 +88,7 @@ def score_photographs(
         stack.enter_context(scorer.evaluation(compute))
         started = time.monotonic()
         # Batches are cut from the whole list and computed whole, so that an interruption changes
-        # no score, not even by rounding.
+        # no score, not even by rounding (unless compiled: the last, smaller one may then be alone).
         batches = [found[i : i + batch_size] for i in range(0, len(found), batch_size)]
         todo = [batch for batch in batches if any(f.name not in scores for f in batch)]
         found_out = results(scorer, compute, todo, scores.keys())

@@ -15,6 +15,7 @@ from dpiqa_lab.evaluation.passes import pass_table
 from dpiqa_lab.evaluation.plain_reference import PlainReference
 from dpiqa_lab.evaluation.speed_ratios import speed_ratios
 from dpiqa_lab.evaluation.stages import READING, stage_table, table_of
+from tests.diffusion.test_backbone import kl_folder  # noqa: F401 - a fixture
 
 CPU = choose_compute("cpu", "float32")
 
@@ -179,10 +180,19 @@ def test_int8_is_measured_but_not_trained(teacher, student, photographs):
 
 
 def test_layouts_are_measured(teacher, student):
+    seen = []
+
+    def look(conv, _):
+        last = conv.weight.is_contiguous(memory_format=torch.channels_last)
+        seen.append(torch.channels_last if last else torch.contiguous_format)
+
+    handle = teacher.backbone.unet.conv_in.register_forward_pre_hook(look)
     table = layout_gains(teacher, student, torch.rand(1, 3, 64, 64), [CPU], rounds=1)
+    handle.remove()
     assert list(table["network"]) == ["VAE", "U-Net", "student"]
     assert (table["gain"] * table["last"]).to_numpy() == pytest.approx(table["first"])
     assert (table["last"] > 0).all()
+    assert seen == 2 * [torch.contiguous_format] + 2 * [torch.channels_last]  # warmed up, timed
 
 
 def test_passes_are_measured_by_batch_and_what_could_not_be_is_told(teacher, student, monkeypatch):
@@ -217,6 +227,64 @@ def test_passes_are_measured_by_batch_and_what_could_not_be_is_told(teacher, stu
     assert compiled["rate"].isna().all()
     assert compiled["note"].str.contains("no compiler works here (", regex=False).all()
     assert not any(p.grad is not None and p.grad.any() for p in teacher.parameters())
+
+
+def test_a_compiled_pass_is_counted_by_plain_ones(teacher, student, monkeypatch):
+    real, calls = torch.compile, []
+
+    def traced(forward, dynamic):
+        run = real(forward, backend=lambda graph, inputs: graph.forward, dynamic=dynamic)
+        return lambda *a, **k: calls.append(len(a[0])) or run(*a, **k)
+
+    def plainly_full(*inputs):
+        if len(inputs[0]) == 2 and not calls:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*inputs)
+
+    forward = teacher.forward
+    monkeypatch.setattr(torch, "compile", traced)
+    monkeypatch.setattr(teacher, "forward", plainly_full)
+    rates = pd.DataFrame({"precision": ["float32"], "products": 1e10})
+    images = torch.rand(2, 3, 64, 64)
+    table = pass_table(teacher, student, images, [CPU], [1, 2], rates, 1, False, compile=True)
+    assert {1, 2} <= set(calls)
+    rows = table[table["what"] == "score again, latents known"]
+    rows = rows.set_index(["compiled", "batch"])
+    operations = rows["share"] / rows["rate"]
+    assert rows.loc[(False, 2), "note"] == "CUDA out of memory"
+    assert operations[True, 1] == pytest.approx(operations[False, 1])
+    assert operations[True, 2] == pytest.approx(operations[False, 1])
+
+
+def test_a_missing_compiler_leaves_the_plain_passes(kl_folder, student, monkeypatch):  # noqa: F811
+    def broken(*_, **__):
+        raise torch._dynamo.exc.ShortenTraceback("no C++", first_useful_frame=None)
+
+    prompts = torch.randn(1, 7, 12)
+    whole = lab.Teacher(  # whose VAE has blocks that are compiled
+        lab.load_backbone(str(kl_folder)), prompts, decoder_width=8, image_size=64
+    )
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    rates = pd.DataFrame({"precision": ["float32"], "products": 1e10})
+    images = torch.rand(1, 3, 64, 64)
+    table = pass_table(whole, student, images, [CPU], [1], rates, 1, compile=True)
+    assert table.groupby("compiled")["rate"].count().to_dict() == {False: 4, True: 0}
+
+
+def test_batches_that_memory_does_not_hold_are_left_out(teacher, student, photographs, monkeypatch):
+    encode = teacher.encode
+
+    def full(images):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(images)
+
+    monkeypatch.setattr(teacher, "encode", full)
+    rates = pd.DataFrame({"precision": ["float32"], "products": 1e10})
+    paths = list(photographs.table["path"])
+    table = stage_table(teacher, student, paths, [CPU], [2, 1], rates, 1)
+    assert set(table["batch"]) == {1}
+    assert len(table) == 8
 
 
 def test_impossible_benchmarks_are_refused():
