@@ -7,6 +7,7 @@ import torch
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.int8 import int8_kernels
+from dpiqa_lab.evaluation import stages
 from dpiqa_lab.evaluation.benchmark import generated_photographs
 from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
 from dpiqa_lab.evaluation.layouts import layout_gains
@@ -230,11 +231,16 @@ def test_passes_are_measured_by_batch_and_what_could_not_be_is_told(teacher, stu
 
 
 def test_a_compiled_pass_is_counted_by_plain_ones(teacher, student, monkeypatch):
-    real, calls = torch.compile, []
+    calls = []
 
-    def traced(forward, dynamic):
-        run = real(forward, backend=lambda graph, inputs: graph.forward, dynamic=dynamic)
-        return lambda *a, **k: calls.append(len(a[0])) or run(*a, **k)
+    def as_it_is(forward, dynamic):
+        return lambda *a, **k: calls.append(len(a[0])) or forward(*a, **k)
+
+    def watched(call):
+        before = len(calls)
+        found = counted(call)
+        assert len(calls) == before
+        return found
 
     def plainly_full(*inputs):
         if len(inputs[0]) == 2 and not calls:
@@ -242,7 +248,8 @@ def test_a_compiled_pass_is_counted_by_plain_ones(teacher, student, monkeypatch)
         return forward(*inputs)
 
     forward = teacher.forward
-    monkeypatch.setattr(torch, "compile", traced)
+    monkeypatch.setattr(torch, "compile", as_it_is)
+    monkeypatch.setattr(stages, "counted", watched)
     monkeypatch.setattr(teacher, "forward", plainly_full)
     rates = pd.DataFrame({"precision": ["float32"], "products": 1e10})
     images = torch.rand(2, 3, 64, 64)
