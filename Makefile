@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all torture lab lint clean
+.PHONY: setup demo test test-all test-gpu torture lab lint clean
 setup: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
@@ -17,10 +17,13 @@ demo: setup  ## Train the tiny teacher on the demo set; print the run and its fi
 	$(BIN)/python -m dpiqa_lab demo
 
 test: setup  ## The tests that take under 12 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: test  ## The slow tests too
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup  ## Notebooks at full size on a GPU: random weights, generated photographs
+	$(BIN)/python -m pytest -m gpu
 
 torture: setup  ## Kill every long work 20 times, at random and while it writes
 	DPIQA_KILLS=20 $(BIN)/python -m pytest -m slow tests/torture
