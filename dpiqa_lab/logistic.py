@@ -12,6 +12,8 @@ from .core.errors import LabError
 # The search for a curve starts from each scale (of standardised scores) at its best quantile.
 _CENTRES = (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
 _SCALES = (0.04, 0.1, 0.3, 1.0)
+# A curve's limits, in deviations of MOS from its mean: float64 leaves two digits of such a one.
+_HIGHEST = 1e14
 
 Vector = np.ndarray | torch.Tensor | Sequence[float]
 
@@ -48,7 +50,8 @@ def fit_logistic(pred: Vector, mos: Vector) -> Logistic:
     The 4-parameter monotone curve of VQEG (final report, phase I, 2000). Both axes are standardised
     and the best of several starts is kept, as the sum of squares has local minima. A straight line
     and a step, which the curve reaches only in a limit, give a very wide and a very narrow one.
-    Where n < 5, an input is constant or no start converges: warns, and returns parameters of NaN.
+    Where n < 5, an input is constant or no start converges to a curve that can be computed: warns,
+    and returns parameters of NaN.
     Raises LabError for input that `checked` refuses.
     """
     x, y = checked(pred, mos)
@@ -134,10 +137,14 @@ def _best_fit(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     fits = [
         minimize(loss, p, method="TNC", jac=True, bounds=bounds, options=options) for p in starts
     ]
-    fits = [fit for fit in fits if fit.success]
-    if not fits:
-        return None
-    best = min(fits, key=lambda fit: fit.fun).x
-    _, gate, height, _ = project(best)
-    low = -height * gate.mean()
-    return np.array([low + height, low, best[0], np.exp(best[1])])
+
+    def curve(p):
+        _, gate, height, _ = project(p)
+        low = -height * gate.mean()
+        return np.array([low + height, low, p[0], np.exp(p[1])])
+
+    # A spike at one end can be fitted by the tail of a curve so high that rounding leaves nothing
+    # of it when it is computed.
+    found = [(fit.fun, curve(fit.x)) for fit in fits if fit.success]
+    found = [(loss, curve) for loss, curve in found if np.abs(curve[:2]).max() < _HIGHEST]
+    return min(found, key=lambda one: one[0])[1] if found else None

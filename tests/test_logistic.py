@@ -87,6 +87,14 @@ def test_a_fit_is_no_worse_than_a_constant_or_says_so(values, random, unit):
         assert error <= np.std(mos) * (1 + 1e-6)
 
 
+def test_a_curve_that_rounding_leaves_nothing_of_is_not_taken():
+    # Found by the test above: the tail of a step of 1e18, on which six scores lay but for rounding.
+    x, mos = [0, 136, -580, 0, -277, -567], [0, 0, 136, -580, 0, -277]
+    fit = fit_logistic(x, mos)
+    assert np.sqrt(np.mean((fit(np.array(x)) - mos) ** 2)) < 0.96 * np.std(mos)
+    assert max(abs(fit.high), abs(fit.low)) < 1e12
+
+
 def test_a_constant_is_said_to_be_why():
     for x, y in (([0.5] * 9, range(9)), (range(9), [3] * 9)):
         with pytest.warns(RuntimeWarning, match="an input that varies"):

@@ -88,7 +88,7 @@ def test_operations_and_bytes_are_counted():
 
 
 def test_a_profile_tells_kinds_and_the_most_memory_held():
-    a = torch.ones(512, 512)
+    a = torch.ones(1024, 1024)
 
     def call():
         b = a @ a
