@@ -35,7 +35,7 @@ class Logistic:
         """The curve at ``x`` (any shape), as float64 of that shape."""
         from scipy.special import expit
 
-        gate = expit((_float64(x, "x") - self.centre) / self.scale)
+        gate = expit((float64(x, "x") - self.centre) / self.scale)
         return self.low + (self.high - self.low) * gate
 
     @property
@@ -76,7 +76,7 @@ def checked(pred: Vector, mos: Vector) -> tuple[np.ndarray, np.ndarray]:
     Raises LabError naming the input that is not numbers, not 1-D or not finite, and for unequal
     lengths.
     """
-    arrays = {"pred": _float64(pred, "pred"), "mos": _float64(mos, "mos")}
+    arrays = {"pred": float64(pred, "pred"), "mos": float64(mos, "mos")}
     for name, array in arrays.items():
         if array.ndim != 1:
             raise LabError(f"{name} has shape {array.shape}; give one number a photograph, (n,).")
@@ -94,7 +94,8 @@ def varied(x: np.ndarray, y: np.ndarray) -> bool:
     return len(x) >= 3 and all(v.std() > 1e-13 * np.abs(v).max() for v in (x, y))
 
 
-def _float64(values: Vector, name: str) -> np.ndarray:
+def float64(values: Vector, name: str) -> np.ndarray:
+    """``values``, tensors of any device included, as an array. Raises LabError naming ``name``."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().double().numpy()
     try:

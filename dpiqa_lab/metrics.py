@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from .core.errors import LabError, unknown
-from .logistic import Logistic, Vector, checked, fit_logistic, varied
+from .logistic import Logistic, Vector, checked, fit_logistic, float64, varied
 
 __all__ = [
     "Logistic",
@@ -131,7 +131,7 @@ def psnr(restored, images) -> np.ndarray:
 
     ``restored`` is clipped to that range first.
     """
-    error = (np.asarray(restored, float).clip(0, 1) - np.asarray(images, float)) ** 2
+    error = (float64(restored, "restored").clip(0, 1) - float64(images, "images")) ** 2
     return -10 * np.log10(error.mean((1, 2, 3)))
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 from ..core.device import choose_compute, keep_freed_memory
 from ..core.runs import Run, open_run
 from ..datasets.photographs import Photographs, unlabelled_photographs
-from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.loading import load_backbone
 from ..diffusion.presets import find_preset
@@ -21,7 +20,7 @@ from .benchmark_config import BenchmarkConfig
 from .layouts import layout_gains
 from .measuring import floors
 from .passes import pass_table
-from .speed_ratios import AGAIN, speed_ratios
+from .speed_ratios import AGAIN, in_memory, speed_ratios
 from .stages import stage_table
 
 # KonIQ-10k's photographs in pixels.
@@ -62,9 +61,7 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
                 config.training,
             )  # fmt: skip
             run.write_table("ratios", ratios)
-            pixels = Pixels(photographs)
-            images = torch.stack([pixels[i][0] for i in range(len(pixels))])
-            images = images.to(computes[0].device).float().div(255)
+            images = in_memory(photographs, computes[0].device)
             passes = pass_table(
                 teacher, student, images, computes, config.batch_sizes, rates, config.rounds,
                 config.training, config.compile,

@@ -16,7 +16,7 @@ from ..models.student import Student
 from ..models.teacher import Teacher
 from .measuring import timed
 from .speed_ratios import AGAIN, FIRST, STEP, STUDENT
-from .stages import Stage, cost, prepared
+from .stages import Stage, cost, prepared, training_loss
 
 
 def pass_table(
@@ -110,9 +110,7 @@ def _passes(
     if training and compute.trains:
 
         def step(_) -> None:
-            with compute.autocast():
-                loss = teacher(images, latents).score.square().mean()
-            loss.backward()
+            training_loss(teacher, compute, images, latents).backward()
 
         with compiled(teacher, compute.compile):
             yield Stage(STEP, step, lambda: teacher.train().zero_grad())

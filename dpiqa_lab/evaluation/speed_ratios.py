@@ -17,6 +17,7 @@ from ..models.teacher import Teacher
 from ..probing.features import extract_features
 from .measuring import Way, interleaved
 from .plain_reference import PlainReference
+from .stages import training_loss
 
 FIRST, AGAIN, STEP, SWEEP, STUDENT = (
     "score, first pass", "score again, latents known", "training step, latents known",
@@ -51,8 +52,7 @@ def speed_ratios(
         plain_s and lab_s (seconds a photograph), ratio.
     """
     device = computes[0].device
-    pixels = Pixels(photographs)
-    images = torch.stack([pixels[i][0] for i in range(len(pixels))]).to(device).float().div(255)
+    images = in_memory(photographs, device)
     lab = _Lab(teacher, student, images, photographs, timesteps)
     best = interleaved(lab.scoring(computes) | lab.sweeps(computes), rounds, device)
     for compute in computes:
@@ -72,6 +72,13 @@ def speed_ratios(
                     rows.append([what, plain, compute.precision, *seconds])
     table = pd.DataFrame(rows, columns=["what", "plain", "lab", "plain_s", "lab_s"])
     return table.assign(ratio=table["plain_s"] / table["lab_s"])
+
+
+def in_memory(photographs: Photographs, device: torch.device) -> torch.Tensor:
+    """Photographs (n, 3, s, s) in [0,1] on ``device``."""
+    pixels = Pixels(photographs)
+    images = torch.stack([pixels[i][0] for i in range(len(pixels))])
+    return images.to(device).float().div(255)
 
 
 class _Lab:
@@ -118,9 +125,7 @@ class _Lab:
     def steps(self, computes: Sequence[Compute]) -> dict[str, Way]:
         def step(forward: Callable, compute: Compute) -> None:
             self.teacher.train().zero_grad()
-            with compute.autocast():
-                loss = forward(self.images).score.square().mean()
-            loss.backward()
+            training_loss(forward, compute, self.images).backward()
 
         ways = {}
         for compute in (c for c in computes if c.trains):

@@ -14,6 +14,7 @@ from ..core.errors import LabError
 from ..core.progress import progress_bar
 from ..datasets.images import read_image, to_tensor
 from ..diffusion.taps import FeatureTaps
+from ..models.scoring import ModelOutput
 from ..models.student import Student
 from ..models.teacher import Teacher
 from .measuring import counted, profiled, timed
@@ -114,12 +115,19 @@ def _stages(
 
         def loss() -> torch.Tensor:
             teacher.train().zero_grad()
-            with compute.autocast():
-                return teacher(images, latents).score.square().mean()
+            return training_loss(teacher, compute, images, latents)
 
         yield Stage("backward", lambda loss: loss.backward(), loss)
     with student.evaluation(compute):
         yield Stage("student", lambda _: student(images))
+
+
+def training_loss(
+    forward: Callable[..., ModelOutput], compute: Compute, *inputs: torch.Tensor
+) -> torch.Tensor:
+    """What a timed training step goes backward from: as long as any, whatever the scores are."""
+    with compute.autocast():
+        return forward(*inputs).score.square().mean()
 
 
 def cost(

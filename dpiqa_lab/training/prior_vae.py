@@ -112,7 +112,7 @@ class VaeTask(Task):
         for rows in np.array_split(self.held_out, max(1, len(self.held_out) // 8)):
             images = to_images(self.views.pixels[rows], self.compute)
             restored, _ = model(images)
-            values.append(psnr((restored.cpu() + 1) / 2, (images.cpu() + 1) / 2))
+            values.append(psnr((restored + 1) / 2, (images + 1) / 2))
         return {"psnr": float(np.concatenate(values).mean())}
 
 
