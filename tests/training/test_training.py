@@ -320,7 +320,7 @@ def test_what_an_adapter_starts_as_follows_from_the_backbone(options, expected):
     assert (config.adapter_start, config.decoder_head) == expected
 
 
-def test_an_adapter_starts_as_the_priors_or_as_a_students_trunk(tmp_path):
+def test_an_adapter_starts_as_the_priors_or_as_a_students_trunk(small_folder, tmp_path):
     source = find_preset("tiny").source
     shipped = load_image_adapter(source)
     adapter = ImageAdapter([48, 96, 128, 128])
@@ -330,8 +330,10 @@ def test_an_adapter_starts_as_the_priors_or_as_a_students_trunk(tmp_path):
         load_adapter(adapter, "prior", str(tmp_path))
     with pytest.raises(lab.LabError, match=r"does not fit this U-Net:\n.*conv_in"):
         load_adapter(ImageAdapter([32, 96, 128, 128]), "prior", source)
-    options = {"dataset": "demo", "max_steps": 1, "image_size": 64, "student_width": 4,
-               "batch_size": 2, "validate_every": 1, "device": "cpu"}  # fmt: skip
+    options = {
+        "dataset": "folder", "data_root": str(small_folder), "mos_range": "0,100", "max_steps": 1,
+        "image_size": 64, "student_width": 4, "batch_size": 2, "validate_every": 1, "device": "cpu",
+    }  # fmt: skip
     for trunk in ("frequency", "efficientnet_tiny"):
         values = {**options, "trunk": trunk, "run_name": f"starts-{trunk}"}
         lab.train_student(lab.DistilConfig.from_parameters(values))
