@@ -116,6 +116,9 @@ def choose_compute(device="auto", precision="auto", compile=False):
 
 
 backend_registration._setup_privateuseone_for_python_backend(NAME, Backend())
+# Autocast there changes no precision.
+_unchanged = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
+_unchanged.fallback(torch.library.fallthrough_kernel)
 _device._device_constructors()  # remembered by torch, with its own functions
 torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
 lab_device.DEVICES = (*lab_device.DEVICES, NAME)
