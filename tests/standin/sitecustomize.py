@@ -96,13 +96,17 @@ def computed(func, args, kwargs):
 
 
 def _moved(make):
-    """``torch.tensor`` asks a backend's own code for memory; this one has none."""
+    """``torch.tensor`` and its like ask a backend's own code for memory; this one has none."""
 
     def made(data, *args, device=None, **kwargs):
         tensor = make(data, *args, **kwargs)
         return tensor if device is None else tensor.to(device)
 
     return made
+
+
+def _new_tensor(self, data, dtype=None, device=None):
+    return torch.tensor(data, dtype=dtype or self.dtype, device=device or self.device)
 
 
 _choose_compute = lab_device.choose_compute
@@ -121,6 +125,7 @@ _unchanged = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
 _unchanged.fallback(torch.library.fallthrough_kernel)
 _device._device_constructors()  # remembered by torch, with its own functions
 torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
+torch.Tensor.new_tensor = _new_tensor
 lab_device.DEVICES = (*lab_device.DEVICES, NAME)
 lab_device.choose_compute = choose_compute
 accelerate.state.PartialState.default_device = property(lambda self: torch.device(NAME))
