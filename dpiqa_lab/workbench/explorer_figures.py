@@ -181,6 +181,9 @@ def _chosen(x, y) -> go.Scatter:
 
 
 def _note(figure: go.Figure, text: str) -> None:
+    """Say ``text`` in place of axes that have nothing to show."""
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
     centre = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     figure.add_annotation(text=text, font={"size": 15, "color": GREY}, **centre)
 

@@ -342,13 +342,16 @@ def test_a_widget_follows_a_figure():
 
     first = figures.points(None, "x", None)
     widget = go.FigureWidget(first)
+    assert widget.layout.xaxis.visible is False  # there is nothing to show on it
     table = pd.DataFrame({"name": ["a"], "mos": [0.5], "split": ["test"], "x": [0.25]})
     follow(widget, figures.points(table, "other", "a"))
     assert list(widget.data[2].x) == [0.25]
     assert widget.layout.xaxis.title.text == "other"
     assert not widget.layout.annotations
+    assert widget.layout.xaxis.visible is not False
     follow(widget, first)
     assert len(widget.layout.annotations) == 1
+    assert widget.layout.xaxis.visible is False
 
 
 @pytest.fixture

@@ -98,6 +98,17 @@ class Driver:
             title,
         )
 
+    def ticks(self, title):
+        """How many ticks the plot's axes show."""
+        return self.page.evaluate(
+            """title => {
+                const plots = [...document.querySelectorAll('.js-plotly-plot')];
+                const plot = plots.find(p => p.offsetParent && p.layout.title.text === title);
+                return plot.querySelectorAll('.xtick, .ytick').length;
+            }""",
+            title,
+        )
+
     def place(self, title, trace, i):
         """Where point ``i`` of a trace is in the window."""
         return self.page.evaluate(
@@ -167,9 +178,12 @@ def _open_and_compute(seen):
     panel.get_by_text("0 of 9 layers × timesteps are in the cache").wait_for()
     before = seen.plot(SCATTER)
     assert before[TEST_PART]["x"] == []
+    assert seen.ticks(SCATTER) == 0
+    seen.shot("0-nothing-yet")
     seen.click("Compute", "button")
     panel.get_by_text("9 of 9 layers × timesteps are in the cache").wait_for()
     assert len(seen.changed(SCATTER, before)[TEST_PART]["x"]) > 5
+    assert seen.ticks(SCATTER) > 5
     seen.shot("1-photographs")
 
 
