@@ -1,7 +1,7 @@
 # The first call of any target makes .venv; later ones reuse it until the pins change.
 PYTHON ?= python3
 BIN := .venv/bin
-# A process a core, of one thread each: half the time of one process with all cores.
+# A process a core, of one thread each: on two cores two thirds of the time of one process with both.
 SPREAD := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: setup demo test test-all test-gpu torture lab lint clean
