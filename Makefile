@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A process a core, of one thread each: on two cores two thirds of the time of one process with both.
-SPREAD := -n logical --dist worksteal --maxprocesses
+SPREAD := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
 
 .PHONY: setup demo test test-all test-gpu torture lab lint clean
 setup: .venv/ready
@@ -19,10 +19,10 @@ demo: setup  ## Train the tiny teacher on the demo set; print the run and its fi
 	$(BIN)/python -m dpiqa_lab demo
 
 test: setup  ## The tests that take under 12 minutes on 2 cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(SPREAD) 4
+	$(SPREAD) --maxprocesses 4 -m "not slow and not gpu"
 
 test-all: test  ## The slow tests too; some want gigabytes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(SPREAD) 2
+	$(SPREAD) --maxprocesses 2 -m slow
 
 test-gpu: setup  ## Notebooks at full size on a GPU: random weights, generated photographs
 	$(BIN)/python -m pytest -m gpu

@@ -42,6 +42,7 @@ class Place:
 
 GPU = Place("cuda", "sd15", 512, "efficientnet_b7")
 STANDIN = Place("standin", "tiny", 64, "efficientnet_tiny")
+STANDIN_CODE = str(REPOSITORY / "tests/standin")
 
 
 @pytest.fixture(
@@ -53,7 +54,7 @@ STANDIN = Place("standin", "tiny", 64, "efficientnet_tiny")
 )
 def place(request, monkeypatch):
     if request.param is STANDIN:
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests/standin"))
+        monkeypatch.setenv("PYTHONPATH", STANDIN_CODE)
     return request.param
 
 
@@ -118,16 +119,8 @@ def test_01_02_and_08_look_inside_and_compare(koniq, tmp_path, place):
 
 
 def test_06_and_07_open_and_measure(koniq, tmp_path, place):
-    shown = {"timesteps": "1,100", "name": "gpu_06"}
-    result = _papermill(
-        tmp_path,
-        "06_explore",
-        dataset="koniq",
-        data_root=koniq,
-        **place.read,
-        **place.model,
-        **shown,
-    )
+    data = {"dataset": "koniq", "data_root": koniq, **place.read, **place.model}
+    result = _papermill(tmp_path, "06_explore", **data, timesteps="1,100", name="gpu_06")
     assert result.returncode == 0, result.stderr[-3000:]
     few = {"photographs": 1, "batch_sizes": "1", "timesteps": 2, "rounds": 1}
     run = _ran(tmp_path, "07_benchmark", **place.read, **place.model, **few, run_name="gpu_07")
@@ -135,16 +128,14 @@ def test_06_and_07_open_and_measure(koniq, tmp_path, place):
 
 
 def test_00_trains_a_small_prior(koniq, tmp_path, place):
-    options = {"photographs": koniq / "1024x768", "device": place.device, "run_name": "gpu_00"}
+    options = {"photographs": f"{koniq}/1024x768", "device": place.device, "run_name": "gpu_00"}
     options |= {"vae_steps": 20, "vae_linear": 5, "decoder_steps": 10, "adapter_steps": 10}
     options |= {"unet_steps": 10, "validate_every": 10, "views": 1}
     if place is GPU:
         result = _papermill(tmp_path, "00_pretrain_prior", **options)
     else:  # the rest of the notebook, with the whole demo set, takes too long there
-        values = {**options, "photographs": str(options["photographs"])}
-        train = (
-            f"import dpiqa_lab as lab; lab.train_prior(lab.PriorConfig.from_parameters({values}))"
-        )
+        config = f"lab.PriorConfig.from_parameters({options})"
+        train = f"import dpiqa_lab as lab; lab.train_prior({config})"
         result = subprocess.run([sys.executable, "-c", train], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert find_run("gpu_00").config["device"] == place.device
@@ -169,5 +160,5 @@ for leave in (lambda: there + here, lambda: net(here), lambda: here[there.long()
 
 
 def test_the_stand_in_refuses_what_a_gpu_would():
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "tests/standin")}
+    env = {**os.environ, "PYTHONPATH": STANDIN_CODE}
     subprocess.run([sys.executable, "-c", MIXED], env=env, check=True)

@@ -17,8 +17,10 @@ NAME = "standin"
 aten = torch.ops.aten
 MOVES = {aten.copy_.default, aten._to_copy.default}
 # The tensor that is indexed has to be on the device, what it is indexed by need not.
-INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-INDEXING |= {aten._index_put_impl_.default}
+INDEXING = {
+    aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
+    aten._index_put_impl_.default,
+}  # fmt: skip
 
 
 class Backend(backend_registration._DummyBackendModule):
@@ -123,7 +125,8 @@ backend_registration._setup_privateuseone_for_python_backend(NAME, Backend())
 # Autocast there changes no precision.
 _unchanged = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
 _unchanged.fallback(torch.library.fallthrough_kernel)
-_device._device_constructors()  # remembered by torch, with its own functions
+# torch knows the functions that make tensors as they are at its first look: before others stand in.
+_device._device_constructors()
 torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
 torch.Tensor.new_tensor = _new_tensor
 lab_device.DEVICES = (*lab_device.DEVICES, NAME)

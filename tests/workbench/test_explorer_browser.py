@@ -87,42 +87,37 @@ class Driver:
         self.page.wait_for_timeout(700)
         self.page.screenshot(path=self.shots / f"{name}.png")
 
-    def plot(self, title):
-        """The x and y of each trace of the plot with this title, as the browser draws it."""
+    def of_plot(self, title, look, *given):
+        """What ``look``, a JavaScript function of a plot and ``given``, sees in that of a title."""
         return self.page.evaluate(
-            """title => {
+            f"""([title, ...given]) => {{
                 const plots = [...document.querySelectorAll('.js-plotly-plot')];
                 const plot = plots.find(p => p.offsetParent && p.layout.title.text === title);
-                return plot._fullData.map(t => ({x: [...(t.x || [])], y: [...(t.y || [])]}));
-            }""",
-            title,
+                return ({look})(plot, ...given);
+            }}""",
+            [title, *given],
+        )
+
+    def plot(self, title):
+        """The x and y of each trace of the plot with this title, as the browser draws it."""
+        return self.of_plot(
+            title, "plot => plot._fullData.map(t => ({x: [...(t.x || [])], y: [...(t.y || [])]}))"
         )
 
     def ticks(self, title):
         """How many ticks the plot's axes show."""
-        return self.page.evaluate(
-            """title => {
-                const plots = [...document.querySelectorAll('.js-plotly-plot')];
-                const plot = plots.find(p => p.offsetParent && p.layout.title.text === title);
-                return plot.querySelectorAll('.xtick, .ytick').length;
-            }""",
-            title,
-        )
+        return self.of_plot(title, "plot => plot.querySelectorAll('.xtick, .ytick').length")
 
     def place(self, title, trace, i):
         """Where point ``i`` of a trace is in the window."""
-        return self.page.evaluate(
-            """([title, trace, i]) => {
-                const plots = [...document.querySelectorAll('.js-plotly-plot')];
-                const plot = plots.find(p => p.offsetParent && p.layout.title.text === title);
-                plot.scrollIntoView({block: 'center'});
-                const box = plot.getBoundingClientRect(), full = plot._fullLayout;
-                const {x, y} = plot._fullData[trace];
-                return [box.x + full._size.l + full.xaxis.d2p(x[i]),
-                        box.y + full._size.t + full.yaxis.d2p(y[i])];
-            }""",
-            [title, trace, i],
-        )
+        look = """(plot, trace, i) => {
+            plot.scrollIntoView({block: 'center'});
+            const box = plot.getBoundingClientRect(), full = plot._fullLayout;
+            const {x, y} = plot._fullData[trace];
+            return [box.x + full._size.l + full.xaxis.d2p(x[i]),
+                    box.y + full._size.t + full.yaxis.d2p(y[i])];
+        }"""
+        return self.of_plot(title, look, trace, i)
 
     def changed(self, title, before):
         """The plot's traces once they are others than ``before``."""
