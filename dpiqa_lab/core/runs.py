@@ -1,8 +1,9 @@
-"""Run folders: everything a run was told, did and found, in one place, written whole or not at all.
+"""Run folders: what went into a run, what it did and found, in one place, never overwritten.
 
-``config.json`` (parameters), ``environment.json`` (versions, device, git state), ``metrics.jsonl``
-(a line a log), ``predictions.csv``, ``summary.json`` (``status`` running / completed / failed),
-``checkpoints/``, ``figures/``. Of several processes that train together the main one writes.
+``config.json``, ``identity.json`` and ``data.csv`` (see ``identity``), ``environment.json``
+(versions, device, git state), ``metrics.jsonl`` (a line a log), ``predictions.csv``,
+``summary.json`` (``status`` running / completed / failed), ``checkpoints/``, ``figures/``. Of
+several processes that train together the main one writes.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from .files import (
     write_json,
     write_text,
 )
+from .identity import Identity, recorded_data
 from .locks import hold
 from .paths import home, runs_dir, user_path
 
@@ -34,6 +36,8 @@ _RECORDED = (
     "dpiqa-lab", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "pandas",
     "scipy", "scikit-learn", "safetensors",
 )  # fmt: skip
+# The files that opening a run writes.
+_OPENED = {"config.json", "identity.json", "data.csv", "environment.json", "summary.json"}
 _LONGEST_NAME = 150  # bytes; file systems take 255, and temporary names are longer
 
 
@@ -65,9 +69,9 @@ class Run:
         return self.path / "figures"
 
     def reused(self) -> bool:
-        """Whether it was completed before, and says so: nothing of it is computed again."""
+        """Whether it was completed before, which is printed: nothing is computed again."""
         if self.state == "completed":
-            print(f"run {self.name} is completed with these parameters: reused. {self.path}")
+            print(f"run {self.name} is completed, with the same inputs: reused. {self.path}")
         return self.state == "completed"
 
     def summary(self) -> dict:
@@ -80,6 +84,16 @@ class Run:
         if not processes.is_main():
             return
         write_json(self.path / "summary.json", {"name": self.name, "status": status, **values})
+
+    def complete(self, **values) -> None:
+        """Write the summary of a run whose work is done; everything else is written before."""
+        self.write_summary("completed", **values)
+        processes.wait()
+        self.state = "completed"
+
+    def data(self) -> pd.DataFrame | None:
+        """The photographs that went in, see ``identity``; ``None`` where none did."""
+        return recorded_data(self.path)
 
     def history(self) -> pd.DataFrame:
         """``metrics.jsonl`` as a table, a row a line."""
@@ -122,30 +136,47 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(name: str, config: dict, compute: Compute, root: Path | None = None) -> Iterator[Run]:
-    """The run folder called ``name``, held against other processes for the length of the block.
+def open_run(
+    name: str, identity: Identity, compute: Compute, rename: bool = False, root: Path | None = None
+) -> Iterator[Run]:
+    """A run folder, held against other processes for the length of the block.
 
-    A run with the same parameters is continued, or reused where it is completed; one that failed
-    before its first checkpoint gives way to another.
+    A run of the same identity is continued, or reused where it is completed; one that failed
+    before anything was computed gives way to another. Nothing else is ever overwritten.
+
+    Args:
+        name: of the folder. rename: where it holds a run of another identity, say so and take
+            the name with the identity's hash behind it.
 
     Raises:
-        LabError: the folder holds a run with other parameters (which ones is said), or another
-            process is working in it.
+        LabError: the folder holds a run of another identity (what differs is listed) and
+            ``rename`` is False, or another process is working in it.
     """
-    path = (root or runs_dir()) / name
     with contextlib.ExitStack() as stack:
 
-        def take() -> str:
+        def take() -> tuple[Path, str]:
+            path = (root or runs_dir()) / name
+            if other := _differences(path, identity):
+                if not rename:
+                    raise LabError(
+                        f"run {path} is another one; give another run_name, or delete the folder:\n"
+                        f"{listing(other)}"
+                    )
+                path = path.with_name(f"{name}-{identity.sha256()[:8]}")
+                print(f"run {name} is another one:\n{listing(other)}\nThis one: {path.name}")
             stack.enter_context(hold(path, wait=False, what="run"))
-            return _state(path, config)
+            if other := _differences(path, identity):  # made meanwhile, or edited
+                raise LabError(f"run {path} is another one:\n{listing(other)}")
+            return path, _state(path)
 
-        run = Run(path, config, processes.from_main(take))
+        path, state = processes.from_main(take)
+        run = Run(path, identity.parameters, state)
         if run.state != "completed" and processes.is_main():
             for folder in (path, run.checkpoints):
                 drop_leftovers(folder)
-            write_json(path / "config.json", config)
             write_json(path / "environment.json", _environment(compute))
             run.write_summary("running", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+            identity.write(path)
         try:
             yield run
         except BaseException as error:
@@ -176,7 +207,7 @@ def find_run(name: str | Path, root: Path | None = None) -> Run:
     for path in (name, root / name, home() / name):
         if (path / "config.json").is_file():
             config = read_json(path / "config.json")
-            return Run(path, config, _state(path, config))
+            return Run(path, config, _state(path))
     known = sorted(p.parent.name for p in root.glob("*/config.json"))
     if not known:
         raise LabError(f"no run {str(name)!r}: {root} holds none yet. Train one by notebook 03.")
@@ -204,27 +235,30 @@ def list_runs(root: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({f"test_{key}": float for key in ("srcc", "plcc") if rows})
 
 
-def _state(path: Path, config: dict) -> str:
-    if not (path / "config.json").is_file():
+def _differences(path: Path, identity: Identity) -> list[str]:
+    """What tells the run in a folder from ``identity``; nothing where there is none to be lost."""
+    if not (path / "config.json").is_file() or _failed_at_once(path):
+        return []
+    return identity.differences(path)
+
+
+def _failed_at_once(path: Path) -> bool:
+    """Whether a run failed before anything was computed."""
+    if _status(path) != "failed":
+        return False
+    found = (entry for entry in path.rglob("*") if entry.is_file())
+    return {entry.name for entry in found if entry.name[0] != "."} <= _OPENED
+
+
+def _state(path: Path) -> str:
+    if not (path / "config.json").is_file() or _failed_at_once(path):
         return "new"
-    stored = read_json(path / "config.json")
-    wanted = json.loads(json.dumps(config))
-    names = sorted(stored.keys() | wanted.keys())
-    other = [
-        f"{key}: {stored.get(key)!r} there, {wanted.get(key)!r} asked for"
-        for key in names
-        if stored.get(key) != wanted.get(key)
-    ]
-    if other and not any((path / "checkpoints").glob("*")):
-        return "new"  # it failed before anything was computed
-    if other:
-        raise LabError(
-            f"run {path} was made with other parameters; give another run_name, or delete the "
-            f"folder:\n{listing(other)}"
-        )
+    return "completed" if _status(path) == "completed" else "interrupted"
+
+
+def _status(path: Path) -> str | None:
     summary = path / "summary.json"
-    completed = summary.is_file() and read_json(summary).get("status") == "completed"
-    return "completed" if completed else "interrupted"
+    return read_json(summary).get("status") if summary.is_file() else None
 
 
 def _environment(compute: Compute) -> dict:

@@ -1,14 +1,12 @@
 """The parameters that say which photographs and scores: shared by everything that reads them."""
 
-from dataclasses import dataclass
-
-from ..core.parameters import option
+from ..core.config import Configuration, configuration, option
 from ..core.paths import user_path
 from .specs import get_spec
 
 
-@dataclass(frozen=True)
-class ReadingConfig:
+@configuration
+class ReadingConfig(Configuration):
     """How photographs and scores are read; ``None`` means: decided by the dataset."""
 
     split: str = option("auto", "auto, official, random, random-3, or a CSV file")
@@ -30,13 +28,15 @@ class ReadingConfig:
     )
 
 
-@dataclass(frozen=True)
-class _Which:
+@configuration
+class _Which(Configuration):
+    """Which dataset."""
+
     dataset: str = option("demo", "a name of data/README.md, folder for your own")
     data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
 
 
-@dataclass(frozen=True)
+@configuration
 class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
     """A dataset and how it is read; ``None`` means: decided by the dataset."""
 

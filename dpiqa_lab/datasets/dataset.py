@@ -47,6 +47,15 @@ class QualityDataset:
             f"mos in [0,1]; {self.manifest.split}"
         )
 
+    def content(self) -> pd.DataFrame:
+        """What results depend on, a row a photograph: name, sha256 of its file, mos, split, group.
+
+        Of the whole dataset, whatever its part.
+        """
+        columns = {"hash": "sha256"}
+        table = self.manifest.table.rename(columns=columns)
+        return table[[n for n in ("name", "sha256", "mos", "split", "group") if n in table]]
+
     def part_of(self, part: str) -> "QualityDataset":
         """Another part of the same dataset."""
         return QualityDataset(self.manifest, part, self.image_size)

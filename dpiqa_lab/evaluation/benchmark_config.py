@@ -1,21 +1,17 @@
-"""Everything notebook 07 is told."""
+"""Configuration of notebook 07."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.device import DEVICES, EVALUATED
+from ..core.config import Configuration, configuration, option
+from ..core.device import DEVICES, EVALUATED, choose_compute
 from ..core.errors import LabError
-from ..core.files import json_hash
-from ..core.parameters import build, documented, option
-from ..core.runs import check_name
 from ..diffusion.presets import find_preset
 from ..models.trunks import find_trunk
 
 
-@documented
-@dataclass(frozen=True)
-class BenchmarkConfig:
+@configuration
+class BenchmarkConfig(Configuration):
     """Parameters of a benchmark; the photographs are generated."""
 
     backbone: str = option("tiny", "tiny, sd15, sd21, a hub id, or a folder in diffusers layout")
@@ -33,15 +29,6 @@ class BenchmarkConfig:
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "BenchmarkConfig":
-        """A resolved config from a notebook's parameters.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
-
     def resolve(self) -> "BenchmarkConfig":
         """The same with a prompt set and a name.
 
@@ -55,14 +42,10 @@ class BenchmarkConfig:
         # The plain reference is float32.
         precisions = tuple(dict.fromkeys(("float32", *self.precisions)))
         prompts = self.prompts or find_preset(self.backbone).prompts
-        config = dataclasses.replace(self, precisions=precisions, prompts=prompts)
-        if config.run_name is None:
-            stem = f"benchmark-{Path(self.backbone).name}-{self.image_size}"
-            name = f"{stem}-{json_hash(config.numbers())[:8]}"
-            config = dataclasses.replace(config, run_name=name)
-        check_name(config.run_name)
-        return config
+        device = choose_compute(self.device).device
+        found = {"precisions": precisions, "prompts": prompts, "device": str(device)}
+        return dataclasses.replace(self, **found).named()
 
-    def numbers(self) -> dict:
-        """The parameters that the results depend on, as stored in ``config.json``."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k != "run_name"}
+    def stem(self) -> str:
+        """See ``Configuration``."""
+        return f"benchmark-{Path(self.backbone).name}-{self.image_size}"

@@ -1,11 +1,10 @@
-"""Everything notebook 08 is told."""
+"""Configuration of notebook 08."""
 
 import dataclasses
-from dataclasses import dataclass
 
+from ..core.config import configuration, option
 from ..core.errors import LabError
 from ..core.files import json_hash
-from ..core.parameters import documented, option
 from ..training.config import TrainConfig
 
 # What is different in each arm. With "random weights" nothing is known before the first photograph,
@@ -26,8 +25,7 @@ ARMS = {
 }
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class ComponentsConfig(TrainConfig):
     """Trainings of a teacher with each of its parts taken away in turn, from several seeds."""
 
@@ -56,9 +54,12 @@ class ComponentsConfig(TrainConfig):
 
     def training(self, arm: str, seed: int) -> TrainConfig:
         """Of one arm from one seed; its name does not depend on the other arms and seeds."""
-        told = {k: v for k, v in self.numbers().items() if k not in ("arms", "seeds", "seed")}
-        name = f"{self.dataset}-{json_hash(told)[:8]}-{arm.replace(' ', '-')}-s{seed}"
+        # The test photographs are drawn by the first seed where not all of them are tested.
+        drawn_by = None if self.tested is None else self.seed
+        shared = {k: v for k, v in self.identity().items() if k not in ("arms", "seeds", "seed")}
+        named = json_hash([shared, drawn_by])[:8]
+        name = f"{self.dataset}-{named}-{arm.replace(' ', '-')}-s{seed}"
         fields = [field.name for field in dataclasses.fields(TrainConfig)]
-        shared = {name: getattr(self, name) for name in fields}
+        values = {name: getattr(self, name) for name in fields}
         own = {**ARMS[arm], "seed": seed, "run_name": name}
-        return TrainConfig(**{**shared, **own}).resolve()
+        return TrainConfig(**{**values, **own}).resolve()

@@ -1,10 +1,9 @@
-"""Everything notebook 04 is told."""
+"""Configuration of notebook 04."""
 
 import dataclasses
-from dataclasses import dataclass
 
+from ..core.config import configuration, option
 from ..core.errors import LabError
-from ..core.parameters import documented, option
 from ..datasets.config import DatasetConfig
 from ..diffusion.loading import resolve_auto
 from ..training.config import TrainConfig
@@ -15,8 +14,7 @@ ARMS = {"labels": (False, False), "score": (True, False), "map": (False, True),
         "both": (True, True)}  # fmt: skip
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class DistilAblationConfig(DistilConfig):
     """A student for each arm. The teacher's weights are those of the arms that have the term."""
 

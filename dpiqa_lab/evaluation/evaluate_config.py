@@ -1,14 +1,11 @@
-"""Everything notebook 05 is told: which models, on which photographs, and how closely to look."""
+"""Configuration of notebook 05: which models, on which photographs, and how closely to look."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.device import DEVICES
+from ..core.config import configuration, option
+from ..core.device import DEVICES, choose_compute
 from ..core.errors import LabError
-from ..core.files import json_hash
-from ..core.parameters import build, documented, option
-from ..core.runs import check_name
 from ..datasets.config import DatasetConfig, ReadingConfig
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.splits import PARTS
@@ -18,8 +15,7 @@ from .quick_teacher import QUICK
 _DEFAULT = "-"  # of data_roots: data/<dataset>
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class EvaluateConfig(ReadingConfig):
     """Parameters of an evaluation. ``mos_range`` and the columns are those of one's own folders."""
 
@@ -41,15 +37,6 @@ class EvaluateConfig(ReadingConfig):
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "EvaluateConfig":
-        """A resolved config from a notebook's parameters.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
-
     def resolve(self) -> "EvaluateConfig":
         """The same with whole paths and a name.
 
@@ -60,17 +47,13 @@ class EvaluateConfig(ReadingConfig):
             if not getattr(self, name):
                 raise LabError(f"{name} is empty: give at least one.")
         roots = [config.data_root or _DEFAULT for config in self.dataset_configs()]
-        config = dataclasses.replace(self, data_roots=tuple(roots))
-        if config.run_name is None:
-            named = json_hash(config.numbers())[:8]
-            stem = "-".join(dict.fromkeys(self.datasets))
-            config = dataclasses.replace(config, run_name=f"evaluate-{stem}-{named}")
-        check_name(config.run_name)
-        return config
+        device = str(choose_compute(self.device).device)
+        found = {"data_roots": tuple(roots), "device": device}
+        return dataclasses.replace(self, **found).named()
 
-    def numbers(self) -> dict:
-        """The parameters that the results depend on, as stored in ``config.json``."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k != "run_name"}
+    def stem(self) -> str:
+        """See ``Configuration``."""
+        return "-".join(["evaluate", *dict.fromkeys(self.datasets)])
 
     def dataset_configs(self) -> list[DatasetConfig]:
         """How each dataset is read.

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..core.errors import LabError, listing, unknown
+from ..core.identity import files_input
 from ..core.paths import embedded
 from ..core.pickles import read_state_dict
 from .efficientnet import EfficientNet
@@ -118,6 +119,16 @@ def load_trunk(trunk: nn.Module, name: str, weights: str) -> None:
             f"weights of {weights!r} do not fit the trunk {name!r}:\n{listing(problems)}"
         )
     trunk.load_state_dict(state)
+
+
+def trunk_input(name: str, weights: str) -> dict:
+    """Which weights ``load_trunk`` puts in, for a run's record: source, revision or hash."""
+    if weights == "prior":
+        return files_input(embedded("tiny_prior") / "image_adapter")
+    if weights == "hub" or weights.startswith("hub@"):
+        trunk = find_trunk(name)
+        return {"source": trunk.hub, "revision": weights[len("hub@") :] or trunk.revision}
+    return files_input(weights)
 
 
 def _from_file(path: Path) -> dict[str, torch.Tensor]:

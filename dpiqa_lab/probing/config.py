@@ -1,14 +1,12 @@
-"""Everything notebooks 01 and 02 are told; defaults follow from data and backbone."""
+"""Configurations of notebooks 01 and 02; defaults follow from data and backbone."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from ..core.config import configuration, option
 from ..core.device import DEVICES, EVALUATED
 from ..core.errors import LabError
-from ..core.files import json_hash
-from ..core.parameters import build, documented, option
-from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..diffusion.loading import resolve_auto
@@ -17,7 +15,7 @@ from ..diffusion.prompts import FACTORS
 from .features import POOLINGS
 
 
-@dataclass(frozen=True)
+@configuration
 class ProbeConfig(DatasetConfig):
     """What both have: photographs, backbone, taps and splits."""
 
@@ -44,14 +42,7 @@ class ProbeConfig(DatasetConfig):
     workers: int = option(0, "processes that read photographs beside the passes", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "ProbeConfig":
-        """A resolved config from a notebook's parameters.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
+    no_result: ClassVar[tuple[str, ...]] = ("run_name", "workers", "batch_size")
 
     def resolve(self) -> "ProbeConfig":
         """The same with every ``None`` that has a default replaced by it.
@@ -68,22 +59,16 @@ class ProbeConfig(DatasetConfig):
             print(f"backbone auto: {backbone} ({why})")
         values = {
             **self.dataset_defaults(),
+            **self.machine_defaults(),
             "backbone": backbone,
             "prompts": self.prompts or find_preset(backbone).prompts,
             "timesteps": tuple(sorted(set(self.timesteps))),
         }
-        config = dataclasses.replace(self, **values)
-        if config.run_name is None:
-            named = json_hash([type(self).__name__, config.numbers()])[:8]
-            stem = f"{self.kind}-{config.dataset}-{Path(backbone).name}"
-            config = dataclasses.replace(config, run_name=f"{stem}-{named}")
-        check_name(config.run_name)
-        return config
+        return dataclasses.replace(self, **values).named()
 
-    def numbers(self) -> dict:
-        """The parameters that the results depend on, as stored in ``config.json``."""
-        left_out = ("run_name", "workers", "batch_size")
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+    def stem(self) -> str:
+        """See ``Configuration``."""
+        return f"{self.kind}-{self.dataset}-{Path(self.backbone).name}"
 
     def load_dataset(self) -> QualityDataset:
         """The photographs, or the sample of them that ``photographs`` asks for."""
@@ -96,8 +81,7 @@ class ProbeConfig(DatasetConfig):
         return "probe"
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class FeatureProbeConfig(ProbeConfig):
     """Parameters of notebook 01."""
 
@@ -107,8 +91,7 @@ class FeatureProbeConfig(ProbeConfig):
     shown: int = option(4, "photographs with activation maps", low=1)
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class AblationConfig(ProbeConfig):
     """Parameters of notebook 02."""
 

@@ -1,14 +1,11 @@
-"""Everything a teacher training is told; defaults follow from recipe, data and backbone."""
+"""Configuration for training a teacher; defaults follow from recipe, data and backbone."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
-from ..core.files import json_hash
-from ..core.parameters import build, documented, option
-from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
 from ..diffusion.embeddings import POOLINGS
 from ..diffusion.loading import resolve_auto
@@ -31,8 +28,7 @@ RECIPES = {
 MILESTONES = {"clive": (10,), "livefb": (2,)}
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class TrainConfig(DatasetConfig):
     """Parameters of a teacher training; ``None`` means: decided by ``resolve``, and recorded."""
 
@@ -100,15 +96,6 @@ class TrainConfig(DatasetConfig):
     )
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "TrainConfig":
-        """A resolved config from a notebook's parameters.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
-
     def resolve(self) -> "TrainConfig":
         """The same with every ``None`` that has a default replaced by it.
 
@@ -137,20 +124,14 @@ class TrainConfig(DatasetConfig):
         else:
             defaults["adapter_start"] = "torch"
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        missing |= {"backbone": backbone, **self.dataset_defaults()}
+        missing |= {"backbone": backbone, **self.machine_defaults(), **self.dataset_defaults()}
         config = dataclasses.replace(self, **missing)
         if config.latents == "sample" and (backbone == "tiny" or preset.vae):
             raise LabError(
                 f"latents='sample': the VAE of {backbone!r} has no posterior; use 'mean'."
             )
-        if config.run_name is None:
-            named = json_hash(config.numbers())[:8]
-            stem = Path(backbone).name.replace("/", "-")
-            config = dataclasses.replace(config, run_name=f"{config.dataset}-{stem}-{named}")
-        check_name(config.run_name)
-        return config
+        return config.named()
 
-    def numbers(self) -> dict:
-        """The parameters that a run's results depend on, as stored in ``config.json``."""
-        left_out = ("run_name", "workers", *(() if self.compile else ("compile",)))
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+    def stem(self) -> str:
+        """See ``Configuration``."""
+        return f"{self.dataset}-{Path(self.backbone).name.replace('/', '-')}"

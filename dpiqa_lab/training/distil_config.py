@@ -1,15 +1,13 @@
-"""Everything a student training is told; defaults follow from data, trunk and teacher."""
+"""Configuration for training a student; defaults follow from data, trunk and teacher."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.device import DEVICES, PRECISIONS, choose_compute
+from ..core.config import configuration, option
+from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
-from ..core.files import json_hash
-from ..core.parameters import build, documented, option
 from ..core.paths import runs_dir
-from ..core.runs import Run, check_name, find_run
+from ..core.runs import Run, find_run
 from ..datasets.config import DatasetConfig
 from ..models.pooled_regressor import HEADS
 from ..models.trunks import find_trunk
@@ -44,8 +42,7 @@ SMALL = {
 }
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class DistilConfig(DatasetConfig):
     """Parameters of a student training; ``None`` means: decided by ``resolve``, and recorded."""
 
@@ -102,15 +99,6 @@ class DistilConfig(DatasetConfig):
     workers: int = option(0, "processes that read photographs beside the training", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "DistilConfig":
-        """A resolved config from a notebook's parameters.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
-
     def resolve(self) -> "DistilConfig":
         """The same with every ``None`` that has a default replaced by it.
 
@@ -119,7 +107,7 @@ class DistilConfig(DatasetConfig):
         """
         trunk = self.trunk
         if trunk == "auto":
-            gpu = choose_compute(self.device).device.type != "cpu"
+            gpu = self.compute().device.type != "cpu"
             trunk = "efficientnet_b7" if gpu else "efficientnet_tiny"
             print(f"trunk auto: {trunk} ({'a' if gpu else 'no'} GPU is here)")
         defaults = {
@@ -131,7 +119,7 @@ class DistilConfig(DatasetConfig):
         if self.head == "flat":  # which knows neither
             defaults |= {name: PUBLISHED[name] for name in ("statistics_weight", "correction")}
         values = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        values |= {"trunk": trunk, **self.dataset_defaults()}
+        values |= {"trunk": trunk, **self.machine_defaults(), **self.dataset_defaults()}
         if self.teacher is not None:
             run = find_teacher(self.teacher)
             values["teacher"] = run.name if run.path.parent == runs_dir() else str(run.path)
@@ -140,16 +128,11 @@ class DistilConfig(DatasetConfig):
         config = dataclasses.replace(self, **values)
         config._check_teacher()
         config._check()
-        if config.run_name is None:
-            named = json_hash([type(self).__name__, config.numbers()])[:8]
-            config = dataclasses.replace(config, run_name=f"{config.dataset}-{trunk}-{named}")
-        check_name(config.run_name)
-        return config
+        return config.named()
 
-    def numbers(self) -> dict:
-        """The parameters that a run's results depend on, as stored in ``config.json``."""
-        left_out = ("run_name", "workers", *(() if self.compile else ("compile",)))
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+    def stem(self) -> str:
+        """See ``Configuration``."""
+        return f"{self.dataset}-{self.trunk}"
 
     def _check_teacher(self) -> None:
         taught = self.teacher_score_weight + self.map_weight

@@ -1,18 +1,15 @@
-"""Everything the trainings of the two peers are told: PMT-IQA, and Re-IQA's quality encoder."""
+"""Configurations for training the two peers: PMT-IQA, and Re-IQA's quality encoder."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
-from ..core.files import json_hash
-from ..core.parameters import build, documented, option
-from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
 
 
-@dataclass(frozen=True)
+@configuration
 class PeerConfig(DatasetConfig):
     """What both have; ``None`` means: decided by ``resolve``, and recorded."""
 
@@ -31,40 +28,28 @@ class PeerConfig(DatasetConfig):
     )
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "PeerConfig":
-        """A resolved config from parameters by name.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
-
     def resolve(self) -> "PeerConfig":
         """The same with every ``None`` that has a default replaced by it.
 
         Raises:
             LabError: an unknown dataset, or an impossible value.
         """
-        config = dataclasses.replace(self, **self.dataset_defaults())
+        found = {**self.dataset_defaults(), **self.machine_defaults()}
+        config = dataclasses.replace(self, **found)
         if config.image_size is None:
             raise LabError(f"image_size: {config.dataset} has no size of its own; set one, as 512.")
-        if config.run_name is None:
-            named = json_hash(config.numbers())[:8]
-            stem = self.kind.replace("_", "-")
-            config = dataclasses.replace(config, run_name=f"{config.dataset}-{stem}-{named}")
-        check_name(config.run_name)
-        return config
+        return config.named()
 
-    def numbers(self) -> dict:
-        """The parameters that a run's results depend on, as stored in ``config.json``."""
-        left_out = ("run_name", "workers")
-        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
-        return {"kind": self.kind, **values}
+    def stem(self) -> str:
+        """See ``Configuration``."""
+        return f"{self.dataset}-{self.kind.replace('_', '-')}"
+
+    def identity(self) -> dict:
+        """See ``Configuration``; ``kind`` says which of the peers it is."""
+        return {"kind": self.kind, **super().identity()}
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class PmtIqaConfig(PeerConfig):
     """Parameters of a PMT-IQA; the defaults are the published ones, where these are known."""
 
@@ -87,8 +72,7 @@ class PmtIqaConfig(PeerConfig):
         return epoch / (self.epochs - 1) if self.epochs > 1 else 1.0
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class QualityEncoderConfig(PeerConfig):
     """Parameters of a quality encoder, trained as Re-IQA's idea is, on a scale for a laptop."""
 

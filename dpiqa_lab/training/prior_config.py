@@ -1,18 +1,16 @@
-"""Everything the training of a small prior is told."""
+"""Configuration for training a small prior."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from ..core.config import Configuration, configuration, option
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
-from ..core.parameters import build, documented, option
-from ..core.runs import check_name
 
 
-@documented
-@dataclass(frozen=True)
-class PriorConfig:
+@configuration
+class PriorConfig(Configuration):
     """Parameters of notebook 00."""
 
     photographs: str | None = option(None, "folder of photographs of 256x256 pixels and more")
@@ -47,26 +45,21 @@ class PriorConfig:
     workers: int = option(2, "processes that make views", low=0, high=256)
     run_name: str = option("prior", "folder under runs/")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "PriorConfig":
-        """A config from a notebook's parameters.
+    no_result: ClassVar[tuple[str, ...]] = ("run_name", "workers", "photographs", "names")
+
+    def resolve(self) -> "PriorConfig":
+        """The same with the folder's whole path and this machine's device and precision.
 
         Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
+            LabError: no folder, or an impossible value.
         """
-        config = build(cls, values)
-        if config.photographs is None:
+        if self.photographs is None:
             raise LabError(
                 "photographs is not set: give a folder of photographs, as "
                 "-p photographs my_pictures; hundreds are few, thousands are better."
             )
-        if config.vae_crop % 8:
-            raise LabError(f"vae_crop must be a multiple of 8 pixels, got {config.vae_crop}.")
-        check_name(config.run_name)
-        folder = str(Path(config.photographs).expanduser().resolve())
-        return dataclasses.replace(config, photographs=folder)
-
-    def numbers(self) -> dict:
-        """The parameters that the weights depend on; the photographs come as a hash of views."""
-        left_out = ("run_name", "workers", "photographs", "names")
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+        if self.vae_crop % 8:
+            raise LabError(f"vae_crop must be a multiple of 8 pixels, got {self.vae_crop}.")
+        folder = str(Path(self.photographs).expanduser().resolve())
+        found = {"photographs": folder, **self.machine_defaults()}
+        return dataclasses.replace(self, **found).named()

@@ -13,13 +13,14 @@ from .. import metrics
 from ..core import processes
 from ..core.device import (
     Compute,
-    choose_compute,
     keep_freed_memory,
     make_deterministic,
     out_of_memory,
 )
 from ..core.errors import LabError, listing
-from ..core.runs import Run, open_run
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.pixels import Pixels
 from ..datasets.splits import PARTS
@@ -120,38 +121,36 @@ class ScoreTask(Task):
 
 def run_training(
     config,
-    numbers: dict,
     dataset: QualityDataset | None,
-    train: Callable[[Run, object, QualityDataset, Compute], None],
+    models: dict[str, dict],
+    train: Callable[[Run, object, QualityDataset, Compute], dict],
     advice: str,
+    rename: bool | None = None,
+    unlabelled: pd.DataFrame | None = None,
 ) -> Run:
     """Train what ``config`` asks for, or continue or reuse the run of that name.
 
     Args:
         config: resolved, of a teacher or a student.
-        numbers: what the run's ``config.json`` records.
         dataset: in place of the one that ``config`` names.
-        train: does the work, up to a summary that says "completed".
+        models: that go in, see ``Inputs``. unlabelled: photographs beside that dataset's.
+        train: does the work and gives what the summary is to hold.
         advice: against a want of memory, beside smaller batches and photographs.
+        rename: see ``experiment``.
 
     Raises:
         LabError: bad input; out of memory, with what to lower.
     """
-    compute = choose_compute(config.device, config.precision, config.compile)
+    compute = config.compute()
     make_deterministic()
     keep_freed_memory()
     processes.join(compute.device)
-    if processes.count() > 1:
-        numbers = {**numbers, "processes": processes.count()}  # as they multiply the batch
-    with processes.main_speaks(), open_run(config.run_name, numbers, compute) as run:
-        if run.reused():
-            drop_checkpoints(run.checkpoints)  # where it was killed in its last act
-            return run
-        print(f"run {run.path}\ncomputing on {compute}")
-        dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
-        print(dataset, *dataset.manifest.notes, sep="\n")
+    # They multiply the batch.
+    more = {"processes": processes.count()} if processes.count() > 1 else {}
+
+    def work(run: Run) -> dict:
         try:
-            train(run, config, dataset, compute)
+            return train(run, config, dataset, compute)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -160,15 +159,21 @@ def run_training(
                 "accumulation_steps keeps the effective size) or image_size (now "
                 f"{config.image_size}), {advice}"
             ) from error
-        processes.wait()
-        run.state = "completed"
-        return run
+
+    with processes.main_speaks():
+        dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
+        data = pd.concat([dataset.content(), unlabelled], ignore_index=True)
+        inputs = Inputs(data, models, [repr(dataset), *dataset.manifest.notes])
+        run = experiment(config, inputs, work, rename, **more)
+        if processes.is_main():
+            drop_checkpoints(run.checkpoints)  # here, as a killed run may have come to its summary
+    return run
 
 
 def fit_and_record(
     run: Run, task: ScoreTask, dataset: QualityDataset, notes: Sequence[str], **record
-) -> None:
-    """Fit, then write the weights, the predictions of the best ones, and the summary.
+) -> dict:
+    """Fit, write the weights and the predictions of the best ones; what the summary is to hold.
 
     Args:
         notes: what a reader of the results should know, beside what dataset and config say.
@@ -177,7 +182,6 @@ def fit_and_record(
     config = task.config
     if len(dataset.manifest.skipped):
         run.write_table("skipped", dataset.manifest.skipped)
-    run.write_table("split", dataset.manifest.table[["name", "split"]])
     progress = fit(run, task, schedule_of(config, len(task.steps)), task.compute)
     scorer = task.scorer()
     if processes.is_main():
@@ -200,20 +204,17 @@ def fit_and_record(
             )
     if config.select_on == "test":
         notes.append("the checkpoint was CHOSEN ON THE TEST PART, as the authors' code does")
-    run.write_summary(
-        "completed",
-        metrics=found,
-        steps=progress.step,
-        best_step=progress.best_step,
-        seconds=round(progress.seconds, 1),
-        dataset=repr(dataset),
-        split=dataset.manifest.split,
-        select_on=config.select_on,
-        notes=notes,
+    return {
+        "metrics": found,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "seconds": round(progress.seconds, 1),
+        "dataset": repr(dataset),
+        "split": dataset.manifest.split,
+        "select_on": config.select_on,
+        "notes": notes,
         **record,
-    )
-    if processes.is_main():
-        drop_checkpoints(run.checkpoints)
+    }
 
 
 def schedule_of(config, steps_per_epoch: int) -> Schedule:

@@ -1,5 +1,7 @@
 """``train_student``: from a config, and a teacher where there is one, to a run folder."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,19 +11,20 @@ from torch.utils.data import Dataset, Subset
 from .. import metrics
 from ..core import processes
 from ..core.device import Compute
-from ..core.files import file_hash
+from ..core.identity import files_input
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.photographs import Photographs, unlabelled_photographs
 from ..datasets.pixels import Pixels
 from ..models.scoring import ModelOutput
 from ..models.student import Student
+from ..models.trunks import trunk_input
 from .averaging import Averaged
 from .batches import StepBatches
-from .checkpoints import find_weights
 from .correction import fit_correction
 from .distil_config import DistilConfig
 from .losses import distillation_loss
+from .run_fingerprint import run_fingerprint
 from .scored_run import ScoreTask, fit_and_record, run_training
 from .shown import Shown, maps_at
 from .statistic_targets import statistic_targets
@@ -29,7 +32,9 @@ from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
 
 
-def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -> Run:
+def train_student(
+    config: DistilConfig, dataset: QualityDataset | None = None, rename: bool | None = None
+) -> Run:
     """Train a student, or continue or reuse the run of that name.
 
     The teacher's scores and maps come first, from the cache where they are known; it is gone
@@ -38,6 +43,7 @@ def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -
     Args:
         config: as ``DistilConfig.from_parameters({"dataset": "demo"})`` gives it.
         dataset: in place of the one that ``config`` names (for splits of one's own).
+        rename: see ``train_teacher``.
 
     Returns:
         The run, completed: ``run.summary()``, ``run.history()``, ``run.predictions()``.
@@ -45,11 +51,30 @@ def train_student(config: DistilConfig, dataset: QualityDataset | None = None) -
     Raises:
         LabError: bad input, before any long work; out of memory, with what to lower.
     """
-    numbers = config.numbers()
+    advice, unlabelled = "or take a smaller trunk.", None
+    if config.unlabelled is not None:
+        table = unlabelled_photographs(config.unlabelled, config.on_bad_image, set())
+        columns = {"hash": "sha256"}
+        unlabelled = table[["name", "hash"]].rename(columns=columns).assign(dataset="unlabelled")
+    models = student_inputs(config)
+    return run_training(config, dataset, models, _train, advice, rename, unlabelled)
+
+
+def student_inputs(config: DistilConfig) -> dict[str, dict]:
+    """The models that go into a student's training, see ``core.identity.Inputs``."""
+    models = {}
     if config.teacher is not None:
-        # Another teacher under the same name is another training.
-        numbers["teacher_weights"] = file_hash(find_weights(find_run(config.teacher), "best"))
-    return run_training(config, numbers, dataset, _train, "or take a smaller trunk.")
+        models["teacher"] = run_fingerprint(find_run(config.teacher))
+    if config.trunk_weights != "none":
+        models["trunk_weights"] = trunk_input(config.trunk, config.trunk_weights)
+    if config.start_from is not None:
+        path = Path(config.start_from).expanduser()
+        models["start_from"] = (
+            files_input(path)
+            if path.suffix == ".safetensors"
+            else run_fingerprint(find_run(config.start_from))
+        )
+    return models
 
 
 class StudentTask(ScoreTask):
@@ -184,7 +209,7 @@ class StudentTask(ScoreTask):
         return int(words.generate_state(1)[0])
 
 
-def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Compute) -> None:
+def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Compute) -> dict:
     dataset = QualityDataset(dataset.manifest, image_size=config.image_size)
     if run.state == "new":
         # Weights that do not fit are refused before the teacher is asked.
@@ -201,7 +226,7 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
     print(f"student {config.trunk}: {sum(counts.values()):,} parameters")
     task = StudentTask(student, dataset, photographs, taught, statistics, config, compute)
     record = {"trunk": config.trunk, "parameters": counts, "teacher": config.teacher}
-    fit_and_record(run, task, dataset, notes, **record, photographs=len(photographs))
+    return fit_and_record(run, task, dataset, notes, **record, photographs=len(photographs))
 
 
 def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photographs, list[str]]:
@@ -237,10 +262,9 @@ def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:
 
 def _shared_photographs(teacher: Run, config: DistilConfig, dataset: QualityDataset) -> list[str]:
     """A note where the teacher was trained on photographs that the student is tested on."""
-    path = teacher.path / "split.csv"
-    if not path.is_file() or teacher.config.get("dataset") != config.dataset:
+    split = teacher.data()
+    if split is None or teacher.config.get("dataset") != config.dataset:
         return []
-    split = pd.read_csv(path, dtype=str)
     trained = set(split["name"][split["split"] == "train"])
     shared = trained & set(dataset.part_of("test").table["name"])
     if not shared:

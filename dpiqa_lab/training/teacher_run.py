@@ -1,17 +1,21 @@
 """``train_teacher``: from a config to a run folder with weights, predictions and metrics."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
 from ..core.device import Compute
 from ..core.errors import LabError, listing
+from ..core.identity import files_input
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.pixels import Pixels
 from ..diffusion.backbone import describe_record
 from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
+from ..diffusion.model_inputs import backbone_inputs
 from ..diffusion.presets import find_preset
 from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_line
 from ..models.frequency_trunk import FrequencyTrunk
@@ -25,6 +29,7 @@ from .checkpoints import find_weights, restore
 from .config import TrainConfig
 from .losses import score_loss
 from .rates import rate_groups
+from .run_fingerprint import run_fingerprint
 from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
 from .student_model import load_student
 
@@ -34,12 +39,16 @@ CALIBRATED_ON = 8192
 FITTED = 64
 
 
-def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) -> Run:
+def train_teacher(
+    config: TrainConfig, dataset: QualityDataset | None = None, rename: bool | None = None
+) -> Run:
     """Train a teacher, or continue or reuse the run of that name.
 
     Args:
         config: as ``TrainConfig.from_parameters({"dataset": "demo"})`` gives it.
         dataset: in place of the one that ``config`` names (for splits of one's own).
+        rename: where a run of that name has other inputs, take another name in place of refusing;
+            ``None`` is where the name was made up.
 
     Returns:
         The run, completed: ``run.summary()``, ``run.history()``, ``run.predictions()``.
@@ -50,7 +59,20 @@ def train_teacher(config: TrainConfig, dataset: QualityDataset | None = None) ->
     advice = (
         "set gradient_checkpointing=True, or train less: trainable='lora', 'adapters' or 'decoder'."
     )
-    return run_training(config, config.numbers(), dataset, _train, advice)
+    return run_training(config, dataset, teacher_inputs(config), _train, advice, rename)
+
+
+def teacher_inputs(config: TrainConfig) -> dict[str, dict]:
+    """The models that go into a teacher's training, see ``core.identity.Inputs``."""
+    models = backbone_inputs(
+        config.backbone, config.prompts, config.random_weights, config.revision, config.seed
+    )
+    if config.image_adapter and config.adapter_start == "prior":
+        source = find_preset(config.backbone).source
+        models["image_adapter"] = files_input(Path(source) / "image_adapter")
+    elif config.image_adapter and config.adapter_start not in ("torch", "frequencies"):
+        models["adapter_start"] = run_fingerprint(find_run(config.adapter_start))
+    return models
 
 
 def build_teacher(config: dict) -> Teacher:
@@ -222,7 +244,7 @@ class TeacherTask(ScoreTask):
         return self.latents[part][positions].to(self.compute.device)
 
 
-def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Compute) -> None:
+def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Compute) -> dict:
     teacher = build_teacher(run.config)
     backbone = describe_record(teacher.backbone.record)
     print(f"backbone {backbone}")
@@ -234,4 +256,4 @@ def _train(run: Run, config: TrainConfig, dataset: QualityDataset, compute: Comp
         notes.append("the backbone has RANDOM weights: no diffusion prior is at work")
     if config.vae_input == "[0,1]":
         notes.append("the VAE sees [0,1], as the authors' code feeds it, not the [-1,1] it knows")
-    fit_and_record(run, task, dataset, notes, backbone=backbone, recipe=config.recipe)
+    return fit_and_record(run, task, dataset, notes, backbone=backbone, recipe=config.recipe)

@@ -2,11 +2,10 @@
 
 import dataclasses
 import shlex
-from dataclasses import dataclass
 
+from ..core.config import configuration, option
 from ..core.device import DEVICES, EVALUATED
 from ..core.errors import LabError, unknown
-from ..core.parameters import build, documented, option
 from ..core.paths import notebook_path
 from ..core.runs import check_name
 from ..datasets.config import DatasetConfig
@@ -32,8 +31,7 @@ _HANGING = {
 }
 
 
-@documented
-@dataclass(frozen=True)
+@configuration
 class ExploreConfig(DatasetConfig):
     """A view of the explorer. ``None`` means: decided by the dataset, the backbone or the data."""
 
@@ -68,15 +66,6 @@ class ExploreConfig(DatasetConfig):
     batch_size: int = option(8, "photographs a pass", low=1, high=65536)
     name: str = option("explore", "folder under runs/ for what is exported")
 
-    @classmethod
-    def from_parameters(cls, values: dict) -> "ExploreConfig":
-        """A resolved config from a notebook's parameters.
-
-        Raises:
-            LabError: unknown names, wrong types or impossible values, all told at once.
-        """
-        return build(cls, values).resolve()
-
     def but(self, **changes) -> "ExploreConfig":
         """The same with changes, checked; what hung on something changed is dropped with it.
 
@@ -85,7 +74,7 @@ class ExploreConfig(DatasetConfig):
         changed = {name for name in changes if changes[name] != getattr(self, name)}
         dropped = {name for cause in changed for name in _HANGING.get(cause, ())}
         kept = {k: v for k, v in dataclasses.asdict(self).items() if k not in dropped}
-        config = build(ExploreConfig, {**kept, **changes})
+        config = ExploreConfig(**{**kept, **changes})
         if "timestep" not in changes and config.timestep not in config.timesteps:
             config = dataclasses.replace(config, timestep=None)
         if "tap" not in changes and config.taps and config.tap not in config.taps:

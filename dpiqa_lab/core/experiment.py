@@ -1,0 +1,51 @@
+"""The one way through a run: known by its identity, then reused, continued, made, or refused."""
+
+from collections.abc import Callable
+
+from .config import Configuration
+from .device import Compute
+from .identity import Identity, Inputs
+from .runs import Run, open_run
+
+
+def experiment(
+    config: Configuration,
+    inputs: Inputs,
+    work: Callable[[Run], dict],
+    rename: bool | None = None,
+    **more,
+) -> Run:
+    """The run that ``config`` names, with ``work`` done where it was not done before.
+
+    Args:
+        config: resolved.
+        inputs: photographs and models that go in.
+        work: computes, writes its tables to the run, and gives what ``summary.json`` is to hold.
+        rename: see ``open_run``; ``None`` is where the run's name was made up.
+        more: parameters beside those of ``config``.
+
+    Raises:
+        LabError: see ``open_run``; or what ``work`` raises.
+    """
+    if rename is None:
+        rename = config.run_name == config.made_up_name()
+    parameters = {**config.identity(), **more}
+    return run_once(config.run_name, parameters, inputs, work, config.compute(), rename)
+
+
+def run_once(
+    name: str,
+    parameters: dict,
+    inputs: Inputs,
+    work: Callable[[Run], dict],
+    compute: Compute,
+    rename: bool = False,
+) -> Run:
+    """``experiment`` of a name and parameters that no configuration has by itself."""
+    with open_run(name, Identity(parameters, inputs), compute, rename) as run:
+        if not run.reused():
+            print(f"run {run.path}\ncomputing on {compute}")
+            for note in inputs.notes:
+                print(note)
+            run.complete(**work(run))
+    return run
