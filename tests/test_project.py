@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 import dpiqa_lab as lab
-from dpiqa_lab.core.parameters import build
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
 from dpiqa_lab.evaluation.components_config import ComponentsConfig
@@ -94,7 +93,7 @@ def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
     exec(cell.source, namespace)  # literals only
     offered = {name: value for name, value in namespace.items() if not name.startswith("__")}
     assert set(offered) == set(config.__dataclass_fields__)
-    assert build(config, offered) == config()
+    assert config(**offered) == config()
     assert all("#" in line for line in cell.source.splitlines() if "=" in line)
 
 

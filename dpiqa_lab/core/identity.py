@@ -78,14 +78,15 @@ class Identity:
         return found + _model_differences(stored["models"], self.record["models"])
 
 
-def recorded_data(folder: Path) -> pd.DataFrame | None:
-    """The data of a run, as ``data.csv`` has it; ``None`` where none went in.
+def recorded_splits(folder: Path) -> pd.Series | None:
+    """Split by name of a run's one dataset, from ``data.csv``; ``None`` where none went in.
 
-    Runs of earlier versions recorded name and split alone, in ``split.csv``.
+    Runs of earlier versions recorded it in ``split.csv``.
     """
-    for name in ("data.csv", "split.csv"):
-        if (folder / name).is_file():
-            return _read(folder / name)
+    for path in (folder / "data.csv", folder / "split.csv"):
+        if path.is_file():
+            data = _table(_read(path))
+            return data[data["dataset"] == ""].set_index("name")["split"]
     return None
 
 

@@ -28,7 +28,7 @@ from .files import (
     write_json,
     write_text,
 )
-from .identity import Identity, recorded_data
+from .identity import Identity, recorded_splits
 from .locks import hold
 from .paths import home, runs_dir, user_path
 
@@ -91,9 +91,9 @@ class Run:
         processes.wait()
         self.state = "completed"
 
-    def data(self) -> pd.DataFrame | None:
-        """The photographs that went in, see ``identity``; ``None`` where none did."""
-        return recorded_data(self.path)
+    def splits(self) -> pd.Series | None:
+        """Split by photograph's name of the dataset that went in; ``None`` where none did."""
+        return recorded_splits(self.path)
 
     def history(self) -> pd.DataFrame:
         """``metrics.jsonl`` as a table, a row a line."""

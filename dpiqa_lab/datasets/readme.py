@@ -26,7 +26,7 @@ release). Official splits are used where there are any; where one has no val par
 is taken, by seed. Else the parts are 70/10/20 by seed, and of datasets made from reference pictures
 every reference with all its versions is in one part. `split="random"` with `split_seed`, or
 numbered, `split="random-3"`, or `split="my.csv"` (columns `name`, `split`) decide otherwise. Every
-run keeps its `split.csv`. Equal file content in two parts is warned of.
+run records it in its `data.csv`. Equal file content in two parts is warned of.
 
 ## Your own photographs
 

@@ -32,11 +32,13 @@ class Views(NamedTuple):
     pixels: (n, size, size, 3) uint8, mapped from the disk. table: a row a view, ``photograph``,
     ``damage`` as ``defocus:0.42+jpeg:0.80`` or ``none``, ``luminance`` of the undamaged view in
     [0, 1], and ``split`` (train or val, by photograph). key: hash of photographs and settings.
+    photographs: a row a photograph, name, sha256 of its file and split.
     """
 
     pixels: np.ndarray
     table: pd.DataFrame
     key: str
+    photographs: pd.DataFrame
 
     def positions(self, split: str) -> np.ndarray:
         """Row numbers of a split."""
@@ -112,11 +114,18 @@ def make_views(
             np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False),
             pd.read_csv(folder / "views.csv", keep_default_na=False),
             folder.name,
+            pd.DataFrame(key["photographs"], columns=["name", "sha256"]).assign(
+                split=[_split(i) for i in range(len(photographs))]
+            ),
         )
     except (OSError, ValueError) as error:
         raise LabError(
             f"{folder}: damaged views ({error}); delete this folder, and they are made again."
         ) from error
+
+
+def _split(i: int) -> str:
+    return "val" if i % _HELD_OUT == 0 else "train"
 
 
 def _refuse_small(photographs: Sequence[Path], size: int) -> None:
@@ -177,8 +186,7 @@ class _Source(Dataset):
             self._view(whole, np.random.default_rng([self.seed, i, k])) for k in range(self.views)
         ]
         images = np.stack([image for image, _ in made])
-        split = "val" if i % _HELD_OUT == 0 else "train"
-        return images, [{"photograph": path.name, **row, "split": split} for _, row in made]
+        return images, [{"photograph": path.name, **row, "split": _split(i)} for _, row in made]
 
     def _view(self, whole: Image.Image, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
         size, largest = self.size, min(whole.size)

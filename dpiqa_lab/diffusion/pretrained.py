@@ -1,4 +1,5 @@
 """STUB until merged."""
+
 from pathlib import Path
 
 from ..core.files import file_hash, json_hash

@@ -8,7 +8,6 @@ import torch
 from torch.utils.data import Subset
 
 from ..core.cache import RowCache
-from ..core.device import choose_compute
 from ..core.progress import progress_bar
 from ..core.runs import Run
 from ..datasets.config import DatasetConfig
@@ -26,7 +25,7 @@ from ..probing.repeats import (
     probe_grid,
     repeat_probe,
 )
-from ..probing.runs import finish_probe, in_run, probe_backbone, probe_features
+from ..probing.runs import probe_backbone, probe_features, probe_run, probe_summary
 from ..training.config import TrainConfig
 from ..training.teacher_run import train_teacher
 
@@ -62,7 +61,7 @@ def run_ablation(config: AblationConfig) -> Run:
         LabError: bad input, before any long work.
     """
 
-    def work(run: Run, dataset: QualityDataset) -> None:
+    def work(run: Run, dataset: QualityDataset) -> dict:
         splits = numbered_splits(dataset.table, config.splits, config.seed)
         tables = []
         for name, arm in arms(config).items():
@@ -80,11 +79,11 @@ def run_ablation(config: AblationConfig) -> Run:
         run.write_table("ablation", medians(rows))
         run.write_table("combinations", gained)
         if config.end_to_end:
-            run.write_table("end_to_end", train_at_timesteps(config, dataset))
+            run.write_table("end_to_end", train_at_timesteps(config, dataset, run.name))
         best = best_on_val(asked[asked["tap"] != "all"])
-        finish_probe(run, dataset, probe_backbone(config), asked, *best)
+        return probe_summary(dataset, probe_backbone(config), asked, *best)
 
-    return in_run(config, work)
+    return probe_run(config, work)
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
@@ -148,10 +147,10 @@ def cached_statistics(dataset: QualityDataset) -> np.ndarray:
     return rows["statistics"].numpy()
 
 
-def train_at_timesteps(config: AblationConfig, dataset: QualityDataset) -> pd.DataFrame:
+def train_at_timesteps(config: AblationConfig, dataset: QualityDataset, name: str) -> pd.DataFrame:
     """Short teacher trainings that differ in their timestep alone, from the same seed.
 
-    Each is a run of its own, ``<run_name>-t<timestep>``: interrupted, it goes on where it stopped.
+    Each is a run of its own, ``<name>-t<timestep>``: interrupted, it goes on where it stopped.
 
     Returns:
         A row a timestep: timestep, run, and n, srcc, srcc_low, srcc_high (95% bootstrap interval of
@@ -160,20 +159,19 @@ def train_at_timesteps(config: AblationConfig, dataset: QualityDataset) -> pd.Da
     names = [field.name for field in dataclasses.fields(DatasetConfig)]
     names += ["backbone", "revision", "random_weights", "prompts", "seed", "device", "precision"]
     shared = {name: getattr(config, name) for name in (*names, "workers")}
-    if not choose_compute(config.device, config.precision).trains:
+    if not config.compute().trains:
         shared["precision"] = "auto"
     steps = config.end_to_end_steps
     rows = []
     for timestep in config.end_to_end_timesteps:
-        sampled = "" if config.photographs is None else f"-n{config.photographs}"
         asked = TrainConfig(
             **shared,
             timestep=timestep,
             max_steps=steps,
             validate_every=max(1, steps // 4),
-            run_name=f"{config.run_name}{sampled}-t{timestep}",
+            run_name=f"{name}-t{timestep}",
         )
-        run = train_teacher(asked.resolve(), dataset)
+        run = train_teacher(asked.resolve(), dataset, rename=True)
         test = run.summary()["metrics"]["test"]
         low, high = test["srcc_ci"]
         row = {"timestep": timestep, "run": run.name, "n": test["n"], "srcc": test["srcc"]}

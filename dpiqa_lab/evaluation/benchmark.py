@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 
 from ..core.device import choose_compute, keep_freed_memory
-from ..core.runs import Run, open_run
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run
 from ..datasets.photographs import Photographs, unlabelled_photographs
 from ..diffusion.backbone import describe_record
 from ..diffusion.loading import load_backbone
+from ..diffusion.model_inputs import backbone_inputs
 from ..diffusion.presets import find_preset
 from ..models.student import Student
 from ..models.teacher import Teacher
@@ -40,16 +43,15 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
     computes = [choose_compute(config.device, precision) for precision in config.precisions]
     keep_freed_memory()  # for all ways alike
     torch.set_flush_denormal(True)
-    with open_run(config.run_name, config.numbers(), computes[0]) as run:
-        if run.reused():
-            return run
-        print(f"run {run.path}\nmeasuring on {computes[0].device}")
+    device = computes[0].device
+
+    def work(run: Run) -> dict:
         teacher, student = _networks(config)
         for network in (teacher, student):
-            network.to(computes[0].device)
+            network.to(device)
         with tempfile.TemporaryDirectory() as folder:
             photographs = generated_photographs(Path(folder), config)
-            rates = floors(computes[0].device, config.precisions)
+            rates = floors(device, config.precisions)
             run.write_table("floors", rates)
             stages = stage_table(
                 teacher, student, list(photographs.table["path"]), computes, config.batch_sizes,
@@ -61,7 +63,7 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
                 config.training,
             )  # fmt: skip
             run.write_table("ratios", ratios)
-            images = in_memory(photographs, computes[0].device)
+            images = in_memory(photographs, device)
             passes = pass_table(
                 teacher, student, images, computes, config.batch_sizes, rates, config.rounds,
                 config.training, config.compile,
@@ -69,17 +71,17 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
             run.write_table("passes", passes)
             gains = layout_gains(teacher, student, images[:1], computes, config.rounds)
             run.write_table("layouts", gains)
-        run.write_summary(
-            "completed",
-            backbone=describe_record(teacher.backbone.record),
-            threads=torch.get_num_threads(),
-            prompts=teacher.prompt_embeddings.shape[1],
-            parameters=teacher.parameter_counts(),
-            auto_precision=str(choose_compute(config.device)),
-            notes=_notes(ratios, config, computes[0].device),
-        )
-        run.state = "completed"
-        return run
+        return {
+            "backbone": describe_record(teacher.backbone.record),
+            "threads": torch.get_num_threads(),
+            "prompts": teacher.prompt_embeddings.shape[1],
+            "parameters": teacher.parameter_counts(),
+            "auto_precision": str(choose_compute(config.device)),
+            "notes": _notes(ratios, config, device),
+        }
+
+    models = backbone_inputs(config.backbone, config.prompts, config.random_weights)
+    return experiment(config, Inputs(models=models), work)
 
 
 def generated_photographs(folder: Path, config: BenchmarkConfig) -> Photographs:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from ..core.config import Configuration, configuration, option
-from ..core.device import DEVICES, EVALUATED, choose_compute
+from ..core.device import DEVICES, EVALUATED, Compute, choose_compute
 from ..core.errors import LabError
 from ..diffusion.presets import find_preset
 from ..models.trunks import find_trunk
@@ -45,6 +45,10 @@ class BenchmarkConfig(Configuration):
         device = choose_compute(self.device).device
         found = {"precisions": precisions, "prompts": prompts, "device": str(device)}
         return dataclasses.replace(self, **found).named()
+
+    def compute(self) -> Compute:
+        """See ``Configuration``: the first of ``precisions``, not compiled."""
+        return choose_compute(self.device, self.precisions[0])
 
     def stem(self) -> str:
         """See ``Configuration``."""

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics
-from ..core.device import choose_compute
-from ..core.runs import Run, open_run
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run
 from ..datasets.dataset import QualityDataset, load_dataset
-from ..training.teacher_run import train_teacher
+from ..training.teacher_run import teacher_inputs, train_teacher
 from .components_config import ComponentsConfig
 
 ALL = "all"
@@ -26,20 +27,18 @@ def run_components(config: ComponentsConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    compute = choose_compute(config.device, config.precision)
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.reused():
-            return run
-        dataset = load_dataset(config.dataset, **config.dataset_options())
+    dataset = load_dataset(config.dataset, **config.dataset_options())
+
+    def work(run: Run) -> dict:
         trainings, predictions = train_arms(config, dataset)
-        table = compare_components(trainings, predictions)
         run.write_table("trainings", trainings)
         run.write_table("predictions", predictions)
-        run.write_table("components", table)
+        run.write_table("components", compare_components(trainings, predictions))
         notes = [*dataset.manifest.notes, _share_note(config.share, "each training's seed")]
-        run.write_summary("completed", dataset=repr(dataset), notes=notes)
-        run.state = "completed"
-        return run
+        return {"dataset": repr(dataset), "notes": notes}
+
+    described = [repr(dataset), *dataset.manifest.notes]
+    return experiment(config, Inputs(dataset.content(), teacher_inputs(config), described), work)
 
 
 def train_arms(
@@ -59,7 +58,7 @@ def train_arms(
         part = thinned(dataset, config.share, seed, config.tested, config.seed)
         for arm in config.arms:
             print(f"arm: {arm}, seed {seed}")
-            run = train_teacher(config.training(arm, seed), part)
+            run = train_teacher(config.training(arm, seed), part, rename=True)
             predictions.append(
                 run.predictions().query("split == 'test'").assign(arm=arm, seed=seed)
             )

@@ -37,12 +37,14 @@ class DistilAblationConfig(DistilConfig):
             print(f"teacher_backbone auto: {values['teacher_backbone']} ({why})")
         return super(DistilAblationConfig, dataclasses.replace(self, **values)).resolve()
 
-    def students(self, teacher: str) -> dict[str, DistilConfig]:
-        """The trainings by the names of their arms; with unlabelled photographs, where there are
-        any, an arm that hears the teacher comes twice."""
+    def students(self, teacher: str, name: str | None = None) -> dict[str, DistilConfig]:
+        """The trainings ``<name>-<arm>`` by the names of their arms.
+
+        With unlabelled photographs an arm that learns from the teacher comes twice.
+        """
         fields = [field.name for field in dataclasses.fields(DistilConfig)]
         shared = {name: getattr(self, name) for name in fields}
-        found = {}
+        found, name = {}, name or self.run_name
         for arm in self.arms:
             score, feature_map = ARMS[arm]
             own = {
@@ -50,16 +52,16 @@ class DistilAblationConfig(DistilConfig):
                 "teacher_score_weight": self.teacher_score_weight if score else 0.0,
                 "map_weight": self.map_weight if feature_map else 0.0,
                 "unlabelled": None,
-                "run_name": f"{self.run_name}-{arm}",
+                "run_name": f"{name}-{arm}",
             }
             found[arm] = DistilConfig(**{**shared, **own}).resolve()
             if self.unlabelled is not None and own["teacher"]:
-                name = f"{self.run_name}-{arm}-unlabelled"
-                more = {**own, "unlabelled": self.unlabelled, "run_name": name}
+                more = {**own, "unlabelled": self.unlabelled}
+                more["run_name"] = f"{name}-{arm}-unlabelled"
                 found[f"{arm} + unlabelled"] = DistilConfig(**{**shared, **more}).resolve()
         return found
 
-    def own_teacher(self) -> TrainConfig:
+    def own_teacher(self, name: str | None = None) -> TrainConfig:
         """The training of a teacher where none is named: short, on the same photographs."""
         told = [field.name for field in dataclasses.fields(DatasetConfig)]
         told += ["seed", "device", "precision", "workers", "select_on"]
@@ -68,7 +70,7 @@ class DistilAblationConfig(DistilConfig):
             backbone=self.teacher_backbone,
             max_steps=self.teacher_steps,
             validate_every=max(1, self.teacher_steps // 2),
-            run_name=f"{self.run_name}-teacher",
+            run_name=f"{name or self.run_name}-teacher",
         ).resolve()
 
     def _check_teacher(self) -> None:

@@ -3,11 +3,13 @@
 import pandas as pd
 
 from .. import metrics
-from ..core.device import choose_compute
 from ..core.errors import LabError
-from ..core.runs import Run, find_run, open_run
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset, load_dataset
-from ..training.student_run import train_student
+from ..diffusion.model_inputs import backbone_inputs
+from ..training.student_run import student_inputs, train_student, unlabelled_content
 from ..training.teacher_outputs import teacher_outputs
 from ..training.teacher_run import train_teacher
 from .distil_ablation_config import DistilAblationConfig
@@ -30,18 +32,19 @@ def run_distillation(config: DistilAblationConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    compute = choose_compute(config.device, config.precision)
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.reused():
-            return run
+    dataset = load_dataset(config.dataset, **config.dataset_options())
+    compute = config.compute()
+
+    def work(run: Run) -> dict:
         teacher = (
-            find_run(config.teacher) if config.teacher else train_teacher(config.own_teacher())
+            find_run(config.teacher)
+            if config.teacher
+            else train_teacher(config.own_teacher(run.name), dataset, rename=True)
         )
-        dataset = load_dataset(config.dataset, **config.dataset_options())
         students = {}
-        for arm, asked in config.students(str(teacher.path)).items():
+        for arm, asked in config.students(str(teacher.path), run.name).items():
             print(f"arm: {arm}")
-            students[arm] = train_student(asked, dataset)
+            students[arm] = train_student(asked, dataset, rename=True)
         test = dataset.part_of("test")
         said = teacher_outputs(teacher, test.table, compute, config.workers).score.numpy()
         agreement = _agreement(students, test, said)
@@ -53,19 +56,23 @@ def run_distillation(config: DistilAblationConfig) -> Run:
         some = test.sample(MEASURED_ON, config.seed).table["path"]
         run.write_table("costs", model_costs(pair, some, config.device, compute.precision))
         notes = list(dict.fromkeys(n for s in students.values() for n in s.summary()["notes"]))
-        run.write_summary(
-            "completed",
-            metrics=metrics_of[chosen],
-            student=students[chosen].name,
-            chosen=chosen,
-            teacher=teacher.name,
-            teacher_path=str(teacher.path),
-            runs={arm: student.name for arm, student in students.items()},
-            dataset=repr(dataset),
-            notes=notes,
-        )
-        run.state = "completed"
-        return run
+        return {
+            "metrics": metrics_of[chosen],
+            "student": students[chosen].name,
+            "chosen": chosen,
+            "teacher": teacher.name,
+            "teacher_path": str(teacher.path),
+            "runs": {arm: student.name for arm, student in students.items()},
+            "dataset": repr(dataset),
+            "notes": notes,
+        }
+
+    models = student_inputs(config)
+    if not config.teacher:
+        models |= backbone_inputs(config.teacher_backbone, seed=config.seed)
+    data = pd.concat([dataset.content(), unlabelled_content(config)], ignore_index=True)
+    described = [repr(dataset), *dataset.manifest.notes]
+    return experiment(config, Inputs(data, models, described), work)
 
 
 def compare_arms(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:

@@ -1,15 +1,16 @@
 """Any number of models on any number of datasets: every table of an evaluation, and its run."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 
-from ..core.device import choose_compute
 from ..core.errors import LabError
+from ..core.experiment import experiment
 from ..core.files import json_hash
-from ..core.runs import Run, find_run, open_run
+from ..core.identity import Inputs
+from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from . import weaknesses
 from .agreement import agreement, beside_published, calibration, cross_table, differences
@@ -72,7 +73,7 @@ def run_evaluation(
     """``evaluate`` as a run folder with a CSV a table, or the run of that name, reused.
 
     It is reused only if models, photographs and labels are still the same; a function without a
-    ``cache_key`` (see ``FunctionJudge``) is always asked again.
+    ``cache_key`` (see ``FunctionJudge``) is asked again each time, in a new run.
 
     Args:
         config: resolved.
@@ -85,12 +86,8 @@ def run_evaluation(
     for dataset in datasets.values():
         print(dataset, *dataset.manifest.notes, sep="\n")
     judges = _opened(models or config.models, datasets, config.device)
-    keys = {label: _keys(judges, dataset) for label, dataset in datasets.items()}
-    compute = choose_compute(config.device)
-    with open_run(config.run_name, {**config.numbers(), "judged": keys}, compute) as run:
-        if run.reused():
-            return run
-        print(f"run {run.path}\ncomputing on {compute}")
+
+    def work(run: Run) -> dict:
         tables = _tables(
             judges,
             datasets,
@@ -103,15 +100,16 @@ def run_evaluation(
         for name, table in tables.items():
             run.write_table(name, table)
         failed = tables["agreement"].query("error != ''")
-        run.write_summary(
-            "completed",
-            datasets={label: repr(dataset) for label, dataset in datasets.items()},
-            models=[judge.name for judge in judges],
-            failed=[f"{row.model} on {row.dataset}: {row.error}" for row in failed.itertuples()],
-            notes=[f"{label}: {n}" for label, d in datasets.items() for n in d.manifest.notes],
-        )
-        run.state = "completed"
-        return run
+        return {
+            "datasets": {label: repr(dataset) for label, dataset in datasets.items()},
+            "models": [judge.name for judge in judges],
+            "failed": [f"{row.model} on {row.dataset}: {row.error}" for row in failed.itertuples()],
+            "notes": [f"{label}: {n}" for label, d in datasets.items() for n in d.manifest.notes],
+        }
+
+    data = [dataset.content().assign(dataset=label) for label, dataset in datasets.items()]
+    known = {f"model {judge.name}": _known(judge, datasets) for judge in judges}
+    return experiment(config, Inputs(pd.concat(data, ignore_index=True), known), work)
 
 
 def cross_dataset(
@@ -158,13 +156,13 @@ def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list
     return open_judges(pairs, device)
 
 
-def _keys(judges: Sequence[Judge], dataset: QualityDataset) -> dict[str, str]:
-    content = dataset.manifest.table[["name", "hash", "mos", "split"]]
-    found = {"photographs": json_hash(content.to_numpy().tolist())[:16]}
-    for judge in judges:
-        key = judge.key(dataset)
-        found[f"model {judge.name}"] = uuid4().hex[:16] if key is None else json_hash(key)[:16]
-    return found
+def _known(judge: Judge, datasets: Mapping[str, QualityDataset]) -> dict[str, str]:
+    """What a model's scores depend on, by dataset; of one without a key nothing is known."""
+    keys = {label: judge.key(dataset) for label, dataset in datasets.items()}
+    return {
+        label: f"asked at {time.time_ns()}, as it has no key" if key is None else json_hash(key)
+        for label, key in keys.items()
+    }
 
 
 def _tables(

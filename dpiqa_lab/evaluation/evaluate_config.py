@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, choose_compute
@@ -36,6 +37,8 @@ class EvaluateConfig(ReadingConfig):
     seed: int = option(0, "of samples and resamples", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
+
+    precision: ClassVar[str] = "float32"  # of the models
 
     def resolve(self) -> "EvaluateConfig":
         """The same with whole paths and a name.

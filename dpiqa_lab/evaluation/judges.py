@@ -72,8 +72,7 @@ class ModelJudge(Judge):
         self.config = run.config if run else {}
         if "dataset" in self.config:
             self.trained_on = label_from(self.config["dataset"], self.config.get("data_root"))
-        split = run.path / "split.csv" if run else None
-        self.split = pd.read_csv(split, dtype=str) if split and split.is_file() else None
+        self.splits = run.splits() if run else None
         self._key = _weights_key(load())
 
     def key(self, dataset: QualityDataset) -> dict | None:
@@ -109,8 +108,8 @@ class ModelJudge(Judge):
                 f"scores on the scale of {self.trained_on}{theirs}, MOS on that of "
                 f"{label_of(dataset)} ({low:g} to {high:g}): raw PLCC and RMSE compare two scales"
             )
-        if self.split is not None and self.trained_on == label_of(dataset):
-            parts = self.split.set_index("name")["split"].reindex(photographs.table["name"])
+        if self.splits is not None and self.trained_on == label_of(dataset):
+            parts = self.splits.reindex(photographs.table["name"])
             for part, use in (("train", "trained on"), ("val", "its checkpoint chosen on")):
                 if count := int((parts == part).sum()):
                     found.append(f"{use} {count} of these photographs: not a test")

@@ -15,12 +15,12 @@ from ..core.cache import RowCache
 from ..core.device import choose_compute
 from ..core.files import json_hash, tensors_hash
 from ..core.progress import progress_bar
+from ..datasets.dataset_access import content_of, mos_of
 from ..models.re_iqa import ReIqa, load_re_iqa
 from ..ridge import fit_ridge
 from ..training.peer_config import PeerConfig, PmtIqaConfig, QualityEncoderConfig
 from ..training.pmt_iqa_run import load_pmt_iqa, train_pmt_iqa
 from ..training.quality_encoder_run import load_quality_encoder, train_quality_encoder
-from .parts import content_of, mos_of
 
 PMT_IQA_BUDGET = PmtIqaConfig(
     trunk="resnet18", image_size=256, crop_size=128, epochs=6, lr_every=2, photographs=1000
@@ -38,7 +38,7 @@ def pmt_iqa(
     Args:
         config: all but what says which dataset; a completed run on the same parts is reused.
     """
-    run = train_pmt_iqa(_named(config, train, val), {"train": train, "val": val})
+    run = train_pmt_iqa(_named(config, train, val), {"train": train, "val": val}, rename=True)
     model = load_pmt_iqa(run)
     # One at a time: never all of a part's photographs in memory.
     scores = [
@@ -67,7 +67,7 @@ def re_iqa(
     result = {}
     if quality is None and content is None:
         parts = {"train": train, "val": val}
-        run = train_quality_encoder(_named(config, train, val), parts)
+        run = train_quality_encoder(_named(config, train, val), parts, rename=True)
         model = ReIqa([load_quality_encoder(run)]).eval()
         result["run"] = run.name
     else:
@@ -110,6 +110,6 @@ def _named(config: PeerConfig, train: Sequence, val: Sequence) -> PeerConfig:
     known = getattr(train, "manifest", None)
     told = [[content_of(part), mos_of(part).tolist()] for part in (train, val)]
     sizes = [getattr(part, "image_size", None) for part in (train, val)]
-    name = f"{config.kind.replace('_', '-')}-{json_hash([config.numbers(), told, sizes])[:12]}"
+    name = f"{config.kind.replace('_', '-')}-{json_hash([config.identity(), told, sizes])[:12]}"
     source = known.spec.name if known else "parts"
     return dataclasses.replace(config, run_name=name, dataset=source)

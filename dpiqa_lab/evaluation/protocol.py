@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError
-from ..core.files import atomic_path
-from ..core.paths import runs_dir
+from ..core.experiment import run_once
+from ..core.identity import Inputs
+from ..core.runs import Run
+from ..datasets.dataset import load_dataset
 from ..training.config import TrainConfig
-from ..training.teacher_run import train_teacher
+from ..training.teacher_run import teacher_inputs, train_teacher
 from .published import published
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
@@ -20,7 +22,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
 
     Split i is the random one of seed i, and a run ``<run_name>-split-<i>`` of its own; where
     ``config.split`` is "official" or a file the split stays and i is the seed of the training.
-    ``runs/<run_name>-protocol.csv`` holds the table after each.
+    The table is ``protocol.csv`` of the run ``<run_name>-protocol-<splits>``.
 
     Returns:
         A row a split: split, run, n, and the test part's metrics.
@@ -30,18 +32,34 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     """
     if splits < 1:
         raise LabError(f"splits must be at least 1, got {splits}.")
-    rows = []
-    for i in range(splits):
-        numbered = {"seed": i}
-        if config.split in ("auto", "random"):
-            numbered = {"split": "random", "split_seed": i}
-        name = f"{config.run_name}-split-{i}"
-        run = train_teacher(dataclasses.replace(config, run_name=name, **numbered))
-        test = run.summary()["metrics"]["test"]
-        rows.append({"split": i, "run": name, **{key: test[key] for key in ("n", *METRICS)}})
-        with atomic_path(runs_dir() / f"{config.run_name}-protocol.csv") as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-    return pd.DataFrame(rows)
+    dataset = load_dataset(config.dataset, **config.dataset_options())
+    rename = config.run_name == config.made_up_name()
+
+    def work(run: Run) -> dict:
+        rows = []
+        for i in range(splits):
+            numbered = {"seed": i}
+            if config.split in ("auto", "random"):
+                numbered = {"split": "random", "split_seed": i}
+            name = f"{config.run_name}-split-{i}"
+            asked = dataclasses.replace(config, run_name=name, **numbered)
+            trained = train_teacher(asked, rename=rename)
+            test = trained.summary()["metrics"]["test"]
+            numbers = {key: test[key] for key in ("n", *METRICS)}
+            rows.append({"split": i, "run": trained.name, **numbers})
+            run.write_table("protocol", pd.DataFrame(rows))
+        return {"splits": splits, "dataset": repr(dataset)}
+
+    described = [repr(dataset), *dataset.manifest.notes]
+    inputs = Inputs(dataset.content(), teacher_inputs(config), described)
+    name, parameters = protocol_name(config, splits), {**config.identity(), "splits": splits}
+    run = run_once(name, parameters, inputs, work, config.compute(), rename)
+    return pd.read_csv(run.path / "protocol.csv", float_precision="round_trip")
+
+
+def protocol_name(config: TrainConfig, splits: int) -> str:
+    """Name of the run that holds a protocol's table."""
+    return f"{config.run_name}-protocol-{splits}"
 
 
 def over_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -76,6 +94,6 @@ def beside_published(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
         "plcc": middle["plcc"],
         "srcc": middle["srcc"],
         "protocol": f"median of {kind}, checkpoint chosen on {chosen}",
-        "source": f"runs/{config.run_name}-protocol.csv",
+        "source": f"runs/{protocol_name(config, len(table))}/protocol.csv",
     }
     return pd.concat([pd.DataFrame([ours]), published(config.dataset)], ignore_index=True)

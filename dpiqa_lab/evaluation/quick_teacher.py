@@ -36,6 +36,6 @@ def quick_teacher(dataset: QualityDataset, device: str = "auto") -> Run:
     ).resolve()
     # The photographs and parts are those of the dataset as given, which the config cannot name.
     content = manifest.table[["hash", "mos", "split"]].to_numpy().tolist()
-    named = f"quick-{label_of(dataset)}-{json_hash([content, config.numbers()])[:8]}"
+    named = f"quick-{label_of(dataset)}-{json_hash([content, config.identity()])[:8]}"
     config = dataclasses.replace(config, run_name=named)
-    return train_teacher(config, QualityDataset(manifest, "all", _SIZE))
+    return train_teacher(config, QualityDataset(manifest, "all", _SIZE), rename=True)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..core.errors import LabError, listing, unknown
+from ..core.identity import files_input
 from .trainable import misfits
 
 # Kind of block, channels of the stem and of the four stages, blocks a stage.
@@ -88,6 +89,14 @@ def imagenet_normalised(images: torch.Tensor) -> torch.Tensor:
     """Images (b, 3, h, w) in [0,1] less ImageNet's mean, in units of its deviation."""
     mean, deviation = (images.new_tensor(v).view(3, 1, 1) for v in (_MEAN, _DEVIATION))
     return (images - mean) / deviation
+
+
+def resnet_input(variant: str, weights: str) -> dict:
+    """Which weights ``ResNet(variant, weights)`` takes, for a run's record."""
+    if weights == "hub":
+        source = HUB.format(variant.removeprefix("resnet"))
+        return {"source": source, "revision": _REVISIONS.get(variant)}
+    return files_input(weights)
 
 
 def _imagenet_state(variant: str, weights: str, own: dict) -> dict[str, torch.Tensor]:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ..core.device import choose_compute, keep_freed_memory
-from ..core.runs import Run, open_run
+from ..core.device import keep_freed_memory
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..diffusion.backbone import Backbone, describe_record
 from ..diffusion.loading import load_backbone
+from ..diffusion.model_inputs import backbone_inputs
 from ..diffusion.taps import block_taps
 from .config import FeatureProbeConfig, ProbeConfig
 from .correlations import channel_correlations
@@ -40,27 +43,25 @@ def probe_features(
         config.taps or block_taps(backbone.unet),
         config.prompts,
         config.noise_seed,
-        compute=choose_compute(config.device, config.precision),
+        compute=config.compute(),
         batch_size=config.batch_size,
         workers=config.workers,
     )
 
 
-def in_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], None]) -> Run:
-    """The run of a config's name, reused where it is completed, else with ``work`` done in it.
+def probe_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], dict]) -> Run:
+    """``experiment`` on the photographs and the backbone of a probe's config.
 
     Raises:
         LabError: see ``open_run`` and ``load_dataset``; what ``work`` raises.
     """
-    compute = choose_compute(config.device, config.precision)
     keep_freed_memory()
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if not run.reused():
-            print(f"run {run.path}\ncomputing on {compute}")
-            dataset = config.load_dataset()
-            print(dataset, *dataset.manifest.notes, sep="\n")
-            work(run, dataset)
-        return run
+    dataset = config.load_dataset()
+    models = backbone_inputs(
+        config.backbone, config.prompts, config.random_weights, config.revision
+    )
+    inputs = Inputs(dataset.content(), models, [repr(dataset), *dataset.manifest.notes])
+    return experiment(config, inputs, lambda run: work(run, dataset))
 
 
 def run_probe(config: FeatureProbeConfig) -> Run:
@@ -76,7 +77,7 @@ def run_probe(config: FeatureProbeConfig) -> Run:
         LabError: bad input, before any long work.
     """
 
-    def work(run: Run, dataset: QualityDataset) -> None:
+    def work(run: Run, dataset: QualityDataset) -> dict:
         backbone = probe_backbone(config)
         features = probe_features(config, dataset, backbone)
         splits = numbered_splits(features.table, config.splits, config.seed)
@@ -97,15 +98,15 @@ def run_probe(config: FeatureProbeConfig) -> Run:
         ]
         run.write_table("labels", pd.concat(curves, ignore_index=True))
         run.write_table("channels", channel_correlations(features))
-        finish_probe(run, dataset, backbone, rows, timestep, tap)
+        return probe_summary(dataset, backbone, rows, timestep, tap)
 
-    return in_run(config, work)
+    return probe_run(config, work)
 
 
-def finish_probe(
-    run: Run, dataset: QualityDataset, backbone: Backbone, rows: pd.DataFrame, timestep: int, tap
-) -> None:
-    """Write the summary of a probing run whose best timestep and tap are given."""
+def probe_summary(
+    dataset: QualityDataset, backbone: Backbone, rows: pd.DataFrame, timestep: int, tap: str
+) -> dict:
+    """Summary of a probing run whose best timestep and tap are given."""
     chosen = rows[(rows["timestep"] == timestep) & (rows["tap"] == tap)]
     (found,) = over_probes(chosen).to_dict("records")
     test = {"n": int(found["n"]), "srcc": found["srcc"], "plcc": found["plcc"]}
@@ -118,13 +119,11 @@ def finish_probe(
     )
     if backbone.record["random_weights"]:
         notes.append("the backbone has RANDOM weights: no diffusion prior is at work")
-    run.write_summary(
-        "completed",
-        metrics={"test": test},
-        best={"timestep": int(timestep), "tap": tap},
-        backbone=describe_record(backbone.record),
-        dataset=repr(dataset),
-        photographs=len(dataset),
-        notes=notes,
-    )
-    run.state = "completed"
+    return {
+        "metrics": {"test": test},
+        "best": {"timestep": int(timestep), "tap": tap},
+        "backbone": describe_record(backbone.record),
+        "dataset": repr(dataset),
+        "photographs": len(dataset),
+        "notes": notes,
+    }

@@ -9,9 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .. import metrics
-from ..core.device import Compute, choose_compute, keep_freed_memory, make_deterministic
-from ..core.runs import Run, open_run
+from ..core.device import Compute, keep_freed_memory, make_deterministic
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run
 from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset_access import content_table
 from ..datasets.pixels import pixels_of
 from ..datasets.splits import PARTS
 from .checkpoints import drop_checkpoints
@@ -25,34 +28,34 @@ def run_peer(
     config: PeerConfig,
     dataset: Source | None,
     train: Callable[[Run, PeerConfig, Mapping[str, Sequence[dict]], Compute], dict],
+    models: dict[str, dict] | None = None,
+    rename: bool | None = None,
 ) -> Run:
     """The run that ``config`` names: trained, continued, or reused where it is completed.
 
     Args:
-        dataset: in place of the one that ``config`` names. Of sequences the run's name has to say
-            which they are: their content is no part of the parameters that are compared.
+        dataset: in place of the one that ``config`` names.
         train: does the work with the parts, and gives what the summary is to hold.
+        rename: see ``experiment``.
     """
-    compute = choose_compute(config.device, config.precision)
     make_deterministic()
     keep_freed_memory()
-    with open_run(config.run_name, config.numbers(), compute) as run:
-        if run.reused():
-            return run
-        print(f"run {run.path}\ncomputing on {compute}")
-        notes = []
-        if dataset is None:
-            dataset = load_dataset(config.dataset, **config.dataset_options())
-        if isinstance(dataset, QualityDataset):
-            print(dataset, *dataset.manifest.notes, sep="\n")
-            notes = list(dataset.manifest.notes)
-            run.write_table("split", dataset.manifest.table[["name", "split"]])
-            dataset = {part: dataset.part_of(part) for part in PARTS}
-        record = train(run, config, dataset, compute)
-        run.write_summary("completed", **record, notes=notes)
-        drop_checkpoints(run.checkpoints)
-        run.state = "completed"
-        return run
+    notes, described = [], []
+    if dataset is None:
+        dataset = load_dataset(config.dataset, **config.dataset_options())
+    if isinstance(dataset, QualityDataset):
+        notes = list(dataset.manifest.notes)
+        data, described = dataset.content(), [repr(dataset), *notes]
+        dataset = {part: dataset.part_of(part) for part in PARTS}
+    else:
+        data = content_table(dataset)
+    inputs = Inputs(data, models or {}, described)
+    compute = config.compute()
+    run = experiment(
+        config, inputs, lambda run: {**train(run, config, dataset, compute), "notes": notes}, rename
+    )
+    drop_checkpoints(run.checkpoints)  # here, as a killed run may have come to its summary
+    return run
 
 
 def chosen(photographs: torch.utils.data.Dataset, config: PeerConfig) -> torch.utils.data.Dataset:

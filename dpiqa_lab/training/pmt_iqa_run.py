@@ -12,6 +12,7 @@ from ..core.device import Compute
 from ..core.runs import Run
 from ..datasets.pixels import pixels_of
 from ..models.pmt_iqa import PmtIqa, easy_to_hard
+from ..models.resnet import resnet_input
 from .batches import StepBatches
 from .checkpoints import find_weights, load_weights, restore, save_weights
 from .loop import Schedule, Task, fit
@@ -19,13 +20,16 @@ from .peer_config import PmtIqaConfig
 from .peer_run import Source, chosen, run_peer, scored, summaries, to_images
 
 
-def train_pmt_iqa(config: PmtIqaConfig, dataset: Source | None = None) -> Run:
+def train_pmt_iqa(
+    config: PmtIqaConfig, dataset: Source | None = None, rename: bool | None = None
+) -> Run:
     """Train a PMT-IQA, or continue or reuse the run of that name.
 
     Args:
         config: a resolved config.
         dataset: in place of the one that ``config`` names; or ``{"train": ..., "val": ...}``,
-            sequences of items, see ``peer_run.run_peer``.
+            sequences of items.
+        rename: see ``train_teacher``.
 
     Returns:
         The run, completed. ``load_model`` opens it.
@@ -33,7 +37,10 @@ def train_pmt_iqa(config: PmtIqaConfig, dataset: Source | None = None) -> Run:
     Raises:
         LabError: bad input.
     """
-    return run_peer(config, dataset, _train)
+    models = {}
+    if config.weights is not None:
+        models["trunk_weights"] = resnet_input(config.trunk, config.weights)
+    return run_peer(config, dataset, _train, models, rename)
 
 
 def load_pmt_iqa(run: Run, weights: str = "best") -> PmtIqa:

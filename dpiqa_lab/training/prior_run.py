@@ -5,20 +5,23 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..core.device import Compute, choose_compute, keep_freed_memory, make_deterministic
+from ..core.device import Compute, keep_freed_memory, make_deterministic
+from ..core.experiment import run_once
 from ..core.files import json_hash, needs_space, tensors_hash
+from ..core.identity import Inputs
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
-from ..core.runs import Run, open_run
+from ..core.runs import Run
 from ..datasets.views import Views, list_photographs, make_views
 from ..diffusion.tiny import write_layout
 from ..models.image_adapter import as_t2i
+from ..models.trainable import Trainable
 from .checkpoints import drop_checkpoints, load_weights, save_weights
 from .loop import Schedule, Task, fit
 from .prior_adapter import AdapterTask, PriorAdapter
@@ -39,18 +42,21 @@ def train_prior(config: PriorConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    compute = choose_compute(config.device, config.precision)
+    compute = config.compute()
     make_deterministic()
     keep_freed_memory()
     views = prior_views(config)
-    print(f"computing on {compute}")
     adapter = train_adapter(config, views, compute)
     vae = _train_vae(config, views, compute)
-    numbers = {**config.numbers(), "photographs": views.key}
-    with open_run(config.run_name, numbers, compute) as run:
-        if not run.reused():
-            _train_unet(run, vae, adapter, config, views, compute)
-            run.state = "completed"
+
+    def work(run: Run) -> dict:
+        return _train_unet(run, vae, adapter, config, views, compute)
+
+    parts = {"vae": vae, "image_adapter": adapter}
+    models = {name: {"sha256": tensors_hash(part.state_dict())} for name, part in parts.items()}
+    inputs = Inputs(views.photographs, models)
+    run = run_once(config.run_name, config.identity(), inputs, work, compute)
+    drop_checkpoints(run.checkpoints)
     return run
 
 
@@ -74,18 +80,30 @@ def train_adapter(config: PriorConfig, views: Views, compute: Compute):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = PriorAdapter()
-    named = ("adapter", "seed", "device", "precision", "validate_every")
-    numbers = {k: v for k, v in config.numbers().items() if k.startswith(named)}
-    numbers["photographs"] = views.key
-    with open_run(f"{config.run_name}-adapter", numbers, compute) as run:
-        if run.state != "completed":
-            print(f"training the image adapter: {run.path}")
-            task = AdapterTask(network, views, config, compute)
-            _fit(run, task, config.adapter_steps, config.adapter_rate, 50, config, compute)
-            _finish(run, task)
-            run.state = "completed"
-        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+
+    def work(run: Run) -> dict:
+        print("training the image adapter")
+        task = AdapterTask(network, views, config, compute)
+        return _fit(run, task, config.adapter_steps, config.adapter_rate, 50, config, compute)
+
+    named = ("adapter", "seed", "device", "precision", "validate_every", "views", "pattern")
+    parameters = {k: v for k, v in config.identity().items() if k.startswith(named)}
+    _part(f"{config.run_name}-adapter", parameters, views, work, compute, network)
     return as_t2i(network.trunk.stages)
+
+
+def _part(
+    name: str,
+    parameters: dict,
+    views: Views,
+    work: Callable[[Run], dict],
+    compute: Compute,
+    network: Trainable,
+) -> None:
+    """The run of one part of the prior; afterwards ``network`` has the weights it ended with."""
+    run = run_once(name, parameters, Inputs(views.photographs), work, compute)
+    drop_checkpoints(run.checkpoints)
+    network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
 def _train_vae(config: PriorConfig, views: Views, compute: Compute):
@@ -94,43 +112,46 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
 
     with _layout() as layout:
         network = PriorVae(_from_config(diffusers.AutoencoderTiny, layout / "vae", config.seed))
-    numbers = {
+
+    def work(run: Run) -> dict:
+        print("training the VAE")
+        task = VaeTask(network, views, config, compute)
+        return _fit(run, task, config.vae_steps, config.vae_rate, 100, config, compute)
+
+    parameters = {
         name: value
-        for name, value in {**config.numbers(), "photographs": views.key}.items()
-        if not name.startswith(("unet", "adapter"))
+        for name, value in config.identity().items()
+        if not name.startswith(("unet", "adapter", "decoder"))
         and name not in ("drop_caption", "damage_weight")
     }
-    further = numbers.pop("decoder_steps")
-    with open_run(f"{config.run_name}-vae", numbers, compute) as run:
-        if run.state != "completed":
-            print(f"training the VAE: {run.path}")
-            task = VaeTask(network, views, config, compute)
-            _fit(run, task, config.vae_steps, config.vae_rate, 100, config, compute)
-            _finish(run, task)
-            run.state = "completed"
-        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
-    if further:
-        train_decoder(config, network, {**numbers, "decoder_steps": further}, views, compute)
+    _part(f"{config.run_name}-vae", parameters, views, work, compute, network)
+    if config.decoder_steps:
+        train_decoder(config, network, parameters, views, compute)
     return network.vae.to(compute.device, memory_format=torch.channels_last).eval()
 
 
 def train_decoder(
-    config: PriorConfig, network: PriorVae, numbers: dict, views: Views, compute: Compute
+    config: PriorConfig, network: PriorVae, parameters: dict, views: Views, compute: Compute
 ) -> None:
     """Train a finished VAE's decoder further, in place: latents, and what learnt on them, stay."""
-    with open_run(f"{config.run_name}-decoder", numbers, compute) as run:
-        if run.state != "completed":
-            print(f"training its decoder: {run.path}")
-            task = DecoderTask(network, views, config, compute)
-            _fit(run, task, config.decoder_steps, config.vae_rate / 4, 50, config, compute)
-            _finish(run, task)
-            run.state = "completed"
-        network.load_whole_state(load_weights(run.checkpoints / "last.safetensors"))
+
+    def work(run: Run) -> dict:
+        print("training its decoder")
+        task = DecoderTask(network, views, config, compute)
+        return _fit(run, task, config.decoder_steps, config.vae_rate / 4, 50, config, compute)
+
+    parameters = {**parameters, "decoder_steps": config.decoder_steps}
+    vae = {"vae": {"sha256": tensors_hash(network.vae.state_dict())}}
+    run = run_once(
+        f"{config.run_name}-decoder", parameters, Inputs(views.photographs, vae), work, compute
+    )
+    drop_checkpoints(run.checkpoints)
+    network.load_whole_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
 def _train_unet(
     run: Run, vae, adapter, config: PriorConfig, views: Views, compute: Compute
-) -> None:
+) -> dict:
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -143,7 +164,7 @@ def _train_unet(
         network = PriorUNet(unet, text_encoder)
     latents = _latents(run.path, vae, views, compute)
     scale = 1 / latents.std().item()
-    print(f"training U-Net and text encoder: {run.path}; latents scaled by {scale:.4f}")
+    print(f"training U-Net and text encoder; latents scaled by {scale:.4f}")
     task = UNetTask(
         network,
         tokenizer,
@@ -154,14 +175,18 @@ def _train_unet(
         compute,
     )
     vae.register_to_config(scaling_factor=scale)
-    _fit(run, task, config.unet_steps, config.unet_rate, 200, config, compute)
+    record = _fit(run, task, config.unet_steps, config.unet_rate, 200, config, compute)
     parts = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "image_adapter": adapter}
     _export(run.path / "model", parts)
-    _finish(run, task)
+    return record
 
 
-def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, compute) -> None:
-    """One pass of ``steps``, the rate rising over ``warmup`` and falling to 0 by a cosine."""
+def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, compute) -> dict:
+    """One pass of ``steps``, the rate rising over ``warmup`` and falling to 0 by a cosine.
+
+    Returns:
+        What the run's summary is to hold.
+    """
     schedule = Schedule(
         steps_per_epoch=steps,
         epochs=1,
@@ -173,18 +198,12 @@ def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, com
     )
     fit(run, task, schedule, compute)
     save_weights(run.checkpoints / "last.safetensors", task.kept())
-
-
-def _finish(run: Run, task: Task) -> None:
-    """Only once all is written: a completed run is never looked into again."""
     last = run.history().iloc[-1]
-    run.write_summary(
-        "completed",
-        metrics={"val": {task.goal: last[f"val_{task.goal}"]}},
-        steps=int(last["step"]),
-        seconds=round(last["seconds"], 1),
-    )
-    drop_checkpoints(run.checkpoints)
+    return {
+        "metrics": {"val": {task.goal: last[f"val_{task.goal}"]}},
+        "steps": int(last["step"]),
+        "seconds": round(last["seconds"], 1),
+    }
 
 
 @torch.no_grad()

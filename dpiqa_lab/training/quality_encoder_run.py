@@ -16,14 +16,16 @@ from .peer_config import QualityEncoderConfig
 from .peer_run import Source, chosen, run_peer
 
 
-def train_quality_encoder(config: QualityEncoderConfig, dataset: Source | None = None) -> Run:
+def train_quality_encoder(
+    config: QualityEncoderConfig, dataset: Source | None = None, rename: bool | None = None
+) -> Run:
     """Train a quality encoder on a train part, or continue or reuse the run of that name.
 
     The scores are not looked at; the val part's photographs choose the weights.
 
     Args:
         config: a resolved config.
-        dataset: see ``train_pmt_iqa``.
+        dataset, rename: see ``train_pmt_iqa``.
 
     Raises:
         LabError: bad input, or photographs smaller than a crop.
@@ -32,7 +34,7 @@ def train_quality_encoder(config: QualityEncoderConfig, dataset: Source | None =
         raise LabError(
             f"crop_size {config.crop_size} is over image_size {config.image_size}: lower it."
         )
-    return run_peer(config, dataset, _train)
+    return run_peer(config, dataset, _train, rename=rename)
 
 
 def load_quality_encoder(run: Run, weights: str = "best") -> QualityEncoder:

@@ -51,13 +51,18 @@ def train_student(
     Raises:
         LabError: bad input, before any long work; out of memory, with what to lower.
     """
-    advice, unlabelled = "or take a smaller trunk.", None
-    if config.unlabelled is not None:
-        table = unlabelled_photographs(config.unlabelled, config.on_bad_image, set())
-        columns = {"hash": "sha256"}
-        unlabelled = table[["name", "hash"]].rename(columns=columns).assign(dataset="unlabelled")
-    models = student_inputs(config)
+    models, unlabelled = student_inputs(config), unlabelled_content(config)
+    advice = "or take a smaller trunk."
     return run_training(config, dataset, models, _train, advice, rename, unlabelled)
+
+
+def unlabelled_content(config: DistilConfig) -> pd.DataFrame | None:
+    """Names and hashes of the photographs that only a teacher labels; ``None`` without any."""
+    if config.unlabelled is None:
+        return None
+    table = unlabelled_photographs(config.unlabelled, config.on_bad_image, set())
+    named = table[["name", "hash"]].rename(columns={"hash": "sha256"})
+    return named.assign(dataset="unlabelled")
 
 
 def student_inputs(config: DistilConfig) -> dict[str, dict]:
@@ -262,10 +267,10 @@ def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:
 
 def _shared_photographs(teacher: Run, config: DistilConfig, dataset: QualityDataset) -> list[str]:
     """A note where the teacher was trained on photographs that the student is tested on."""
-    split = teacher.data()
-    if split is None or teacher.config.get("dataset") != config.dataset:
+    splits = teacher.splits()
+    if splits is None or teacher.config.get("dataset") != config.dataset:
         return []
-    trained = set(split["name"][split["split"] == "train"])
+    trained = set(splits.index[splits == "train"])
     shared = trained & set(dataset.part_of("test").table["name"])
     if not shared:
         return []

@@ -89,7 +89,7 @@ def durations(config: TrainConfig) -> list[Finding]:
         range(counts["train"]), config.batch_size, config.accumulation_steps, config.seed, 0
     )
     schedule = schedule_of(config, len(steps))
-    teacher = build_teacher(config.numbers())
+    teacher = build_teacher(config.identity())
     if config.gradient_checkpointing:
         teacher.backbone.unet.enable_gradient_checkpointing()
     few = _few(dataset, config)

@@ -18,7 +18,7 @@ def _config(root="nowhere", **options):
 @pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != "whole"])
 def test_an_arm_lacks_one_thing(arm):
     config = _config()
-    whole, other = (config.training(name, 0).numbers() for name in ("whole", arm))
+    whole, other = (config.training(name, 0).identity() for name in ("whole", arm))
     changed = {name for name in whole if whole[name] != other[name]}
     assert changed == set(ARMS[arm]) - ({"prompts"} if arm == "no prompts" else set())
     if arm == "random weights":

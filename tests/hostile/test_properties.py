@@ -2,7 +2,6 @@
 
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpiqa_lab.core.config import Configuration, configuration, option
 from dpiqa_lab.core.errors import LabError, listing, shortened, unknown
-from dpiqa_lab.core.parameters import build, option
 from dpiqa_lab.core.runs import check_name
 from dpiqa_lab.datasets.checks import check_labels, numbers, possible_name
 from dpiqa_lab.datasets.labels import pick, read_table
@@ -101,8 +100,10 @@ def test_a_split_takes_each_row_once_and_parts_no_group(groups, seed):
     assert (tested.sum(axis=1) == 1).all()
 
 
-@dataclass(frozen=True)
-class Config:
+@configuration
+class Config(Configuration):
+    """Parameters of a test."""
+
     steps: int | None = option(None, "steps", low=1, high=100)
     rate: float = option(0.1, "rate", low=0.0)
     mode: str = option("a", "mode", ("a", "b"))
@@ -127,8 +128,8 @@ names = st.sampled_from([*Config.__dataclass_fields__, "stepz"]) | st.text(max_s
 @relaxed
 @given(values=st.dictionaries(names, anything, max_size=5))
 def test_parameters_are_of_their_types_or_all_named(values):
-    made, said = _outcome(lambda: build(Config, values))
-    bad = [name for name in values if _outcome(lambda n=name: build(Config, {n: values[n]}))[1]]
+    made, said = _outcome(lambda: Config(**values))
+    bad = [name for name in values if _outcome(lambda n=name: Config(**{n: values[n]}))[1]]
     assert (0 if said is None else len(said.splitlines())) == len(bad)
     if bad:
         return

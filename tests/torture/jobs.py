@@ -30,11 +30,11 @@ from tests.training.test_training import QUICK
 _TIMES = ("seconds", "started", "environment")
 _NOTEBOOK = """
 from dpiqa_lab.core.device import choose_compute
+from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import open_run
-with open_run(run_name, {"x": x}, choose_compute("cpu")) as run:
+with open_run(run_name, Identity({"x": x}), choose_compute("cpu")) as run:
     if not run.reused():
-        run.write_summary("completed", metrics={"test": {"n": 3, "srcc": x / 10, "plcc": 0.5}})
-        run.state = "completed"
+        run.complete(metrics={"test": {"n": 3, "srcc": x / 10, "plcc": 0.5}})
 """
 
 
@@ -156,7 +156,9 @@ def _run(home: Path, name: str, *files: str) -> dict[str, bytes]:
 
 def _trained(home: Path) -> dict[str, bytes]:
     weights = ("checkpoints/best.safetensors", "checkpoints/last.safetensors")
-    return _run(home, "killed", *weights, "predictions.csv", "split.csv", "config.json")
+    return _run(
+        home, "killed", *weights, "predictions.csv", "data.csv", "identity.json", "config.json"
+    )
 
 
 def _swept(home: Path) -> dict[str, bytes]:

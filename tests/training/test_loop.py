@@ -2,6 +2,7 @@
 
 import pytest
 
+from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import open_run
 from dpiqa_lab.training.checkpoints import load_weights
 from dpiqa_lab.training.loop import Schedule, fit
@@ -9,7 +10,7 @@ from tests.training.test_numbers import CPU, Small
 
 
 def _fit(task, root, **options):
-    with open_run("limited", {}, CPU, root) as run:
+    with open_run("limited", Identity({}), CPU, root=root) as run:
         return run, fit(run, task, Schedule(12, 1, 0.1, validate_every=2, **options), CPU)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.errors import LabError
+from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import find_run, open_run
 from dpiqa_lab.models.trainable import Trainable
 from dpiqa_lab.training import loop
@@ -61,7 +62,7 @@ class Small(Task):
 
 def _fit(task, name, root, **options):
     given = {"learning_rate": 0.1, "validate_every": 2, **options}
-    with open_run(name, {}, CPU, root) as run:
+    with open_run(name, Identity({}), CPU, root=root) as run:
         return run, fit(run, task, Schedule(steps_per_epoch=12, epochs=1, **given), CPU)
 
 
@@ -106,7 +107,7 @@ def test_float16_on_a_cpu_is_refused_in_words(tmp_path):
     half = choose_compute("cpu", "float16")
     with (
         pytest.raises(LabError, match=r"float16' cannot train on a CPU(.|\n)*bfloat16"),
-        open_run("half", {}, half, tmp_path) as run,
+        open_run("half", Identity({}), half, root=tmp_path) as run,
     ):
         fit(run, Small(), Schedule(1, 1, 0.1), half)
 

@@ -8,6 +8,7 @@ import torch
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.errors import LabError
+from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import open_run
 from dpiqa_lab.models.trainable import Trainable
 from dpiqa_lab.training.contrastive import DamagedCrops, damaged_pairs, info_nce
@@ -56,7 +57,7 @@ class DecayTask(Task):
 def test_the_loop_s_adam_decays_weights_where_a_group_says_so(tmp_path, decay, expected):
     compute = choose_compute("cpu", "float32")
     task = DecayTask(decay)
-    with open_run("decay", {}, compute, tmp_path) as run:
+    with open_run("decay", Identity({}), compute, root=tmp_path) as run:
         fit(run, task, Schedule(4, 1, learning_rate=0.01), compute)
     # Without a gradient of the loss a step of Adam moves by the rate, towards 0.
     torch.testing.assert_close(

@@ -1,13 +1,15 @@
-from dataclasses import dataclass
+import dataclasses
 
 import pytest
 
+from dpiqa_lab.core.config import Configuration, configuration, option
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.core.parameters import build, documented, notebook_parameters, option
 
 
-@dataclass(frozen=True)
-class Config:
+@configuration
+class Config(Configuration):
+    """Parameters of a test."""
+
     steps: int | None = option(None, "steps", low=1)
     rate: float = option(0.1, "rate", low=0.0, high=1.0)
     mode: str = option("a", "mode", ("a", "b"))
@@ -16,11 +18,11 @@ class Config:
 
 
 def test_values_of_the_right_type_pass():
-    made = build(Config, {"steps": 3, "rate": 1, "flag": True, "layers": "1, 5", "mode": "b"})
+    made = Config(**{"steps": 3, "rate": 1, "flag": True, "layers": "1, 5", "mode": "b"})
     assert made == Config(3, 1.0, "b", True, (1, 5))
-    assert build(Config, {"layers": [2, 3]}).layers == (2, 3)
-    assert build(Config, {"layers": 7}).layers == (7,)
-    assert build(Config, {"layers": ""}).layers == ()
+    assert Config(**{"layers": [2, 3]}).layers == (2, 3)
+    assert Config(**{"layers": 7}).layers == (7,)
+    assert Config(**{"layers": ""}).layers == ()
 
 
 @pytest.mark.parametrize(
@@ -42,44 +44,27 @@ def test_values_of_the_right_type_pass():
 )
 def test_bad_values_are_named(values, message):
     with pytest.raises(LabError, match=message):
-        build(Config, values)
+        Config(**values)
 
 
 def test_all_problems_are_told_at_once():
     with pytest.raises(LabError) as caught:
-        build(Config, {"stepz": 3, "rate": "fast", "mode": "c"})
+        Config(**{"stepz": 3, "rate": "fast", "mode": "c"})
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_names_come_from_the_parameter_cells_alone():
-    namespace = {
-        "In": [
-            "",
-            "# Parameters: edit here\nsteps = 1  # one\nrate = 0.1",
-            "# Parameters\nsteps = 5\nstepz = 7",
-            "scratch = 12",
-        ],
-        "steps": 5,
-        "rate": 0.1,
-        "stepz": 7,
-        "scratch": 12,
-    }
-    assert notebook_parameters(namespace) == {"steps": 5, "rate": 0.1, "stepz": 7}
-
-
-def test_a_parameters_cell_run_again_replaces_the_old_one():
-    own = "# Parameters: edit here\n"
-    namespace = {"In": [own + "stepz = 1", own + "steps = 2"], "stepz": 1, "steps": 2}
-    assert notebook_parameters(namespace) == {"steps": 2}
+def test_a_config_is_checked_however_it_is_made():
+    made = Config(steps=3)
+    with pytest.raises(LabError, match="steps must be int, got 'abc'"):
+        Config("abc")
+    with pytest.raises(LabError, match="steps must be at least 1, got 0"):
+        dataclasses.replace(made, steps=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.steps = 4
 
 
 def test_a_config_documents_its_fields():
-    @documented
-    @dataclass(frozen=True)
-    class Told(Config):
-        """Parameters of a test."""
-
-    lines = Told.__doc__.splitlines()
+    lines = Config.__doc__.splitlines()
     assert lines[:3] == ["Parameters of a test.", "", "Attributes:"]
     assert lines[3] == "    steps: steps (default: None)"
     assert len(lines) == 3 + 5
