@@ -1,5 +1,6 @@
 """The repository itself: pins, notebooks, documentation and imports hold together."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_notebooks_offer_every_parameter_and_no_other(notebook, config):
     namespace = {}
     exec(cell.source, namespace)  # literals only
     offered = {name: value for name, value in namespace.items() if not name.startswith("__")}
-    assert set(offered) == set(config.__dataclass_fields__)
+    assert set(offered) == {field.name for field in dataclasses.fields(config)}
     assert config(**offered) == config()
     assert all("#" in line for line in cell.source.splitlines() if "=" in line)
 

@@ -184,15 +184,18 @@ def _check(name: str, value, choices=None, low=None, high=None) -> None:
 
 
 def _described(cls, error: ValidationError) -> str:
-    """Every problem in a line of its own."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        name, value = str(problem["loc"][0]), problem["input"]
+    """Every parameter that has a problem, in a line of its own."""
+    lines, names = [], list(cls.__pydantic_fields__)
+    problems = {problem["loc"][0]: problem for problem in reversed(error.errors(include_url=False))}
+    for place, problem in reversed(problems.items()):
+        # One given without its name is known by its position.
+        name = names[place] if isinstance(place, int) and place < len(names) else str(place)
+        value = problem["input"]
         if problem["type"] == "unexpected_keyword_argument":
-            lines.append(str(unknown("parameter", name, cls.__pydantic_fields__)))
+            lines.append(str(unknown("parameter", name, names)))
         elif problem["type"] == "value_error":
             lines.append(str(problem["ctx"]["error"]))
-        elif name not in cls.__pydantic_fields__:
+        elif name not in names:
             lines.append(f"{cls.__name__}: {problem['msg']} ({_shown(value)}).")
         else:
             kind, _ = _kind(cls, name)
