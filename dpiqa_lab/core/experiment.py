@@ -1,6 +1,6 @@
 """The one way through a run: known by its identity, then reused, continued, made, or refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .config import Configuration
 from .device import Compute
@@ -29,23 +29,23 @@ def experiment(
     """
     if rename is None:
         rename = config.run_name == config.made_up_name()
-    parameters = {**config.identity(), **more}
-    return run_once(config.run_name, parameters, inputs, work, config.compute(), rename)
+    identity = Identity({**config.identity(), **more}, inputs, type(config).__name__)
+    return run_once(config.run_name, identity, work, config.compute(), inputs.notes, rename)
 
 
 def run_once(
     name: str,
-    parameters: dict,
-    inputs: Inputs,
+    identity: Identity,
     work: Callable[[Run], dict],
     compute: Compute,
+    notes: Sequence[str] = (),
     rename: bool = False,
 ) -> Run:
-    """``experiment`` of a name and parameters that no configuration has by itself."""
-    with open_run(name, Identity(parameters, inputs), compute, rename) as run:
+    """``experiment`` of a name and an identity that are not those of a configuration alone."""
+    with open_run(name, identity, compute, rename) as run:
         if not run.reused():
             print(f"run {run.path}\ncomputing on {compute}")
-            for note in inputs.notes:
+            for note in notes:
                 print(note)
             run.complete(**work(run))
     return run

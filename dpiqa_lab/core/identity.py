@@ -40,12 +40,22 @@ class Inputs(NamedTuple):
 
 
 class Identity:
-    """Parameters and inputs, comparable with what a run folder records."""
+    """Parameters and inputs, comparable with what a run folder records.
 
-    def __init__(self, parameters: Mapping[str, object], inputs: Inputs = Inputs()):  # noqa: B008
+    Args:
+        kind: name of the configuration's class.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, object],
+        inputs: Inputs = Inputs(),  # noqa: B008 - immutable
+        kind: str = "",
+    ):
         self.parameters = _plain(parameters)
         self.data = None if inputs.data is None else _table(inputs.data)
         self.record = {
+            "kind": kind,
             "lab": version("dpiqa-lab"),
             "data": None if self.data is None else json_hash(self.data.to_numpy().tolist()),
             "models": _plain(inputs.models),
@@ -71,11 +81,19 @@ class Identity:
         if not path.is_file():  # of a version that recorded none
             return [*found, f"made by an earlier version of the lab, now {self.record['lab']}"]
         stored = read_json(path)
+        if stored["kind"] != self.record["kind"]:
+            found.append(f"made by a {stored['kind']}, now by a {self.record['kind']}")
         if stored["lab"] != self.record["lab"]:
             found.append(f"made by version {stored['lab']} of the lab, now {self.record['lab']}")
         if stored["data"] != self.record["data"]:
             found += _data_differences(folder, self.data)
         return found + _model_differences(stored["models"], self.record["models"])
+
+
+def recorded_kind(folder: Path) -> str:
+    """Name of the configuration's class that a run was made by; empty where unknown."""
+    path = folder / "identity.json"
+    return read_json(path)["kind"] if path.is_file() else ""
 
 
 def recorded_splits(folder: Path) -> pd.Series | None:

@@ -2,6 +2,7 @@
 
 from ..core.config import Configuration, configuration, option
 from ..core.paths import user_path
+from .dataset import QualityDataset, load_dataset
 from .specs import get_spec
 
 
@@ -55,6 +56,10 @@ class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         root = self.data_root and str(user_path(self.data_root).resolve())
         return {"data_root": root, **missing}
+
+    def load_dataset(self) -> QualityDataset:
+        """The photographs and scores that this names."""
+        return load_dataset(self.dataset, **self.dataset_options())
 
     def dataset_options(self) -> dict:
         """Arguments of ``load_dataset``."""

@@ -1,11 +1,13 @@
 """Photographs and scores by position, as ``load_dataset`` gives them."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from ..core.errors import unknown
+from ..core.identity import Inputs
 from .images import read_image, to_tensor
 from .manifests import Manifest, load_manifest
 from .splits import PARTS
@@ -55,6 +57,10 @@ class QualityDataset:
         columns = {"hash": "sha256"}
         table = self.manifest.table.rename(columns=columns)
         return table[[n for n in ("name", "sha256", "mos", "split", "group") if n in table]]
+
+    def inputs(self, models: Mapping[str, dict] | None = None) -> Inputs:
+        """This dataset, and ``models`` beside it, as they go into a run."""
+        return Inputs(self.content(), models or {}, [repr(self), *self.manifest.notes])
 
     def part_of(self, part: str) -> "QualityDataset":
         """Another part of the same dataset."""

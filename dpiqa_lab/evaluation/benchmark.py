@@ -80,8 +80,13 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
             "notes": _notes(ratios, config, device),
         }
 
+    return experiment(config, benchmark_inputs(config), work)
+
+
+def benchmark_inputs(config: BenchmarkConfig) -> Inputs:
+    """What goes into a benchmark."""
     models = backbone_inputs(config.backbone, config.prompts, config.random_weights)
-    return experiment(config, Inputs(models=models), work)
+    return Inputs(models=models)
 
 
 def generated_photographs(folder: Path, config: BenchmarkConfig) -> Photographs:

@@ -7,9 +7,8 @@ import pandas as pd
 
 from .. import metrics
 from ..core.experiment import experiment
-from ..core.identity import Inputs
 from ..core.runs import Run
-from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset import QualityDataset
 from ..training.teacher_run import teacher_inputs, train_teacher
 from .components_config import ComponentsConfig
 
@@ -27,7 +26,7 @@ def run_components(config: ComponentsConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    dataset = load_dataset(config.dataset, **config.dataset_options())
+    dataset = config.load_dataset()
 
     def work(run: Run) -> dict:
         trainings, predictions = train_arms(config, dataset)
@@ -37,8 +36,7 @@ def run_components(config: ComponentsConfig) -> Run:
         notes = [*dataset.manifest.notes, _share_note(config.share, "each training's seed")]
         return {"dataset": repr(dataset), "notes": notes}
 
-    described = [repr(dataset), *dataset.manifest.notes]
-    return experiment(config, Inputs(dataset.content(), teacher_inputs(config), described), work)
+    return experiment(config, teacher_inputs(config, dataset), work)
 
 
 def train_arms(

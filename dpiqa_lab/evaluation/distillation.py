@@ -7,9 +7,9 @@ from ..core.errors import LabError
 from ..core.experiment import experiment
 from ..core.identity import Inputs
 from ..core.runs import Run, find_run
-from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset import QualityDataset
 from ..diffusion.model_inputs import backbone_inputs
-from ..training.student_run import student_inputs, train_student, unlabelled_content
+from ..training.student_run import student_inputs, train_student
 from ..training.teacher_outputs import teacher_outputs
 from ..training.teacher_run import train_teacher
 from .distil_ablation_config import DistilAblationConfig
@@ -32,7 +32,7 @@ def run_distillation(config: DistilAblationConfig) -> Run:
     Raises:
         LabError: bad input, before any long work.
     """
-    dataset = load_dataset(config.dataset, **config.dataset_options())
+    dataset = config.load_dataset()
     compute = config.compute()
 
     def work(run: Run) -> dict:
@@ -67,12 +67,18 @@ def run_distillation(config: DistilAblationConfig) -> Run:
             "notes": notes,
         }
 
-    models = student_inputs(config)
-    if not config.teacher:
-        models |= backbone_inputs(config.teacher_backbone, seed=config.seed)
-    data = pd.concat([dataset.content(), unlabelled_content(config)], ignore_index=True)
-    described = [repr(dataset), *dataset.manifest.notes]
-    return experiment(config, Inputs(data, models, described), work)
+    return experiment(config, distillation_inputs(config, dataset), work)
+
+
+def distillation_inputs(
+    config: DistilAblationConfig, dataset: QualityDataset | None = None
+) -> Inputs:
+    """What goes into a comparison of students; ``dataset`` in place of the one that is named."""
+    inputs = student_inputs(config, dataset)
+    if config.teacher:
+        return inputs
+    backbone = backbone_inputs(config.teacher_backbone, seed=config.seed)
+    return inputs._replace(models={**inputs.models, **backbone})
 
 
 def compare_arms(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:

@@ -83,8 +83,6 @@ def run_evaluation(
         LabError: see ``evaluate``.
     """
     datasets = datasets or config.load_datasets()
-    for dataset in datasets.values():
-        print(dataset, *dataset.manifest.notes, sep="\n")
     judges = _opened(models or config.models, datasets, config.device)
 
     def work(run: Run) -> dict:
@@ -107,9 +105,20 @@ def run_evaluation(
             "notes": [f"{label}: {n}" for label, d in datasets.items() for n in d.manifest.notes],
         }
 
+    return experiment(config, _inputs(judges, datasets), work)
+
+
+def evaluation_inputs(config: EvaluateConfig) -> Inputs:
+    """What goes into an evaluation."""
+    datasets = config.load_datasets()
+    return _inputs(_opened(config.models, datasets, config.device), datasets)
+
+
+def _inputs(judges: Sequence[Judge], datasets: Mapping[str, QualityDataset]) -> Inputs:
     data = [dataset.content().assign(dataset=label) for label, dataset in datasets.items()]
     known = {f"model {judge.name}": _known(judge, datasets) for judge in judges}
-    return experiment(config, Inputs(pd.concat(data, ignore_index=True), known), work)
+    notes = [line for d in datasets.values() for line in (repr(d), *d.manifest.notes)]
+    return Inputs(pd.concat(data, ignore_index=True), known, notes)
 
 
 def cross_dataset(

@@ -7,9 +7,8 @@ import pandas as pd
 
 from ..core.errors import LabError
 from ..core.experiment import run_once
-from ..core.identity import Inputs
+from ..core.identity import Identity
 from ..core.runs import Run
-from ..datasets.dataset import load_dataset
 from ..training.config import TrainConfig
 from ..training.teacher_run import teacher_inputs, train_teacher
 from .published import published
@@ -32,7 +31,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     """
     if splits < 1:
         raise LabError(f"splits must be at least 1, got {splits}.")
-    dataset = load_dataset(config.dataset, **config.dataset_options())
+    dataset = config.load_dataset()
     rename = config.run_name == config.made_up_name()
 
     def work(run: Run) -> dict:
@@ -50,10 +49,10 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
             run.write_table("protocol", pd.DataFrame(rows))
         return {"splits": splits, "dataset": repr(dataset)}
 
-    described = [repr(dataset), *dataset.manifest.notes]
-    inputs = Inputs(dataset.content(), teacher_inputs(config), described)
-    name, parameters = protocol_name(config, splits), {**config.identity(), "splits": splits}
-    run = run_once(name, parameters, inputs, work, config.compute(), rename)
+    inputs = teacher_inputs(config, dataset)
+    identity = Identity({**config.identity(), "splits": splits}, inputs, "protocol")
+    name = protocol_name(config, splits)
+    run = run_once(name, identity, work, config.compute(), inputs.notes, rename)
     return pd.read_csv(run.path / "protocol.csv", float_precision="round_trip")
 
 

@@ -8,7 +8,7 @@ from ..core.config import configuration, option
 from ..core.device import DEVICES, EVALUATED
 from ..core.errors import LabError
 from ..datasets.config import DatasetConfig
-from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset import QualityDataset
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import find_preset
 from ..diffusion.prompts import FACTORS
@@ -72,7 +72,7 @@ class ProbeConfig(DatasetConfig):
 
     def load_dataset(self) -> QualityDataset:
         """The photographs, or the sample of them that ``photographs`` asks for."""
-        dataset = load_dataset(self.dataset, **self.dataset_options())
+        dataset = super().load_dataset()
         return dataset if self.photographs is None else dataset.sample(self.photographs, self.seed)
 
     @property

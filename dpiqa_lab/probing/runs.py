@@ -57,11 +57,15 @@ def probe_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], dict]) 
     """
     keep_freed_memory()
     dataset = config.load_dataset()
+    return experiment(config, probe_inputs(config, dataset), lambda run: work(run, dataset))
+
+
+def probe_inputs(config: ProbeConfig, dataset: QualityDataset | None = None) -> Inputs:
+    """What goes into a probing run; ``dataset`` in place of the one that is named."""
     models = backbone_inputs(
         config.backbone, config.prompts, config.random_weights, config.revision
     )
-    inputs = Inputs(dataset.content(), models, [repr(dataset), *dataset.manifest.notes])
-    return experiment(config, inputs, lambda run: work(run, dataset))
+    return (dataset or config.load_dataset()).inputs(models)
 
 
 def run_probe(config: FeatureProbeConfig) -> Run:

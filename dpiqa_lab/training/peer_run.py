@@ -13,7 +13,7 @@ from ..core.device import Compute, keep_freed_memory, make_deterministic
 from ..core.experiment import experiment
 from ..core.identity import Inputs
 from ..core.runs import Run
-from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset import QualityDataset
 from ..datasets.dataset_access import content_table
 from ..datasets.pixels import pixels_of
 from ..datasets.splits import PARTS
@@ -40,16 +40,13 @@ def run_peer(
     """
     make_deterministic()
     keep_freed_memory()
-    notes, described = [], []
     if dataset is None:
-        dataset = load_dataset(config.dataset, **config.dataset_options())
+        dataset = config.load_dataset()
     if isinstance(dataset, QualityDataset):
-        notes = list(dataset.manifest.notes)
-        data, described = dataset.content(), [repr(dataset), *notes]
+        inputs, notes = dataset.inputs(models), list(dataset.manifest.notes)
         dataset = {part: dataset.part_of(part) for part in PARTS}
     else:
-        data = content_table(dataset)
-    inputs = Inputs(data, models or {}, described)
+        inputs, notes = Inputs(content_table(dataset), models or {}), []
     compute = config.compute()
     run = experiment(
         config, inputs, lambda run: {**train(run, config, dataset, compute), "notes": notes}, rename

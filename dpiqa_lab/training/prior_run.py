@@ -14,7 +14,7 @@ import torch
 from ..core.device import Compute, keep_freed_memory, make_deterministic
 from ..core.experiment import run_once
 from ..core.files import json_hash, needs_space, tensors_hash
-from ..core.identity import Inputs
+from ..core.identity import Identity, Inputs
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
 from ..core.runs import Run
@@ -54,8 +54,8 @@ def train_prior(config: PriorConfig) -> Run:
 
     parts = {"vae": vae, "image_adapter": adapter}
     models = {name: {"sha256": tensors_hash(part.state_dict())} for name, part in parts.items()}
-    inputs = Inputs(views.photographs, models)
-    run = run_once(config.run_name, config.identity(), inputs, work, compute)
+    identity = Identity(config.identity(), Inputs(views.photographs, models), "PriorConfig")
+    run = run_once(config.run_name, identity, work, compute)
     drop_checkpoints(run.checkpoints)
     return run
 
@@ -101,7 +101,7 @@ def _part(
     network: Trainable,
 ) -> None:
     """The run of one part of the prior; afterwards ``network`` has the weights it ended with."""
-    run = run_once(name, parameters, Inputs(views.photographs), work, compute)
+    run = run_once(name, Identity(parameters, Inputs(views.photographs)), work, compute)
     drop_checkpoints(run.checkpoints)
     network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
 
@@ -142,9 +142,8 @@ def train_decoder(
 
     parameters = {**parameters, "decoder_steps": config.decoder_steps}
     vae = {"vae": {"sha256": tensors_hash(network.vae.state_dict())}}
-    run = run_once(
-        f"{config.run_name}-decoder", parameters, Inputs(views.photographs, vae), work, compute
-    )
+    identity = Identity(parameters, Inputs(views.photographs, vae))
+    run = run_once(f"{config.run_name}-decoder", identity, work, compute)
     drop_checkpoints(run.checkpoints)
     network.load_whole_state(load_weights(run.checkpoints / "last.safetensors"))
 

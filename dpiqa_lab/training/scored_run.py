@@ -21,7 +21,7 @@ from ..core.errors import LabError, listing
 from ..core.experiment import experiment
 from ..core.identity import Inputs
 from ..core.runs import Run
-from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset import QualityDataset
 from ..datasets.pixels import Pixels
 from ..datasets.splits import PARTS
 from ..models.scoring import ModelOutput
@@ -121,19 +121,17 @@ class ScoreTask(Task):
 
 def run_training(
     config,
-    dataset: QualityDataset | None,
-    models: dict[str, dict],
+    dataset: QualityDataset,
+    inputs: Inputs,
     train: Callable[[Run, object, QualityDataset, Compute], dict],
     advice: str,
     rename: bool | None = None,
-    unlabelled: pd.DataFrame | None = None,
 ) -> Run:
     """Train what ``config`` asks for, or continue or reuse the run of that name.
 
     Args:
         config: resolved, of a teacher or a student.
-        dataset: in place of the one that ``config`` names.
-        models: that go in, see ``Inputs``. unlabelled: photographs beside that dataset's.
+        dataset: of photographs with scores. inputs: that dataset and the models that go in.
         train: does the work and gives what the summary is to hold.
         advice: against a want of memory, beside smaller batches and photographs.
         rename: see ``experiment``.
@@ -161,9 +159,6 @@ def run_training(
             ) from error
 
     with processes.main_speaks():
-        dataset = dataset or load_dataset(config.dataset, **config.dataset_options())
-        data = pd.concat([dataset.content(), unlabelled], ignore_index=True)
-        inputs = Inputs(data, models, [repr(dataset), *dataset.manifest.notes])
         run = experiment(config, inputs, work, rename, **more)
         if processes.is_main():
             drop_checkpoints(run.checkpoints)  # here, as a killed run may have come to its summary

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Subset
 from .. import metrics
 from ..core import processes
 from ..core.device import Compute
-from ..core.identity import files_input
+from ..core.identity import Inputs, files_input
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.photographs import Photographs, unlabelled_photographs
@@ -51,22 +51,13 @@ def train_student(
     Raises:
         LabError: bad input, before any long work; out of memory, with what to lower.
     """
-    models, unlabelled = student_inputs(config), unlabelled_content(config)
-    advice = "or take a smaller trunk."
-    return run_training(config, dataset, models, _train, advice, rename, unlabelled)
+    dataset = dataset or config.load_dataset()
+    inputs, advice = student_inputs(config, dataset), "or take a smaller trunk."
+    return run_training(config, dataset, inputs, _train, advice, rename)
 
 
-def unlabelled_content(config: DistilConfig) -> pd.DataFrame | None:
-    """Names and hashes of the photographs that only a teacher labels; ``None`` without any."""
-    if config.unlabelled is None:
-        return None
-    table = unlabelled_photographs(config.unlabelled, config.on_bad_image, set())
-    named = table[["name", "hash"]].rename(columns={"hash": "sha256"})
-    return named.assign(dataset="unlabelled")
-
-
-def student_inputs(config: DistilConfig) -> dict[str, dict]:
-    """The models that go into a student's training, see ``core.identity.Inputs``."""
+def student_inputs(config: DistilConfig, dataset: QualityDataset | None = None) -> Inputs:
+    """What goes into a student's training; ``dataset`` in place of the one that is named."""
     models = {}
     if config.teacher is not None:
         models["teacher"] = run_fingerprint(find_run(config.teacher))
@@ -79,7 +70,12 @@ def student_inputs(config: DistilConfig) -> dict[str, dict]:
             if path.suffix == ".safetensors"
             else run_fingerprint(find_run(config.start_from))
         )
-    return models
+    inputs = (dataset or config.load_dataset()).inputs(models)
+    if config.unlabelled is None:
+        return inputs
+    table = unlabelled_photographs(config.unlabelled, config.on_bad_image, set())
+    extra = table[["name", "hash"]].rename(columns={"hash": "sha256"}).assign(dataset="unlabelled")
+    return inputs._replace(data=pd.concat([inputs.data, extra], ignore_index=True))
 
 
 class StudentTask(ScoreTask):

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..core.device import Compute
 from ..core.errors import LabError, listing
-from ..core.identity import files_input
+from ..core.identity import Inputs, files_input
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.pixels import Pixels
@@ -59,11 +59,13 @@ def train_teacher(
     advice = (
         "set gradient_checkpointing=True, or train less: trainable='lora', 'adapters' or 'decoder'."
     )
-    return run_training(config, dataset, teacher_inputs(config), _train, advice, rename)
+    dataset = dataset or config.load_dataset()
+    inputs = teacher_inputs(config, dataset)
+    return run_training(config, dataset, inputs, _train, advice, rename)
 
 
-def teacher_inputs(config: TrainConfig) -> dict[str, dict]:
-    """The models that go into a teacher's training, see ``core.identity.Inputs``."""
+def teacher_inputs(config: TrainConfig, dataset: QualityDataset | None = None) -> Inputs:
+    """What goes into a teacher's training; ``dataset`` in place of the one that is named."""
     models = backbone_inputs(
         config.backbone, config.prompts, config.random_weights, config.revision, config.seed
     )
@@ -72,7 +74,7 @@ def teacher_inputs(config: TrainConfig) -> dict[str, dict]:
         models["image_adapter"] = files_input(Path(source) / "image_adapter")
     elif config.image_adapter and config.adapter_start not in ("torch", "frequencies"):
         models["adapter_start"] = run_fingerprint(find_run(config.adapter_start))
-    return models
+    return (dataset or config.load_dataset()).inputs(models)
 
 
 def build_teacher(config: dict) -> Teacher:

@@ -5,16 +5,19 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import pandas as pd
 
-from ..core.errors import LabError, unknown
+from ..core.errors import LabError, listing, unknown
 from ..core.files import atomic_path, drop_leftovers, json_hash, read_json, write_json
 from ..core.locks import hold
 from ..core.paths import runs_dir
-from ..core.runs import Run, check_name
+from ..core.runs import Run, check_name, find_run
+from .changed_inputs import changed_inputs
 from .runner import run_notebook
 from .spread import spread
 
@@ -31,15 +34,17 @@ def run_sweep(
     """Run a notebook once for each combination of the grid's values.
 
     ``runs/<name>/`` keeps each executed notebook, a record beside it and ``sweep.csv``, written
-    after every run. A combination whose record says completed is not run again, whatever has become
-    of the code since; a failed or interrupted one is. Each has a run folder of its own,
+    after every run. A combination that is completed is not run again where it would come out the
+    same: the notebook's code, the lab's version and what went into its run are compared with what
+    they were. A failed or interrupted one is run again. Each has a run folder of its own,
     ``<name>-<combination>``, where the notebook has the parameter run_name.
 
     Args:
         grid: values by parameter, as ``{"timestep": [1, 10, 50]}``.
         parameters: what all combinations share.
         name: of the sweep; ``None`` makes one from the notebook and what is shared, so that more
-            values of the same parameters go into the same sweep.
+            values of the same parameters go into the same sweep, as long as its combinations would
+            come out the same.
         cluster: "local:2", a scheduler's address or file (see ``cluster.open_client``), whose
             workers run several at a time; ``None`` is one after another here.
 
@@ -49,33 +54,35 @@ def run_sweep(
 
     Raises:
         LabError: no such notebook, a parameter that it does not offer or that is given twice, an
-            empty grid, no such cluster, or another process at work in the same sweep.
+            empty grid, no such cluster, another process at work in the same sweep, or one of that
+            name whose combinations would come out otherwise now.
     """
     notebook, shared = Path(notebook), dict(parameters or {})
     offered = _offered(notebook)
     _check(offered, grid, shared)
-    stem = f"{notebook.stem}-{json_hash([notebook.stem, sorted(grid), shared])[:8]}"
-    name = name or f"sweep-{stem}"
-    check_name(name)
-    folder = runs_dir() / name
     combinations = [
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]
+    code = _code(notebook)
+    asked = [(values, _plain({**shared, **values})) for values in combinations]
+    if name is None:
+        stem = f"sweep-{notebook.stem}-{json_hash([notebook.stem, sorted(grid), shared])[:8]}"
+        names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+        name = next(name for name in names if not _conflict(runs_dir() / name, asked, code))
+    check_name(name)
+    folder = runs_dir() / name
+    if other := _conflict(folder, asked, code):
+        raise LabError(f"sweep {folder} {other}\nGive another --name, or delete the folder.")
     with hold(folder, wait=False, what="sweep"):
         drop_leftovers(folder)
         todo = []
-        for values in combinations:
-            record, asked = _record(folder, values), _plain({**shared, **values})
-            if record.is_file() and (known := read_json(record)["parameters"]) != asked:
-                raise LabError(
-                    f"sweep {folder} was made with other parameters ({known} for {values}, now "
-                    f"{asked}); give another --name, or delete the folder."
-                )
+        for values, parameters in asked:
+            record = _record(folder, values)
             if _completed(record):
                 print(f"{_words(values)}: completed, skipped")
                 continue
             run = f"{name}-{record.stem}" if "run_name" in offered else None
-            todo.append(_Job(_words(values), record, asked, run))
+            todo.append(_Job(_words(values), record, parameters, run, code))
         work = partial(_run, notebook.resolve())
         for job, error in spread(work, _announced(todo, len(combinations)), cluster):
             if isinstance(error, Exception):  # of the cluster; a notebook's is in its record
@@ -86,6 +93,35 @@ def run_sweep(
         return _write(folder, combinations)
 
 
+def _conflict(folder: Path, asked: Sequence[tuple[dict, dict]], code: str) -> str:
+    """In words, why a sweep's combinations would come out otherwise now; empty where they do not.
+
+    Args:
+        asked: values of the grid, and all parameters, of each combination.
+    """
+    for values, parameters in asked:
+        record = _record(folder, values)
+        if not record.is_file():
+            continue
+        known = read_json(record)
+        if known["parameters"] != parameters:
+            return f"was made with other parameters ({known['parameters']}, now {parameters})."
+        if not _completed(record):
+            continue
+        if known.get("code") != code:
+            return "was made by other code of the notebook, or by another version of the lab."
+        run = runs_dir() / (known["run"] or "")
+        if (run / "config.json").is_file() and (other := changed_inputs(find_run(run))):
+            return f"was made of other inputs; in its run {run.name}:\n{listing(other)}"
+    return ""
+
+
+def _code(notebook: Path) -> str:
+    """Hash of what a notebook computes by: its code cells and the lab's version."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return json_hash([version("dpiqa-lab"), [c.source for c in cells if c.cell_type == "code"]])
+
+
 class _Job(NamedTuple):
     """A combination in words, the record to write, and what its notebook is given."""
 
@@ -93,6 +129,7 @@ class _Job(NamedTuple):
     record: Path
     parameters: dict
     run: str | None
+    code: str
 
 
 def _announced(jobs: Sequence[_Job], total: int) -> Iterator[_Job]:
@@ -120,6 +157,7 @@ def _note(job: _Job, seconds: float, error: str | None) -> None:
     result = {
         "parameters": job.parameters,
         "run": job.run,
+        "code": job.code,
         "error": error and error[:500],
         "status": "failed" if error else "completed",
         "seconds": round(seconds, 1),

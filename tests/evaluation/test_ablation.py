@@ -1,5 +1,6 @@
 import pytest
 
+from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.int8 import int8_kernels
 from dpiqa_lab.evaluation import ablation
 from dpiqa_lab.evaluation.ablation import ASKED, arms
