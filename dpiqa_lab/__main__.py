@@ -133,12 +133,8 @@ def _told(
     said = f"{scored} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
     if bad:
         said += f"; {bad} could not be{where}:\n{reasons}"
-    if model["mos_range"]:
-        low, high = model["mos_range"]
-        said += (
-            f"\non the scale of {model['trained_on']}: 0 is its worst, 1 its best (MOS from "
-            f"{low:g} to {high:g} there); others may rate photographs on another scale"
-        )
+    if model["scale"]:
+        said += f"\n{model['scale']}; others may rate photographs on another scale"
     print(said, file=sys.stderr)
     return 1 if bad else 0
 
