@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import __version__
 from .core.errors import LabError, listing, plain
-from .core.paths import DEFAULT_MODEL, home, runs_dir
+from .core.paths import DEFAULT_MODEL, notebook_path, runs_dir
 
 # What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
 DEMO = {
@@ -31,7 +31,7 @@ def demo(arguments: argparse.Namespace) -> None:
     print("interrupted, the same command goes on where it stopped.", flush=True)
     run = Run(runs_dir() / "demo", {}, "")
     output = run.path.with_name("demo.ipynb")
-    run_notebook(home() / "notebooks" / "03_train.ipynb", output, **DEMO)
+    run_notebook(notebook_path("03_train"), output, **DEMO)
     output.replace(run.path / "03_train.ipynb")
     test = run.summary()["metrics"]["test"]
     srcc, plcc, low, high = map(said, (test["srcc"], test["plcc"], *test["srcc_ci"]))
