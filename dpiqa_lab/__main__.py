@@ -59,18 +59,10 @@ def check(arguments: argparse.Namespace) -> int:
     from .training.config import TrainConfig
     from .workbench.needs import durations, sizes
 
-    name, root = arguments.dataset, arguments.root
-    options = {key: _literal(value) for key, value in arguments.parameter}
-    found = examine(name, root, split=arguments.split, **options)
-    config = TrainConfig.from_parameters(
-        {
-            "dataset": name,
-            "data_root": root,
-            "split": arguments.split,
-            "backbone": arguments.backbone,
-            **options,
-        }
-    )
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    named = {name: getattr(arguments, name) for name in ("dataset", "split", "backbone")}
+    config = TrainConfig.from_parameters({**named, "data_root": arguments.root, **given})
+    found = examine(config)
     print(found)
     needs = sizes(config, len(found.table)) if len(found.table) else []
     if arguments.time and found.healthy:
@@ -243,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--time", action="store_true", help="reckon the training's time from a trial")
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="how it is read, as -p mos_range 1,5 or, of a folder of your own, -p mos_column score",
+        help="as for training, any of help(lab.TrainConfig): -p mos_range 1,5, -p mos_column score",
     )  # fmt: skip
     sub = parsers[train]
     sub.add_argument("what", choices=("teacher", "student"), help="what is trained")

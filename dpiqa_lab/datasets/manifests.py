@@ -143,13 +143,18 @@ def find_scale(
     return Scale(*ends, direction, label_from(spec.name, root))
 
 
+def reader_options(spec: DatasetSpec) -> list[str]:
+    """Names of the options that a dataset's reader has."""
+    return list(inspect.signature(spec.read).parameters)[1:]
+
+
 def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) -> pd.DataFrame:
     """The reader's table, see ``labels``.
 
     Raises:
         LabError: an option that the reader does not have, or a label file that cannot be read.
     """
-    known = list(inspect.signature(spec.read).parameters)[1:]
+    known = reader_options(spec)
     for name in options:
         if name not in known:
             raise unknown(f"option of {spec.name}", name, known)
