@@ -210,10 +210,8 @@ def _literal(text: str):
         return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command; bad input ends with its message and exit code 2."""
-    if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; what it parsed has ``call``, the function to run."""
     parser = argparse.ArgumentParser(
         prog="python -m dpiqa_lab",
         description="DP-IQA Lab: image quality by what a diffusion model knows.",
@@ -233,16 +231,14 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--split", default="auto", help="as for training: random-3, a CSV file, …")
     sub.add_argument("--backbone", default="auto", help="whose needs are computed (default: auto)")
     sub.add_argument("--time", action="store_true", help="reckon the training's time from a trial")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="as for training, any of help(lab.TrainConfig): -p mos_range 1,5, -p mos_column score",
-    )  # fmt: skip
+    _take_parameters(
+        sub, "as for training, any of help(lab.TrainConfig): -p mos_range 1,5, -p mos_column score"
+    )
     sub = parsers[train]
     sub.add_argument("what", choices=("teacher", "student"), help="what is trained")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="any of help(lab.TrainConfig) or help(lab.DistilConfig), as -p dataset koniq",
-    )  # fmt: skip
+    _take_parameters(
+        sub, "any of help(lab.TrainConfig) or help(lab.DistilConfig), as -p dataset koniq"
+    )
     sub = parsers[score]
     sub.add_argument(
         "photographs", nargs="+", type=Path,
@@ -286,16 +282,10 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("dataset", help="koniq, clive, …")
     sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
     sub.add_argument("--splits", type=int, default=10, help="how many (default: 10)")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="any of help(lab.TrainConfig), as -p backbone sd15",
-    )  # fmt: skip
+    _take_parameters(sub, "any of help(lab.TrainConfig), as -p backbone sd15")
     sub = parsers[sweep]
     sub.add_argument("notebook", type=Path, help="as notebooks/02_timestep_ablation.ipynb")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="a parameter that all runs share, as -p dataset koniq",
-    )  # fmt: skip
+    _take_parameters(sub, "a parameter that all runs share, as -p dataset koniq")
     sub.add_argument(
         "-g", "--grid", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2,…"),
         help="a parameter and its values, as -g timestep 1,10,100",
@@ -306,7 +296,21 @@ def main(argv: list[str] | None = None) -> int:
             "--cluster", metavar="WHERE",
             help="spread over Dask workers: local:2, tcp://host:8786 or a scheduler's .json file",
         )  # fmt: skip
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def _take_parameters(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help=what,
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; bad input ends with its message and exit code 2."""
+    if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = build_parser().parse_args(argv)
     try:
         return arguments.call(arguments) or 0
     except (LabError, OSError) as error:  # a full disk, a folder that must not be written
