@@ -84,9 +84,9 @@ def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.Da
     Raises:
         LabError: an unknown dataset, an unknown option or one with an impossible value.
     """
-    where = None if root is None else str(root)
-    config = build(DatasetConfig, {"dataset": name, "data_root": where, **options})
-    return as_frame(examine(config).findings)
+    given = {"dataset": name, "data_root": root, **options}
+    texts = {key: str(value) for key, value in given.items() if isinstance(value, Path)}
+    return as_frame(examine(build(DatasetConfig, given | texts)).findings)
 
 
 def examine(config: DatasetConfig) -> Examination:

@@ -55,8 +55,9 @@ def score_folder(
     Returns:
         A row a photograph that could be read, in their order: name, score on the normalised MOS
         scale (higher is better, not clipped) and path. ``.attrs`` has ``unreadable`` (reasons by
-        name), which are warned of too, ``model`` (the record), ``new`` (how many were scored now)
-        and ``seconds`` (which that took).
+        name), which are warned of too, ``model`` (the record; its ``raw_mos`` says how a score is
+        mapped back to the released scale), ``new`` (how many were scored now) and ``seconds``
+        (which that took).
 
     Raises:
         LabError: no photographs or no such model, or ``out`` is of another model or folder.
