@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import __version__
 from .core.errors import LabError, listing, plain
-from .core.paths import DEFAULT_MODEL, home, runs_dir
+from .core.paths import DEFAULT_MODEL, notebook_path, runs_dir
 
 # What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
 DEMO = {
@@ -31,7 +31,7 @@ def demo(arguments: argparse.Namespace) -> None:
     print("interrupted, the same command goes on where it stopped.", flush=True)
     run = Run(runs_dir() / "demo", {}, "")
     output = run.path.with_name("demo.ipynb")
-    run_notebook(home() / "notebooks" / "03_train.ipynb", output, **DEMO)
+    run_notebook(notebook_path("03_train"), output, **DEMO)
     output.replace(run.path / "03_train.ipynb")
     test = run.summary()["metrics"]["test"]
     srcc, plcc, low, high = map(said, (test["srcc"], test["plcc"], *test["srcc_ci"]))
@@ -59,18 +59,10 @@ def check(arguments: argparse.Namespace) -> int:
     from .training.config import TrainConfig
     from .workbench.needs import durations, sizes
 
-    name, root = arguments.dataset, arguments.root
-    options = {key: _literal(value) for key, value in arguments.parameter}
-    found = examine(name, root, split=arguments.split, **options)
-    config = TrainConfig.from_parameters(
-        {
-            "dataset": name,
-            "data_root": root,
-            "split": arguments.split,
-            "backbone": arguments.backbone,
-            **options,
-        }
-    )
+    given = {name: _literal(value) for name, value in arguments.parameter}
+    named = {name: getattr(arguments, name) for name in ("dataset", "split", "backbone")}
+    config = TrainConfig.from_parameters({**named, "data_root": arguments.root, **given})
+    found = examine(config)
     print(found)
     needs = sizes(config, len(found.table)) if len(found.table) else []
     if arguments.time and found.healthy:
@@ -133,12 +125,8 @@ def _told(
     said = f"{scored} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
     if bad:
         said += f"; {bad} could not be{where}:\n{reasons}"
-    if model["mos_range"]:
-        low, high = model["mos_range"]
-        said += (
-            f"\non the scale of {model['trained_on']}: 0 is its worst, 1 its best (MOS from "
-            f"{low:g} to {high:g} there); others may rate photographs on another scale"
-        )
+    if model["scale"]:
+        said += f"\n{model['scale']}; others may rate photographs on another scale"
     print(said, file=sys.stderr)
     return 1 if bad else 0
 
@@ -222,10 +210,8 @@ def _literal(text: str):
         return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command; bad input ends with its message and exit code 2."""
-    if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; what it parsed has ``call``, the function to run."""
     parser = argparse.ArgumentParser(
         prog="python -m dpiqa_lab",
         description="DP-IQA Lab: image quality by what a diffusion model knows.",
@@ -245,16 +231,14 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("--split", default="auto", help="as for training: random-3, a CSV file, …")
     sub.add_argument("--backbone", default="auto", help="whose needs are computed (default: auto)")
     sub.add_argument("--time", action="store_true", help="reckon the training's time from a trial")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="how it is read, as -p mos_range 1,5 or, of a folder of your own, -p mos_column score",
-    )  # fmt: skip
+    _take_parameters(
+        sub, "as for training, any of help(lab.TrainConfig): -p mos_range 1,5, -p mos_column score"
+    )
     sub = parsers[train]
     sub.add_argument("what", choices=("teacher", "student"), help="what is trained")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="any of help(lab.TrainConfig) or help(lab.DistilConfig), as -p dataset koniq",
-    )  # fmt: skip
+    _take_parameters(
+        sub, "any of help(lab.TrainConfig) or help(lab.DistilConfig), as -p dataset koniq"
+    )
     sub = parsers[score]
     sub.add_argument(
         "photographs", nargs="+", type=Path,
@@ -298,16 +282,10 @@ def main(argv: list[str] | None = None) -> int:
     sub.add_argument("dataset", help="koniq, clive, …")
     sub.add_argument("--root", help="the dataset's folder (default: data/<dataset>)")
     sub.add_argument("--splits", type=int, default=10, help="how many (default: 10)")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="any of help(lab.TrainConfig), as -p backbone sd15",
-    )  # fmt: skip
+    _take_parameters(sub, "any of help(lab.TrainConfig), as -p backbone sd15")
     sub = parsers[sweep]
     sub.add_argument("notebook", type=Path, help="as notebooks/02_timestep_ablation.ipynb")
-    sub.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="a parameter that all runs share, as -p dataset koniq",
-    )  # fmt: skip
+    _take_parameters(sub, "a parameter that all runs share, as -p dataset koniq")
     sub.add_argument(
         "-g", "--grid", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2,…"),
         help="a parameter and its values, as -g timestep 1,10,100",
@@ -318,7 +296,21 @@ def main(argv: list[str] | None = None) -> int:
             "--cluster", metavar="WHERE",
             help="spread over Dask workers: local:2, tcp://host:8786 or a scheduler's .json file",
         )  # fmt: skip
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def _take_parameters(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help=what,
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; bad input ends with its message and exit code 2."""
+    if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = build_parser().parse_args(argv)
     try:
         return arguments.call(arguments) or 0
     except (LabError, OSError) as error:  # a full disk, a folder that must not be written

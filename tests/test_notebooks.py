@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from dpiqa_lab import LabError, load_model
-from dpiqa_lab.core.paths import runs_dir
+from dpiqa_lab.__main__ import main
+from dpiqa_lab.core.paths import notebook_path, runs_dir
 from dpiqa_lab.core.runs import find_run
 from tests.conftest import BIQ, REPOSITORY, photographs
 from tests.training.test_training import QUICK
@@ -309,3 +310,34 @@ def test_03_killed_three_times_ends_with_the_same_bytes(tmp_path, small_folder):
     killed = find_run("killed")
     for name in ("checkpoints/best.safetensors", "checkpoints/last.safetensors", "predictions.csv"):
         assert (killed.path / name).read_bytes() == (run.path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("place", ["home", "wheel", "repository"])
+def test_demo_finds_its_notebook_wherever_the_lab_keeps_things(tmp_path, monkeypatch, place):
+    """Its own copy under DPIQA_HOME, the wheel's, or the repository's; in this order."""
+    package = tmp_path / "site" / "dpiqa_lab"
+    folders = {
+        "home": tmp_path / "home" / "notebooks",
+        "wheel": package / "data" / "notebooks",
+        "repository": tmp_path / "site" / "notebooks",
+    }
+    for name in list(folders)[list(folders).index(place) :]:
+        folders[name].mkdir(parents=True)
+        (folders[name] / "03_train.ipynb").touch()
+    monkeypatch.setattr("dpiqa_lab.core.paths._PACKAGE", package)
+    monkeypatch.setenv("DPIQA_HOME", str(tmp_path / "home"))
+    ran = []
+
+    def run_notebook(notebook, output, **parameters):
+        ran.append(notebook)
+        raise LabError("enough")
+
+    monkeypatch.setattr("dpiqa_lab.workbench.runner.run_notebook", run_notebook)
+    assert main(["demo"]) == 2
+    assert ran == [folders[place] / "03_train.ipynb"]
+
+
+def test_a_notebook_that_is_nowhere_is_named():
+    with pytest.raises(LabError, match=r"no notebook 99_none\.ipynb in .*notebooks"):
+        notebook_path("99_none")
+    assert notebook_path("03_train") == REPOSITORY / "notebooks" / "03_train.ipynb"

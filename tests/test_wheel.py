@@ -33,6 +33,15 @@ print(json.dumps({
 }))
 """
 
+# The demo at its smallest: one step of 64x64 pixels.
+DEMO = """
+import sys
+from dpiqa_lab import __main__ as commands
+small = {"max_steps": 1, "validate_every": 1, "warmup_steps": 0, "image_size": 64, "device": "cpu"}
+commands.DEMO |= small
+sys.exit(commands.main(["demo"]))
+"""
+
 
 def _halve(folder):
     """The weights of a run folder as float16."""
@@ -62,7 +71,7 @@ def source(tmp_path):
     """What a wheel is built from; a student is put where none is shipped."""
     source = tmp_path / "source"
     (source / "data").mkdir(parents=True)
-    for name in ("dpiqa_lab", "data/tiny_prior", "data/student"):
+    for name in ("dpiqa_lab", "data/tiny_prior", "data/student", "notebooks"):
         if (REPOSITORY / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
@@ -119,6 +128,14 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     expected = lab.load_model(source / "data" / "student").score(paths, device="cpu")
     assert np.allclose(table["score"], expected, atol=1e-5)
     assert len(table) == 5
+
+    result = subprocess.run(
+        [python, "-c", DEMO],
+        cwd=elsewhere, env=variables, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert f"notebook: {elsewhere / 'runs' / 'demo' / '03_train.ipynb'}" in result.stdout
+    assert (elsewhere / "runs" / "demo" / "03_train.ipynb").is_file()
 
 
 def test_the_shipped_student_is_small_and_sees_damage():

@@ -113,6 +113,33 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path | str) -> list[int] | None:
+    """Numbers that change when a file's content may have: what was computed of it is then stale.
+
+    Size, time of change and number (inode) of the file, and where the system has it (not Windows)
+    the time at which anything about it changed, which no program can set back. So files that
+    change places, and a file written over with its old time, have other stamps, though size and
+    time of change stay the same. On Windows a file that is written over in place, with as many
+    bytes and its old time set again, keeps its stamp.
+
+    Args:
+        path: links are followed.
+
+    Returns:
+        A list that JSON keeps as it is; equal lists, one content. ``None`` where nothing can be
+        relied on, which must count as changed: no such file, or a drive that numbers no files, as
+        some network drives do. Drives that number them anew each time cost a new look as well.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if not status.st_ino:
+        return None
+    # Windows calls the time of creation so: it follows the file too.
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
 def tensors_hash(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of named tensors: names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()

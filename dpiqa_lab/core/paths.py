@@ -35,9 +35,19 @@ def cache_dir() -> Path:
 
 
 def notebook_path(name: str) -> Path:
-    """A notebook of the lab's folder, or of the repository that the package runs from."""
-    own = home() / "notebooks" / f"{name}.ipynb"
-    return own if own.is_file() else _PACKAGE.parent / "notebooks" / f"{name}.ipynb"
+    """A notebook: a person's own copy in the lab's folder, else the one that is shipped.
+
+    Shipped is in the wheel, or in the repository that the package runs from.
+
+    Raises:
+        LabError: there is none of that name.
+    """
+    folders = (home() / "notebooks", _PACKAGE / "data" / "notebooks", _PACKAGE.parent / "notebooks")
+    for folder in folders:
+        if (path := folder / f"{name}.ipynb").is_file():
+            return path
+    places = ", ".join(map(str, dict.fromkeys(folders)))
+    raise LabError(f"no notebook {name}.ipynb in {places}: reinstall dpiqa-lab, or put it there.")
 
 
 def user_path(text: Path | str) -> Path:

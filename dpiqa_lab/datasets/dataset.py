@@ -41,12 +41,10 @@ class QualityDataset:
 
     def __repr__(self) -> str:
         spec = self.manifest.spec
-        low, high = self.manifest.mos_range
         size = self.image_size or "own"
         return (
-            f"{spec.title} ({self.part}): {len(self)} photographs, size {size}, scores {low:g} to "
-            f"{high:g} ({'lower' if self.manifest.lower_better else 'higher'} is better) as "
-            f"mos in [0,1]; {self.manifest.split}"
+            f"{spec.title} ({self.part}): {len(self)} photographs, size {size}, scores "
+            f"{self.manifest.scale} as mos in [0,1]; {self.manifest.split}"
         )
 
     def content(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ..core.errors import LabError
+from ..core.parameters import build
 from ..core.paths import data_dir
 from .checks import (
     SEVERITIES,
@@ -27,10 +28,12 @@ from .checks import (
     possible_name,
     told_together,
 )
+from .config import DatasetConfig
 from .images import SUFFIXES
 from .inventory import take_inventory
 from .labels import find_separator, read_table
-from .manifests import check_scale, find_root, locate, outside_of, read_labels
+from .manifests import find_root, find_scale, locate, outside_of, read_labels, reader_options
+from .scale import check_scale
 from .specs import DatasetSpec, get_spec
 from .splits import assign_split
 
@@ -70,40 +73,41 @@ def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.Da
 
     Args:
         name, root: as for ``load_dataset``.
-        options: split (how the parts are decided), split_seed, mos_range and, of "folder",
-            labels, name_column, mos_column, group_column; as for ``load_dataset``.
+        options: how it is read, as a training's parameters say it: split (how the parts are
+            decided), split_seed, on_bad_image, mos_range, lower_better and the others of
+            ``ReadingConfig``.
 
     Returns:
         A row a finding, errors first: severity ("error", "warning" or "info"), what, names (a
         tuple, all of them), advice.
+
+    Raises:
+        LabError: an unknown dataset, an unknown option or one with an impossible value.
     """
-    return as_frame(examine(name, root, **options).findings)
+    given = {"dataset": name, "data_root": root, **options}
+    texts = {key: str(value) for key, value in given.items() if isinstance(value, Path)}
+    return as_frame(examine(build(DatasetConfig, given | texts)).findings)
 
 
-def examine(
-    name: str,
-    root: Path | str | None = None,
-    split: str = "auto",
-    split_seed: int = 0,
-    mos_range: tuple[float, ...] | None = None,
-    **columns,
-) -> Examination:
+def examine(config: DatasetConfig) -> Examination:
     """Look at labels, photographs and split, and go on after an error.
 
-    Args:
-        name, root, split, split_seed, mos_range, columns: as for ``manifests.load_manifest``.
+    Photographs that ``on_bad_image="skip"`` leaves out are a warning, as a training does without.
 
     Raises:
         LabError: an unknown dataset or an impossible scale; all else is returned as findings.
     """
-    spec = get_spec(name)
-    mos_range = check_scale(mos_range or spec.mos_range)
+    spec = get_spec(config.dataset)
+    known = reader_options(spec)
+    columns = {name: v for name, v in config.dataset_options().items() if name in known}
+    check_scale(config.mos_range or spec.mos_range)
     table = pd.DataFrame({"name": pd.Series(dtype=str)})
     try:
-        root = find_root(spec, root)
+        root = find_root(spec, config.data_root)
     except LabError as error:
-        missing = Path(root) if root else data_dir() / spec.name
+        missing = Path(config.data_root) if config.data_root else data_dir() / spec.name
         return _examination(spec, missing, [_told(error)], table)
+    scale = find_scale(spec, root, config.mos_range, config.lower_better)
     found = _check_headers(spec, root)
     try:
         table = read_labels(spec, root, columns)
@@ -114,8 +118,9 @@ def examine(
         if not misplaced:
             table = _pictures(root)
     else:
-        found += check_labels(table, spec, mos_range)
-        found += check_scale_used(numbers(table["mos_raw"]), spec, mos_range)
+        found.append(Finding("info", f"scores {scale}"))
+        found += check_labels(table, spec, scale[:2])
+        found += check_scale_used(numbers(table["mos_raw"]), spec, scale[:2])
         named = table["name"].map(possible_name).astype(bool)
         table = table[named].drop_duplicates("name").reset_index(drop=True)
         found += check_count(len(table), spec, columns)
@@ -125,19 +130,21 @@ def examine(
     if not len(table):
         return _examination(spec, root, found, table)
     table = table.join(take_inventory(table["path"], root))
-    found += _check_photographs(table, root)
+    skip = config.on_bad_image == "skip"
+    found += _check_photographs(table, root, skip)
     readable = table[table["error"] == ""]
-    if labelled:
+    kept = readable if skip else table
+    if labelled and len(kept):
         try:
-            parts, said = assign_split(table, split, split_seed)
+            parts, said = assign_split(kept.reset_index(drop=True), config.split, config.split_seed)
         except LabError as error:
             found.append(_told(error, "the photographs cannot be parted"))
         else:
-            table["split"] = parts
+            table["split"] = parts.set_axis(kept.index)
             counts = parts.value_counts()
             sizes = ", ".join(f"{part} {counts[part]:,}" for part in ("train", "val", "test"))
             found.append(Finding("info", f"{said}: {sizes}"))
-            readable = readable.assign(split=parts)
+            readable = readable.assign(split=table["split"])
             found += check_leaks(readable)
     found += check_copies(readable)
     return _examination(spec, root, found, table)
@@ -253,19 +260,21 @@ def _misplaced_photographs(missing: set[str], root: Path) -> list[Finding]:
     ]
 
 
-def _check_photographs(table: pd.DataFrame, root: Path) -> list[Finding]:
-    """Missing and unreadable files, and what the rest takes on the disk."""
+def _check_photographs(table: pd.DataFrame, root: Path, skip: bool) -> list[Finding]:
+    """Missing and unreadable files, left out by ``skip``, and what the rest takes on the disk."""
     found = []
+    without = skip and (table["error"] == "").any()
+    severity, then = ("warning", "left out") if without else ("error", "fetch them again")
     there = table["path"].map(Path.is_file).astype(bool)
     n = len(table)
     if not there.all():
         what = f"{n - there.sum()} of {n} photographs are missing"
-        found.append(Finding("error", what, tuple(table["name"][~there]), "fetch them again"))
+        found.append(Finding(severity, what, tuple(table["name"][~there]), then))
     errors = table["error"][there & (table["error"] != "")]
     if len(errors):
         names = tuple(errors.str.replace(f"{root}{os.sep}", "", regex=False))
         what = f"{len(errors)} of {n} photographs cannot be read"
-        found.append(Finding("error", what, names, "fetch them again"))
+        found.append(Finding(severity, what, names, then))
     megabytes = sum(path.stat().st_size for path in table["path"][there]) / 1e6
     found.append(Finding("info", f"{there.sum():,} photographs take {megabytes:,.1f} MB of disk"))
     return found

@@ -1,18 +1,24 @@
 """Photographs as they are found, as correct RGB."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import PIL.ImageOps
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..core.errors import LabError
+from .own_pillow import load_own_pillow
 
+# Whatever others set in Pillow, files are read by these modules, with their own switches.
+_OWN = load_own_pillow()
 # 16 times the largest dataset photograph; beyond it a file is more likely an attack than a picture.
 MAX_PIXELS = 200_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its limit
+_OWN.Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its limit
 # What these suffixes stand for. Pillow knows others too, one of which starts another program.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
@@ -36,13 +42,27 @@ def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.
         LabError: the file is missing, empty, truncated or no picture, with its name and the cause.
     """
     if isinstance(source, Image.Image):
-        return np.asarray(_resize(_rgb(source), size))
-    path = Path(source)
+        return np.asarray(_resize(_rgb(source, PIL), size))
+    with open_image(source) as picture:
+        return np.asarray(_resize(_rgb(picture, _OWN), size))
+
+
+@contextlib.contextmanager
+def open_image(path: Path | str) -> Iterator[Image.Image]:
+    """A photograph's file for the length of the block: its size is known, its pixels not yet read.
+
+    The picture is one of ``own_pillow``: what other libraries set in Pillow does not count. Hand
+    its pixels on, not the picture.
+
+    Raises:
+        LabError: as ``read_image``; errors of the block itself count as the file's.
+    """
+    path = Path(path)
     try:
         if not path.is_file() and not path.is_dir() and path.exists():
             raise LabError(f"{path}: it is no file but a pipe or a device.")  # might never end
-        with Image.open(path, formats=_FORMATS) as picture:
-            return np.asarray(_resize(_rgb(picture), size))
+        with _OWN.Image.open(path, formats=_FORMATS) as picture:
+            yield picture
     except LabError:
         raise
     except FileNotFoundError:
@@ -62,10 +82,13 @@ def half_size(images: torch.Tensor) -> torch.Tensor:
     return F.interpolate(images, half, mode="bicubic", antialias=True, align_corners=False)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    picture = ImageOps.exif_transpose(picture)
+def _rgb(picture: Image.Image, pillow: ModuleType) -> Image.Image:
+    """``picture`` as RGB, upright; ``pillow``: the package that it is of."""
+    picture = pillow.ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert("RGB")
+        return pillow.Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert(
+            "RGB"
+        )
     if picture.mode in ("I", "F"):
         values = np.asarray(picture, np.float64)
         if not np.isfinite(values).all():
@@ -73,11 +96,11 @@ def _rgb(picture: Image.Image) -> Image.Image:
         # 32-bit integers hold 16-bit data in practice; floats are in [0,1] unless they exceed it.
         top = 65535 if picture.mode == "I" else (1 if values.max() <= 1 else 255)
         scaled = (values / top * 255).clip(0, 255).round().astype(np.uint8)
-        return Image.fromarray(scaled).convert("RGB")
+        return pillow.Image.fromarray(scaled).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
+        white = pillow.Image.new("RGBA", picture.size, "white")
+        return pillow.Image.alpha_composite(white, picture).convert("RGB")
     return picture.convert("RGB")
 
 

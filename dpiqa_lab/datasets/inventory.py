@@ -1,5 +1,6 @@
 """What is in each photograph's file: looked at once, remembered until the file changes."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,18 +8,21 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import LabError
-from ..core.files import file_hash, json_hash, read_json, write_json
+from ..core.files import file_hash, json_hash, read_json, stamp, write_json
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
 from .images import read_image
 
+# Seconds of looks that a kill may cost; the memory of 100,000 photographs takes about one to write.
+_STEP = 10
 COLUMNS = ["hash", "height", "width", "error"]
 
 
 def take_inventory(paths: Sequence[Path], root: Path) -> pd.DataFrame:
     """Every file decoded in full and hashed.
 
-    A file whose size and time of change are as remembered is not read again.
+    A file whose ``stamp`` is as remembered is not read again. An interrupted look is remembered up
+    to where it came, a killed one up to some seconds before.
 
     Args:
         paths: photographs under ``root``, the dataset's folder.
@@ -32,24 +36,27 @@ def take_inventory(paths: Sequence[Path], root: Path) -> pd.DataFrame:
         known = read_json(memory)
     except (OSError, ValueError):
         known = {}
-    stamps = [_stamp(path) for path in paths]
-    keys = [str(path) for path in paths]
-    new = [i for i, key in enumerate(keys) if key not in known or known[key]["stamp"] != stamps[i]]
-    with ThreadPoolExecutor() as pool:
-        looks = pool.map(_look, [paths[i] for i in new])
-        for i, look in zip(new, progress_bar(looks, "reading photographs", len(new)), strict=True):
-            known[keys[i]] = {"stamp": stamps[i], **look}
-    if new:
-        write_json(memory, known)
-    return pd.DataFrame([known[key] for key in keys], columns=COLUMNS)
-
-
-def _stamp(path: Path) -> list[int]:
+    # Before the looks: what changes while it is looked at has another stamp the next time.
+    stamps = {str(path): stamp(path) for path in paths}
+    new = [key for key, now in stamps.items() if now is None or _stamp_in(known, key) != now]
+    pool, written = ThreadPoolExecutor(), time.monotonic()
     try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
+        looks = progress_bar(pool.map(_look, map(Path, new)), "reading photographs", len(new))
+        for key, look in zip(new, looks, strict=True):
+            known[key] = {"stamp": stamps[key], **look}
+            if time.monotonic() - written > _STEP:
+                write_json(memory, known)
+                written = time.monotonic()
+    finally:
+        pool.shutdown(cancel_futures=True)  # else an interruption waits for all the others
+        if new:
+            write_json(memory, known)
+    return pd.DataFrame([known[str(path)] for path in paths], columns=COLUMNS)
+
+
+def _stamp_in(known: dict, key: str) -> list[int] | None:
+    row = known.get(key)
+    return row.get("stamp") if isinstance(row, dict) else None
 
 
 def _look(path: Path) -> dict:

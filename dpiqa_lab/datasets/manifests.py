@@ -1,10 +1,9 @@
 """From a label table to photographs on disk with normalised scores, every problem told at once."""
 
 import inspect
-import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from .checks import (
 from .demo import make_demo
 from .images import SUFFIXES
 from .inventory import take_inventory
+from .scale import Scale, check_scale, label_from
 from .specs import DatasetSpec, get_spec
 from .splits import assign_split
 
@@ -35,6 +35,7 @@ class Manifest:
         table: one row a photograph: name, path, mos_raw, mos in [0,1] (higher is better), split,
             hash, height, width, and where known subset and group.
         split: sentence on how the parts were decided.
+        scale: of ``mos_raw``.
         skipped: photographs left out by ``on_bad_image="skip"``: name and error.
         notes: what a reader of the results should know.
     """
@@ -43,10 +44,19 @@ class Manifest:
     root: Path
     table: pd.DataFrame
     split: str
-    mos_range: tuple[float, float]
-    lower_better: bool
+    scale: Scale
     skipped: pd.DataFrame
     notes: tuple[str, ...]
+
+    @property
+    def mos_range(self) -> tuple[float, float]:
+        """Ends of the scale."""
+        return self.scale[:2]
+
+    @property
+    def lower_better(self) -> bool:
+        """Whether a lower released score is better."""
+        return self.scale.lower_better
 
 
 def load_manifest(
@@ -77,8 +87,8 @@ def load_manifest(
     spec = get_spec(name)
     root = find_root(spec, root)
     table = read_labels(spec, root, columns)
-    low, high = mos_range = check_scale(mos_range or spec.mos_range)
-    lower_better = spec.lower_better if lower_better is None else lower_better
+    scale = find_scale(spec, root, mos_range, lower_better)
+    mos_range = scale[:2]
     refuse(check_labels(table, spec, mos_range), f"{spec.title} labels")
     table = table.drop(columns="where").assign(mos_raw=numbers(table["mos_raw"]))
     table, unlabelled = locate(table, root)
@@ -87,8 +97,7 @@ def load_manifest(
     notes = [f"{len(unlabelled)} photographs without a label, not used"] if unlabelled else []
     table = table.join(take_inventory(table["path"], root))
     table, skipped = _set_bad_aside(table, spec, root, on_bad_image)
-    scaled = (table["mos_raw"] - low) / (high - low)
-    table["mos"] = 1 - scaled if lower_better else scaled
+    table["mos"] = scale.normalised(table["mos_raw"])
     table["split"], said = assign_split(table, split, split_seed)
     for doubt in check_scale_used(table["mos_raw"], spec, mos_range):
         notes.append(str(doubt))
@@ -101,7 +110,7 @@ def load_manifest(
         notes.append(f"{len(skipped)} photographs left out as missing or unreadable")
     if spec.note:
         notes.append(spec.note)
-    return Manifest(spec, root, table, said, mos_range, lower_better, skipped, tuple(notes))
+    return Manifest(spec, root, table, said, scale, skipped, tuple(notes))
 
 
 def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
@@ -121,13 +130,31 @@ def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
     return root
 
 
+def find_scale(
+    spec: DatasetSpec, root: Path, mos_range: Sequence[float] | None, lower_better: bool | None
+) -> Scale:
+    """The scale of a dataset's scores; what is ``None`` is the spec's.
+
+    Raises:
+        LabError: an impossible one.
+    """
+    ends = check_scale(mos_range or spec.mos_range)
+    direction = spec.lower_better if lower_better is None else lower_better
+    return Scale(*ends, direction, label_from(spec.name, root))
+
+
+def reader_options(spec: DatasetSpec) -> list[str]:
+    """Names of the options that a dataset's reader has."""
+    return list(inspect.signature(spec.read).parameters)[1:]
+
+
 def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) -> pd.DataFrame:
     """The reader's table, see ``labels``.
 
     Raises:
         LabError: an option that the reader does not have, or a label file that cannot be read.
     """
-    known = list(inspect.signature(spec.read).parameters)[1:]
+    known = reader_options(spec)
     for name in options:
         if name not in known:
             raise unknown(f"option of {spec.name}", name, known)
@@ -135,13 +162,6 @@ def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) ->
         return spec.read(root, **options).reset_index(drop=True)
     except LabError as error:
         raise LabError(f"{error}\n{spec.where(root)}") from None
-
-
-def check_scale(mos_range) -> tuple[float, float]:
-    """``mos_range`` as two floats; LabError where it is not two numbers, lowest first."""
-    if len(mos_range) != 2 or not -math.inf < mos_range[0] < mos_range[1] < math.inf:
-        raise LabError(f"mos_range must be two numbers, lowest first, got {mos_range!r}.")
-    return float(mos_range[0]), float(mos_range[1])
 
 
 def locate(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:

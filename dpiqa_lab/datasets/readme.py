@@ -1,5 +1,6 @@
 """``data/README.md``, written from the specs: ``python -m dpiqa_lab.datasets.readme > …``."""
 
+from .scale import Scale
 from .specs import SPECS, DatasetSpec
 
 _HEAD = """\
@@ -62,11 +63,11 @@ def _row(spec: DatasetSpec) -> str:
     count = f"{spec.count:,}" if spec.count else "any"
     for option, n in spec.option_counts.items():
         count += f" ({n:,} with `{option}`)"
-    low, high = spec.mos_range
-    score = f"{low:g} to {high:g}"
+    scale = Scale(*spec.mos_range, spec.lower_better, spec.name)
+    score = scale.ends
     if spec.observed:
         score += f" (released: {spec.observed[0]:g} to {spec.observed[1]:g})"
-    score += f", {'lower' if spec.lower_better else 'higher'} is better"
+    score += f", {scale.better}"
     if spec.name == "folder":
         score = f"{score}; or as `mos_range` and `lower_better` say"
     if spec.note:

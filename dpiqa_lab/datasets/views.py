@@ -18,7 +18,7 @@ from ..core.locks import hold
 from ..core.paths import user_path
 from ..core.progress import progress_bar
 from .damages import draw_damages, to_floats, to_pillow
-from .images import SUFFIXES, read_image
+from .images import SUFFIXES, open_image, read_image
 
 # How many damages a view has: two views in five are left as they were photographed.
 _COUNTS = (0, 0, 1, 1, 2)
@@ -132,7 +132,7 @@ def _refuse_small(photographs: Sequence[Path], size: int) -> None:
     small = []
     for path in photographs:
         # Those that cannot be opened are listed with the ones whose pixels cannot be read.
-        with contextlib.suppress(OSError), Image.open(path) as picture:
+        with contextlib.suppress(LabError), open_image(path) as picture:
             if min(picture.size) < size:
                 small.append(f"{path} is {picture.width}x{picture.height} pixels")
     if small:

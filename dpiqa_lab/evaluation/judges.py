@@ -11,6 +11,7 @@ from ..core.errors import LabError, listing
 from ..core.files import json_hash, tensors_hash
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
+from ..datasets.scale import label_from, scale_of
 from .baselines import BASELINES
 
 # Photographs a call, so that an interruption loses no more.
@@ -92,21 +93,18 @@ class ModelJudge(Judge):
         """See ``Judge``."""
         if not self.trained_on:
             return "own"
-        ends = self.config.get("mos_range"), self.config.get("lower_better")
-        here = list(dataset.manifest.mos_range), dataset.manifest.lower_better
-        alike = (list(ends[0] or here[0]), here[1] if ends[1] is None else ends[1]) == here
+        theirs = scale_of(self.config)
+        alike = theirs is None or theirs.agrees(dataset.manifest.scale)
         return "same" if alike and self.trained_on == label_of(dataset) else "other"
 
     def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
         """See ``Judge``; among them photographs that it was trained on."""
         found = super().notes(dataset, photographs)
-        low, high = dataset.manifest.mos_range
         if self.scale(dataset) == "other":
-            ends = self.config.get("mos_range")
-            theirs = f" ({ends[0]:g} to {ends[1]:g})" if ends else ""
+            theirs, here = scale_of(self.config), dataset.manifest.scale
             found.append(
-                f"scores on the scale of {self.trained_on}{theirs}, MOS on that of "
-                f"{label_of(dataset)} ({low:g} to {high:g}): raw PLCC and RMSE compare two scales"
+                f"scores on the scale of {self.trained_on}{f', {theirs}' if theirs else ''}, MOS "
+                f"on that of {here.of}, {here}: raw PLCC and RMSE compare two scales"
             )
         if self.splits is not None and self.trained_on == label_of(dataset):
             parts = self.splits.reindex(photographs.table["name"])
@@ -228,9 +226,4 @@ def _weights_key(model) -> dict | None:
 
 def label_of(dataset: QualityDataset) -> str:
     """What a dataset is called in tables: its name, or that of one's own folder."""
-    manifest = dataset.manifest
-    return label_from(manifest.spec.name, manifest.root)
-
-
-def label_from(name: str, root: Path | str | None) -> str:
-    return Path(root).name if name == "folder" and root else name
+    return dataset.manifest.scale.of

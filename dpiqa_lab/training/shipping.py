@@ -12,7 +12,7 @@ from .checkpoints import find_weights, load_weights, save_weights
 # Of a run's parameters: what builds the student, and what its scores mean.
 _KEPT = (
     "trunk", "image_size", "student_width", "head", "normalise", "statistics_weight", "seed",
-    "dataset", "mos_range",
+    "dataset", "mos_range", "lower_better",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ..core.errors import LabError, listing
 from ..core.files import json_hash, tensors_hash
 from ..core.paths import DEFAULT_MODEL
 from ..core.progress import progress_bar
+from ..datasets.scale import UNKNOWN_SCALE, scale_of
 from ..datasets.sources import Found, as_utf8, find_photographs
 from ..models.scoring import Scorer
 from ..training.load_model import find_model, load_model
@@ -54,8 +55,9 @@ def score_folder(
     Returns:
         A row a photograph that could be read, in their order: name, score on the normalised MOS
         scale (higher is better, not clipped) and path. ``.attrs`` has ``unreadable`` (reasons by
-        name), which are warned of too, ``model`` (the record), ``new`` (how many were scored now)
-        and ``seconds`` (which that took).
+        name), which are warned of too, ``model`` (the record; its ``raw_mos`` says how a score is
+        mapped back to the released scale), ``new`` (how many were scored now) and ``seconds``
+        (which that took).
 
     Raises:
         LabError: no photographs or no such model, or ``out`` is of another model or folder.
@@ -118,11 +120,12 @@ def open_scorer(model: str | Path | Scorer, precision: str = "float32") -> tuple
         name, model = str(model), load_model(model)
     else:
         name = type(model).__name__
+    scale = scale_of(config)
     record = {
         "model": name,
         "kind": type(model).__name__,
         "trained_on": config.get("dataset") or config.get("converted_from"),
-        "mos_range": config.get("mos_range"),
+        **(scale.record() if scale else UNKNOWN_SCALE),
         "score": "on the normalised MOS scale of what it was trained on: 0 is its worst, 1 its "
         "best; not clipped, so scores beyond 0 and 1 occur",
         "direction": "higher is better",

@@ -161,7 +161,7 @@ def score_panels(
             **place(i),
         )
     figure.update_xaxes(title="Score")
-    figure.update_yaxes(title="MOS", range=(-0.05, 1.05))
+    figure.update_yaxes(title="MOS (higher is better)", range=(-0.05, 1.05))
     return figure.update_layout(title=f"Score against MOS on {escaped(dataset)}", showlegend=False)
 
 

@@ -27,6 +27,7 @@ img {{ max-width: 100%; max-height: 100% }}
 figcaption {{ overflow-wrap: anywhere; white-space: pre-wrap }}
 </style></head><body>
 <header><span>{title}. Sort by</span>{buttons}</header>
+{scale}
 <main>
 {cards}
 </main>
@@ -68,7 +69,8 @@ def gallery(
     """Photographs with their scores, sorted by a click on name, score or MOS.
 
     Args:
-        table: name and score, and where known mos and path, as ``score_folder`` gives it.
+        table: name and score, and where known mos and path, as ``score_folder`` gives it; the
+            scale that its ``attrs`` tell of stands above the photographs.
         root: folder that the names are relative to, for a table without ``path``.
         path: HTML file to write the page to; it holds the pictures and opens offline.
         limit: photographs at most; of more, these are taken evenly along the score, its two ends
@@ -95,6 +97,7 @@ def gallery(
     page = _PAGE.format(
         title=title,
         side=thumb,
+        scale=_scale(table),
         first="score",
         buttons="".join(_button(key) for key in ["name", *numbers]),
         cards="\n".join(_card(row, numbers, Path(root), thumb) for _, row in shown.iterrows()),
@@ -107,6 +110,12 @@ def gallery(
         "<div><iframe sandbox='allow-scripts' style='width:100%;height:640px;border:0' "
         f'srcdoc="{escape(page)}"></iframe></div>'
     )
+
+
+def _scale(table: pd.DataFrame) -> str:
+    """What the scores mean, where the table's record of its model says so."""
+    scale = table.attrs.get("model", {}).get("scale")
+    return f"<p>Scores {escaped(scale)}.</p>" if scale else ""
 
 
 def _button(key: str) -> str:

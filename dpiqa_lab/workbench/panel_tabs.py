@@ -72,9 +72,10 @@ class PhotographsTab(w.VBox):
             caption = f"activation map<br>{low:.3g} to {high:.3g}"
             shown.append(picture(overlay(whole, activation, low, high), 220, caption))
         score = "– (not in the test part)" if card["score"] is None else f"{card['score']:.3f}"
+        scale = self.view.explorer.dataset.manifest.scale
         facts = [
             ["photograph", escape(name)],
-            ["MOS", f"{card['mos']:.3f} ({card['mos_raw']:g} as released)"],
+            ["MOS", f"{card['mos']:.3f} ({card['mos_raw']:g} of {scale})"],
             ["score of the probe", score],
             [card["column"], f"{card['feature']:.4g}"],
             ["part", card["split"]],

@@ -1,11 +1,16 @@
 """The doctor: names every planted fault, and nothing in a healthy folder."""
 
+import dataclasses
+from itertools import chain
+
 import pandas as pd
 import pytest
 
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
-from tests.conftest import BIQ, needs_biq
+from dpiqa_lab.datasets.config import DatasetConfig
+from dpiqa_lab.training.config import TrainConfig
+from tests.conftest import BIQ, needs_biq, photographs
 from tests.datasets import trees
 
 LABELS = "koniq10k_distributions_sets.csv"
@@ -258,3 +263,80 @@ def test_an_own_folder_read_the_wrong_way(tmp_path):
 def test_a_missing_folder_is_named_once(tmp_path):
     found = lab.check_dataset("folder", root=tmp_path / "photo")
     assert found["what"].tolist() == [f"no folder {tmp_path / 'photo'}"]
+
+
+@pytest.fixture
+def rated(tmp_path):
+    """Thirty photographs in a folder of one's own whose labels want every parameter of reading."""
+    folder = tmp_path / "photos"
+    table = photographs(folder, 30)
+    table = table.rename(columns={"name": "file", "mos": "dmos"})
+    table.assign(scene=[f"s{i // 2}" for i in range(30)]).to_csv(folder / "votes.csv", index=False)
+    return folder
+
+
+# One value that is not the default for every field, and one of a wrong type or impossible.
+READING = {
+    "dataset": ("folder", 5),
+    "data_root": ("photos", 5),
+    "split": ("random-3", 5),
+    "split_seed": (4, "x"),
+    "on_bad_image": ("skip", "leave"),
+    "keep_training_images": (True, "yes"),
+    "labels": ("votes.csv", 5),
+    "name_column": ("file", 5),
+    "mos_column": ("dmos", 5),
+    "group_column": ("scene", 5),
+    "mos_range": ("0,101", "5,1"),
+    "lower_better": (True, "yes"),
+    "image_size": (64, 0),
+}
+
+
+def test_every_parameter_of_reading_is_checked_as_a_training_reads_it(rated, monkeypatch, capsys):
+    assert set(READING) == {field.name for field in dataclasses.fields(DatasetConfig)}
+    monkeypatch.chdir(rated.parent)
+    right = {name: value for name, (value, _) in READING.items()}
+    words = ["check", right.pop("dataset"), "--backbone", "tiny"]
+    given = {name: ["-p", name, str(value)] for name, value in right.items()}
+    assert main([*words, *chain(*given.values())]) == 0
+    said = capsys.readouterr().out
+    assert "scores 0 to 101 (lower is better)" in said
+    config = TrainConfig.from_parameters({"dataset": "folder", "backbone": "tiny", **right})
+    trained = lab.load_dataset("folder", **config.dataset_options())
+    counts = trained.table["split"].value_counts()
+    assert f"seed 3: train {counts['train']}, val {counts['val']}, test {counts['test']}" in said
+    for name, (_, wrong) in READING.items():
+        if name == "dataset":
+            continue
+        others = chain(*(pair for other, pair in given.items() if other != name))
+        assert main([*words, *others, "-p", name, str(wrong)]) == 2, name
+        assert name in capsys.readouterr().err
+        if name != "data_root":
+            with pytest.raises(lab.LabError, match=name):
+                lab.check_dataset("folder", rated, **{name: wrong})
+
+
+def test_a_misspelt_parameter_is_named(rated):
+    with pytest.raises(lab.LabError, match="Did you mean 'lower_better'"):
+        lab.check_dataset("folder", rated, lower_beter=True)
+
+
+def test_photographs_that_are_left_out_are_no_error(rated, capsys):
+    (rated / "p003.png").unlink()
+    (rated / "p004.png").write_bytes(b"no picture")
+    columns = {"name_column": "file", "mos_column": "dmos"}
+    words = ["check", "folder", "--root", str(rated), "--backbone", "tiny"]
+    words += [part for name, value in columns.items() for part in ("-p", name, value)]
+    assert main(words) == 1
+    assert main([*words, "-p", "on_bad_image", "skip"]) == 0
+    capsys.readouterr()
+    found = lab.check_dataset("folder", rated, on_bad_image="skip", **columns)
+    assert "1 of 30 photographs are missing: p003.png" in _told(found, "warning")
+    dataset = lab.load_dataset("folder", rated, on_bad_image="skip", **columns)
+    counts = dataset.table["split"].value_counts()
+    parts = ", ".join(f"{part} {counts[part]}" for part in ("train", "val", "test"))
+    assert parts in _told(found, "info")
+    for path in rated.glob("*.png"):
+        path.write_bytes(b"no picture")
+    assert main([*words, "-p", "on_bad_image", "skip"]) == 1  # nothing is left

@@ -1,6 +1,12 @@
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.datasets.images import read_image, to_tensor
@@ -115,3 +121,58 @@ def test_a_link_to_itself_is_told(tmp_path):
     (tmp_path / "a.png").symlink_to("a.png")
     with pytest.raises(LabError, match=r"a\.png: not a readable photograph \(.*symbolic links"):
         read_image(tmp_path / "a.png")
+
+
+_CUT = {  # by format, what is cut off its end: enough to lose pixels
+    "JPEG": (2, 30, 0.5), "PNG": (30, 0.5), "WEBP": (2, 0.5), "TIFF": (2, 0.5), "GIF": (30, 0.5),
+    "BMP": (2, 0.5),
+}  # fmt: skip
+
+
+@pytest.fixture
+def switched(monkeypatch):
+    """Pillow's switches as another library may set them, after the lab was imported."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+
+
+@pytest.mark.parametrize(("kind", "off"), [(k, off) for k, offs in _CUT.items() for off in offs])
+def test_a_cut_picture_is_refused_whatever_others_set_in_pillow(tmp_path, switched, kind, off):
+    path = tmp_path / "x.jpg"  # content decides, not the name
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(path, kind)
+    assert read_image(path).shape == (64, 64, 3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: -off if off >= 1 else int(len(whole) * off)])
+    if kind != "WEBP":  # the switch does what this test is about
+        with Image.open(path) as picture:
+            picture.load()
+    with pytest.raises(LabError, match=r"x\.jpg: not a readable photograph"):
+        read_image(path)
+    with pytest.raises(LabError, match=r"x\.jpg: not a readable photograph"):
+        read_image(path, size=8)
+
+
+@pytest.mark.parametrize("limit", [None, 10, 10**15])
+def test_the_limit_of_size_is_the_labs_own(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    Image.new("1", (3000, 3000)).save(tmp_path / "large.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "large.png").shape == (3000, 3000, 3)
+    content = bytearray((tmp_path / "large.png").read_bytes())
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(LabError, match=r"bomb\.png.*decompression bomb"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_the_lab_leaves_pillows_switches_alone():
+    code = (
+        "from PIL import Image, ImageFile\n"
+        "before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES\n"
+        "import dpiqa_lab.datasets.images\n"
+        "assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

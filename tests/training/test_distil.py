@@ -1,6 +1,7 @@
 """Distillation: its terms by hand, what is computed once, and that a resumed run ends the same."""
 
 import gc
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -401,6 +402,7 @@ def test_a_shipped_student_scores_as_the_run_s_but_for_half_precision(root, tmp_
     files = [p for p in folder.rglob("*") if p.is_file()]
     whole = run.checkpoints / "best.safetensors"
     assert len(files) == 2
+    assert {"mos_range", "lower_better"} <= set(json.loads((folder / "config.json").read_text()))
     assert (folder / "checkpoints" / "best.safetensors").stat().st_size < 0.6 * whole.stat().st_size
     paths = sorted(root.glob("*.png"))
     scores, expected = (lab.load_model(p).score(paths, device="cpu") for p in (folder, run.path))

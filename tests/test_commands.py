@@ -1,0 +1,116 @@
+"""Every command that the documentation shows is parsed as it would be, without running it."""
+
+import json
+import re
+import shlex
+from importlib.util import find_spec
+from itertools import pairwise
+
+import click
+import papermill
+import pytest
+import yaml
+from papermill.cli import papermill as papermill_command
+
+from dpiqa_lab.__main__ import _literal, build_parser
+from dpiqa_lab.core.parameters import build
+from dpiqa_lab.evaluation.components_config import ComponentsConfig
+from dpiqa_lab.training.config import TrainConfig
+from dpiqa_lab.training.distil_config import DistilConfig
+from tests.conftest import REPOSITORY
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "data").glob("**/README.md")),
+    *NOTEBOOKS,
+]
+OURS = re.compile(
+    r"(?:^|[\s/\\])python -m dpiqa_lab(?=\s|$)|^accelerate launch .*?-m dpiqa_lab(?=\s|$)"
+)
+
+
+def _text(path):
+    """A page, or the text cells of a notebook."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def _code(text):
+    """What stands as code: lines of blocks, joined where they go on, and spans in running text."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S):
+        yield from block.replace("\\\n", " ").splitlines()
+    running = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    for span in re.findall(r"`([^`]+)`", running):
+        yield " ".join(span.split())
+
+
+def _commands(pattern):
+    for path in PAGES:
+        for code in _code(_text(path)):
+            if found := re.search(pattern, code):
+                words = shlex.split(code[found.end() :], comments=True)
+                yield pytest.param(words, id=f"{path.stem}: {code[:90]}")
+
+
+def _check_notebook(path, names):
+    if path == "NOTEBOOK":  # stands for any
+        return
+    assert (REPOSITORY / path).is_file(), path
+    known = papermill.inspect_notebook(str(REPOSITORY / path))
+    assert set(names) <= known.keys(), set(names) - known.keys()
+
+
+@pytest.mark.parametrize("words", _commands(OURS))
+def test_a_command_of_the_lab_is_one(words):
+    if words in ([], ["--help"]):
+        return
+    arguments = build_parser().parse_args(words)
+    given = {name: _literal(value) for name, value in getattr(arguments, "parameter", [])}
+    if arguments.command == "sweep":
+        _check_notebook(str(arguments.notebook), {*given, *(name for name, _ in arguments.grid)})
+    elif given:
+        student = getattr(arguments, "what", "") == "student"
+        build(DistilConfig if student else TrainConfig, given)
+
+
+@pytest.mark.parametrize("words", _commands(r"^papermill(?=\s)"))
+def test_a_papermill_command_fits_its_notebook(words):
+    parsed = papermill_command.make_context("papermill", words).params
+    names = [name for name, _ in parsed["parameters"] + parsed["parameters_raw"]]
+    for text in parsed["parameters_yaml"]:
+        names += yaml.safe_load(text)
+    assert names
+    assert parsed["output_path"] == "out.ipynb"
+    _check_notebook(parsed["notebook_path"], names)
+
+
+@pytest.mark.parametrize("words", _commands(r"python -m (?=dpiqa_lab\.)"))
+def test_a_module_that_is_run_is_there(words):
+    assert find_spec(words[0])
+
+
+@pytest.mark.parametrize("words", _commands(r"^(?=-p )"))
+def test_parameters_that_stand_alone_are_some_config_s(words):
+    names = {name for option, name in pairwise(words) if option == "-p"}
+    configs = (TrainConfig, DistilConfig, ComponentsConfig)
+    assert names <= {name for config in configs for name in config.__dataclass_fields__}
+
+
+def test_commands_are_found():
+    """The tests above are of something, and refuse what this lab once showed."""
+    assert len(list(_commands(OURS))) > 25
+    assert len(list(_commands(r"^papermill(?=\s)"))) > 10
+    joined = "```\npython -m dpiqa_lab train teacher \\\n    -p dataset koniq  # a remark\n```"
+    (code,) = _code(joined)
+    assert shlex.split(code, comments=True)[3:] == ["train", "teacher", "-p", "dataset", "koniq"]
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["train", "-p", "dataset", "biq2021"])
+    with pytest.raises(click.UsageError):
+        papermill_command.make_context("papermill", ["a.ipynb", "out.ipynb", "-p", "dataset"])
+    with pytest.raises(AssertionError):
+        _check_notebook("notebooks/03_train.ipynb", ["epoch"])
