@@ -3,6 +3,9 @@
 An entry is a folder ``cache/<kind>/<hash of its key>/``. The key names everything that changes the
 numbers, except the item itself, which each row is stored under (for a photograph, the hash of its
 file). Rows are written in parts as they are computed, so an interruption loses one part at most.
+
+Whatever surrounds the call, rows are computed in plain float32 and not compiled, see
+``device.exact``. What is to be computed otherwise says so within, and in its key.
 """
 
 import contextlib
@@ -19,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .device import exact
 from .files import (
     atomic_path,
     drop_leftovers,
@@ -141,6 +145,7 @@ def _drop(path: Path, why: object) -> None:
     path.unlink(missing_ok=True)
 
 
+@exact()
 def shared_rows(
     caches: dict[str, RowCache],
     ids: Sequence[str],

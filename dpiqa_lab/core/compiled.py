@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 import torch
 from torch import nn
@@ -13,6 +14,17 @@ from .errors import LabError
 _BLOCKS = ("ResnetBlock2D", "Transformer2DModel", "AdapterResnetBlock", "_Block")
 # torch gives a function up after 8 shapes; all blocks of a kind share theirs.
 _SHAPES = 256
+_wanted: ContextVar[bool] = ContextVar("compiled", default=True)  # by the innermost ``compiling``
+
+
+@contextlib.contextmanager
+def compiling(wanted: bool) -> Iterator[None]:
+    """Within the block no compiled block runs compiled unless ``wanted``, whatever surrounds it."""
+    token = _wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
 
 
 @contextlib.contextmanager
@@ -29,7 +41,7 @@ def compiled(network: nn.Module, wanted: bool = True) -> Iterator[None]:
     """
     blocks = [m for m in network.modules() if type(m).__name__ in _BLOCKS] if wanted else []
     blocks = [block for block in blocks if "forward" not in vars(block)]
-    with contextlib.ExitStack() as stack:
+    with compiling(wanted), contextlib.ExitStack() as stack:
         if blocks:
             stack.enter_context(torch._dynamo.config.patch(recompile_limit=_SHAPES))
         for block in blocks:
@@ -51,7 +63,7 @@ class _Compiled:
 
     def __call__(self, x: torch.Tensor, *args, **kwargs):
         gradients = torch.is_grad_enabled()
-        if len(x) < self.most[gradients]:
+        if not _wanted.get() or len(x) < self.most[gradients]:
             return self.plain(x, *args, **kwargs)
         try:
             out = self.compiled(x, *args, **kwargs)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from .compiled import compiling
 from .errors import LabError, unknown
-from .int8 import Int8, int8_kernels
+from .int8 import int8, int8_kernels
 from .kept import keeping
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,20 +39,32 @@ class Compute:
     def autocast(self) -> Iterator[None]:
         """Context in which matrix products and convolutions run in ``precision``.
 
-        Without gradients, weights are turned into what these want once in it: they must stay.
+        In a block within another the inner one's precision holds, and ``compiled`` blocks run
+        compiled only where its ``compile`` is set. Without gradients, weights are turned into what
+        these want once in it: they must stay.
         """
-        with keeping():
-            if self.precision == "int8":
-                with Int8():
-                    yield
-            else:
-                dtype, enabled = PRECISIONS[self.precision], self.precision != "float32"
-                with torch.autocast(self.device.type, dtype, enabled=enabled):
-                    yield
+        dtype = PRECISIONS.get(self.precision, torch.float32)
+        with (
+            keeping(),
+            int8(self.precision == "int8"),
+            compiling(self.compile),
+            torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32),
+        ):
+            yield
 
     def __str__(self) -> str:
         compiled = ", compiled" if self.compile else ""
         return f"{self.device} in {self.precision}{compiled} ({self.why})"
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Context of plain float32, uncompiled, whatever surrounds the block and on any device."""
+    with int8(False), compiling(False), contextlib.ExitStack() as stack:
+        for kind in DEVICES[1:]:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def choose_compute(device: str = "auto", precision: str = "auto", compile: bool = False) -> Compute:

@@ -4,8 +4,10 @@ torch's autocast knows no eight bits: this is the like of it, for evaluation alo
 oneDNN's, as torch's own quantisation calls them.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ _CHANNELS, _ROWS = 32, 32
 _SMALL = 32 * 32
 # Numbers that are rounded at a time, so that they stay in the processor's cache.
 _CHUNK = 2**17
+_wanted: ContextVar[bool] = ContextVar("int8", default=True)  # by the innermost ``int8``
 # How oneDNN is asked for plain float32 outputs: their scale and zero, type, and nothing after it.
 _PLAIN = (1.0, 0, torch.float32, "none", [], "")
 
@@ -28,6 +31,18 @@ _PLAIN = (1.0, 0, torch.float32, "none", [], "")
 def int8_kernels() -> bool:
     """Whether torch has the kernels here; fast they are on processors with VNNI's instructions."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qconv_pointwise")
+
+
+@contextlib.contextmanager
+def int8(wanted: bool = True) -> Iterator[None]:
+    """Within the block ``Int8``; or, where not ``wanted``, no int8, whatever surrounds it."""
+    token = _wanted.set(wanted)
+    try:
+        # Not entered in vain: a mode costs time at each of torch's functions.
+        with Int8() if wanted else contextlib.nullcontext():
+            yield
+    finally:
+        _wanted.reset(token)
 
 
 class Int8(TorchFunctionMode):
@@ -43,7 +58,8 @@ class Int8(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         layer = func
-        if func in _LAYERS and not torch.is_grad_enabled() and _fits(*args[:2]):
+        wanted = func in _LAYERS and _wanted.get() and not torch.is_grad_enabled()
+        if wanted and _fits(*args[:2]):
             layer = _LAYERS[func]
         return layer(*args, **(kwargs or {}))
 

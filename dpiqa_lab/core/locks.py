@@ -24,20 +24,22 @@ def hold(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
         what: what the folder or file is, for the message.
 
     Raises:
-        LabError: somebody else holds it and ``wait`` is False; the message says who.
+        LabError: somebody else holds it and ``wait`` is False; the message says who. Or the drive
+            offers no locks, as some network drives; there is no way on without them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f".{file}." if file else "."
     holder = folder / f"{stem}holder"
-    lock = FileLock(folder / f"{stem}lock")
+    # What filelock has in place of a missing lock outlasts a killed holder.
+    lock = FileLock(folder / f"{stem}lock", fallback_to_soft=False)
     try:
-        lock.acquire(timeout=_QUIET if wait else 0)
+        _acquire(lock, _QUIET if wait else 0, f"{what} {folder / file}")
     except Timeout:
         used = f"{what} {folder / file} is in use by {_who(holder)}"
         if not wait:
             raise LabError(f"{used}. Wait for it to end, stop it, or use another name.") from None
         print(f"{used}: waiting for it to end", flush=True)
-        lock.acquire()
+        _acquire(lock, -1, f"{what} {folder / file}")
     try:
         with contextlib.suppress(OSError):  # a full disk is told of by what needs the space
             holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
@@ -45,6 +47,21 @@ def hold(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(lock: FileLock, timeout: float, what: str) -> None:
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.filename is not None:  # a file that cannot be opened, and no lock
+            raise
+        raise LabError(
+            f"{what} cannot be locked ({error}): its drive offers no file locks, as some network "
+            "drives, and without them two processes could damage each other's files. Set "
+            "DPIQA_HOME to a folder on a local disk for runs and cache, and write scores to one."
+        ) from error
 
 
 def _who(holder: Path) -> str:

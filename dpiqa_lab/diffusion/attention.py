@@ -37,12 +37,7 @@ class SharedPromptAttention:
             key, value = _keys_and_values(attn, hidden_states)
         else:
             key, value = self._of_prompts(attn, encoder_hidden_states)
-        if len(key) != len(query):
-            key, value = (x.expand(len(query), -1, -1, -1) for x in (key, value))
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
-        out = out.transpose(1, 2).flatten(2)
-        dense, dropout = attn.to_out
-        return dropout(dense(out))
+        return attended(attn, query, key, value, attention_mask)
 
     def hold(self, attn: Attention, prompts: torch.Tensor) -> None:
         """Keep the projections of ``prompts``."""
@@ -91,6 +86,22 @@ def fixed_prompts(unet: nn.Module, prompts: torch.Tensor | None = None) -> Itera
         for attention in mine:
             attention.processor.keep = False
             attention.processor.drop()
+
+
+def attended(
+    attn: Attention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """What an attention gives, (b, n, c), of its projections (b or 1, heads, n, d)."""
+    if len(key) != len(query):
+        key, value = (x.expand(len(query), -1, -1, -1) for x in (key, value))
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
+    out = out.transpose(1, 2).flatten(2)
+    dense, dropout = attn.to_out
+    return dropout(dense(out))
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from ..core.errors import LabError
-from .attention import split_heads
+from .attention import attended, split_heads
 from .backbone import Backbone
 from .prompts import FACTORS, factor_members, prompt_texts
 from .taps import block_taps
@@ -36,7 +36,10 @@ def is_map(tap: str) -> bool:
 
 
 class MappedPromptAttention(nn.Module):
-    """As ``SharedPromptAttention``, with softmax's weights written out.
+    """As ``SharedPromptAttention``, and beside it softmax's weights written out.
+
+    The pass itself is the same to the last bit: features do not depend on whether maps were asked
+    for with them.
 
     The output of ``maps`` is (b, positions, F) float32: the share of a position's attention, mean
     over the heads, that goes to the prompts of each factor. It takes b x heads x positions x K
@@ -67,15 +70,16 @@ class MappedPromptAttention(nn.Module):
         query = split_heads(attn.to_q(hidden_states), attn.heads)
         key = split_heads(attn.to_k(encoder_hidden_states), attn.heads)
         value = split_heads(attn.to_v(encoder_hidden_states), attn.heads)
+        self.maps(self._shares(query, key, attention_mask))
+        return attended(attn, query, key, value, attention_mask)
+
+    def _shares(self, query, key, attention_mask) -> torch.Tensor:
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         if attention_mask is not None:
             scores = scores + attention_mask
         weights = scores.float().softmax(-1)
         with torch.autocast(weights.device.type, enabled=False):
-            self.maps(weights.mean(1) @ self.members)
-        out = (weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-        dense, dropout = attn.to_out
-        return dropout(dense(out))
+            return weights.mean(1) @ self.members
 
 
 class AttentionMaps:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..core.device import exact
 from ..core.errors import LabError
 from ..core.files import RememberedHash
 from ..core.small_maps import use_small_maps
@@ -115,7 +116,7 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Images (b, 3, h, w) in [0,1] of latents as ``encode`` gives them for "[-1,1]"."""
-        with torch.autocast(self.device.type, enabled=False):
+        with exact():
             images = self.vae.decode(latents.to(self.device) / self.vae.config.scaling_factor)
         return images.sample.add(1).div(2).clamp(0, 1)
 

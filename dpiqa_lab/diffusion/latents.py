@@ -63,9 +63,7 @@ def dataset_latents(
         noise = None
         if sample_seed is not None:
             noise = torch.stack([content_noise(hashes[i], sample_seed, shape) for i in positions])
-        # Kept for long, so as exact as can be.
-        with torch.autocast(compute.device.type, enabled=False):
-            return {"latents": backbone.encode(images, vae_input, noise)}
+        return {"latents": backbone.encode(images, vae_input, noise)}
 
     rows = RowCache("latents", key, cache_dir).rows(hashes, encode, batch_size, encode_missing)
     return rows["latents"]

@@ -9,7 +9,14 @@ from ..core.errors import LabError, unknown
 
 
 class _Stop(Exception):  # noqa: N818 - no error
-    """Ends a forward pass whose remaining layers nobody asked for."""
+    """Ends a forward pass whose remaining layers nobody asked for.
+
+    Attributes:
+        taps: the block to be left: those within it are left on the way.
+    """
+
+    def __init__(self, taps: "FeatureTaps"):
+        self.taps = taps
 
 
 def block_taps(unet: nn.Module, down: bool = True) -> list[str]:
@@ -27,6 +34,10 @@ class FeatureTaps:
 
     A module that gives a tuple is kept by its first item. Hooks are removed when the block ends,
     after an error too, and only those made here.
+
+    In a block within another, a stop ends the block whose taps are complete. The inner one's ends
+    the passes in it alone: what the outer one then lacks "has not run". The outer one's ends both.
+    Of a module that both tap, the outer block sees the output, and stops, first.
 
     Args:
         network: any module.
@@ -64,7 +75,7 @@ class FeatureTaps:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        return kind is _Stop
+        return kind is _Stop and error.taps is self
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._features:
@@ -84,6 +95,6 @@ class FeatureTaps:
             first = output[0] if isinstance(output, tuple) else output
             self._features[name] = first.clone() if self.copy else first
             if self.stop and len(self._features) == len(self.names):
-                raise _Stop
+                raise _Stop(self)
 
         return keep

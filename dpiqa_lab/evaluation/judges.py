@@ -8,10 +8,11 @@ import pandas as pd
 from torch import nn
 
 from ..core.errors import LabError, listing
-from ..core.files import json_hash, tensors_hash
+from ..core.files import json_hash
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.scale import label_from, scale_of
+from ..models.scoring import fingerprint
 from .baselines import BASELINES
 
 # Photographs a call, so that an interruption loses no more.
@@ -220,8 +221,7 @@ def _weights_key(model) -> dict | None:
     """What a model's scores depend on, wherever its weights were read from."""
     if not isinstance(model, nn.Module):
         return None
-    settings = {k: getattr(model, k, None) for k in ("image_size", "timestep", "vae_input")}
-    return {"weights": tensors_hash(model.state_dict()), **settings}
+    return {"model": fingerprint(model)}
 
 
 def label_of(dataset: QualityDataset) -> str:

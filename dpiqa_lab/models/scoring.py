@@ -13,10 +13,13 @@ from PIL import Image
 from ..core.compiled import compiled
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
+from ..core.files import json_hash, tensors_hash
 from ..core.progress import progress_bar
 from ..datasets.images import read_image, to_tensor
 
 Photograph = Path | str | Image.Image | torch.Tensor
+# What changes a model's scores and is not among its weights, where a model has it.
+_SETTINGS = ("image_size", "crop_size", "pixels", "timestep", "vae_input")
 
 
 class ModelOutput(NamedTuple):
@@ -103,3 +106,12 @@ class Scorer:
         return F.interpolate(
             photograph[None].float(), size, mode="bilinear", antialias=True, align_corners=False
         )[0]
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 of everything in a model that its scores depend on."""
+    settings = {name: getattr(model, name, None) for name in _SETTINGS}
+    if (patches := getattr(model, "patches", 1)) > 1:  # of whole photographs as before there were
+        settings["patches"] = patches
+    weights = tensors_hash(model.state_dict())
+    return json_hash({"kind": type(model).__name__, "weights": weights, **settings})

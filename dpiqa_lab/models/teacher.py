@@ -133,7 +133,10 @@ class Teacher(Scorer, Trainable):
     def evaluation(self, compute: Compute) -> Iterator[None]:
         """See ``Scorer``: adapted prompts, their keys and values are computed once."""
         with super().evaluation(compute):
-            outer, self._fixed = self._fixed, self.adapted_prompts()
+            outer, self._fixed = self._fixed, None
+            # A tensor of its own, by which projections are known: in a block within another they
+            # may be of another precision.
+            self._fixed = self.adapted_prompts().clone()
             try:
                 with fixed_prompts(self.backbone.unet, self._fixed):
                     yield

@@ -5,7 +5,7 @@ from math import isqrt
 
 import torch
 
-from ..core.device import Compute, choose_compute
+from ..core.device import Compute, choose_compute, exact
 from ..datasets.dataset import QualityDataset
 from ..diffusion.attention_maps import attention_maps_of
 from ..diffusion.backbone import Backbone
@@ -59,7 +59,8 @@ def image_maps(
     """
     compute = compute or choose_compute()
     backbone.to(compute.device)
-    latents = backbone.encode(images)
+    with exact():  # as ``dataset_latents`` are
+        latents = backbone.encode(images)
     if noise_seed is not None:
         noise = [content_noise(h, noise_seed, latents.shape[1:]) for h in hashes]
         latents = backbone.add_noise(latents, torch.stack(noise).to(latents), timestep)

@@ -1,5 +1,6 @@
 """Pooled U-Net features of photographs: computed once a photograph, timestep and tap, and kept."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..core.cache import RowCache, Rows, shared_rows
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
+from ..core.kept import keeping
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
 from ..diffusion.attention import fixed_prompts
@@ -157,7 +159,10 @@ def extract_features(
     store = FeatureStore(backbone, dataset, prompts, noise_seed, cache_dir, compute, factors)
     ids = store.ids
     caches = {(timestep, tap): store.entry(timestep, tap) for timestep in timesteps for tap in taps}
-    embeddings = backbone.embed_prompts(prompts)
+    # A tensor of its own, by which projections are known: around this may be another precision.
+    embeddings = backbone.embed_prompts(prompts).clone()
+    # Not compiled, as the entries' keys do not say so.
+    plain = dataclasses.replace(compute, compile=False)
 
     @functools.cache
     def latents() -> torch.Tensor:  # not read where nothing is to be computed
@@ -171,7 +176,7 @@ def extract_features(
             noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
             noise = noise.to(z)
         found = {}
-        with attention_maps_of(backbone, names, prompts, factors):
+        with plain.autocast(), attention_maps_of(backbone, names, prompts, factors):
             # A pass each: what a pass gives must not hang on what else was asked for, and one batch
             # rounds otherwise. With the tiny backbone on a CPU it takes as long.
             for t in times:
@@ -183,7 +188,7 @@ def extract_features(
 
     rows = {}
     # Weights as the precision has them, and the prompts' projections, once for all batches.
-    with torch.no_grad(), compute.autocast(), fixed_prompts(unet):
+    with torch.no_grad(), keeping(), fixed_prompts(unet):
         for names, times in _lacking(caches, ids).items():
             wanted = [(timestep, tap) for timestep in times for tap in names]
             latents()  # first, and with a bar of its own

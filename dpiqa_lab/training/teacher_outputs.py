@@ -1,5 +1,6 @@
 """What a teacher says of photographs: computed once, kept, and read back without the teacher."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def teacher_outputs(
         score (n,) float32 and feature_map (n, 8, 64, 64) float16, on the CPU.
     """
 
+    # Not compiled, as the entry's key does not say so.
+    plain = dataclasses.replace(compute, compile=False)
+
     def computed(batches: list[list[int]]) -> Iterator[dict[str, torch.Tensor]]:
         """Rows of those batches, by a teacher that lives as long as this generator."""
         missing = table.iloc[[i for batch in batches for i in batch]]
@@ -59,7 +63,7 @@ def teacher_outputs(
         for pixels, _, positions in progress_bar(loader, "teacher's outputs", len(batches)):
             images = pixels.to(compute.device).float().div(255)
             known = () if latents is None else (latents[positions].to(compute.device),)
-            with torch.no_grad(), compute.autocast():
+            with torch.no_grad(), plain.autocast():
                 output = model(images, *known)
             yield {"score": output.score.float(), "feature_map": output.feature_map.half()}
 

@@ -1,5 +1,9 @@
+import contextlib
+import errno
+import fcntl
 import json
 import multiprocessing
+import os
 import resource
 
 import numpy as np
@@ -8,6 +12,7 @@ import torch
 
 from dpiqa_lab.core import files
 from dpiqa_lab.core.cache import RowCache, cache_table, clear_cache
+from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import (
     RememberedHash,
@@ -18,8 +23,12 @@ from dpiqa_lab.core.files import (
     write_json,
 )
 from dpiqa_lab.core.locks import hold
-from dpiqa_lab.core.runs import Run
+from dpiqa_lab.core.runs import Run, open_run
+from dpiqa_lab.datasets.views import make_views
 from dpiqa_lab.training.checkpoints import save_weights
+from dpiqa_lab.workbench.bulk import score_folder
+from dpiqa_lab.workbench.sweep import run_sweep
+from tests.conftest import REPOSITORY, photographs
 
 
 def test_atomic_path_keeps_the_old_file_when_the_writer_fails(tmp_path):
@@ -221,6 +230,44 @@ def test_a_held_folder_is_refused_and_says_who_holds_it(tmp_path):
         pass
     assert clear_cache(root=tmp_path) == 1
     assert cache.held() == set()
+
+
+_LOCKED = {
+    "run": lambda at, model: contextlib.ExitStack().enter_context(
+        open_run("r", {}, choose_compute("cpu"), at)
+    ),
+    "cache entry": lambda at, model: RowCache("test", {}, at).rows(["a"], Counter()),
+    "scores": lambda at, model: score_folder(at, model, at / "scores.csv", device="cpu"),
+    "sweep": lambda at, model: run_sweep(REPOSITORY / "notebooks/03_train.ipynb", {"seed": [1]}),
+    "views": lambda at, model: make_views([], at),
+}
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EPERM"])
+@pytest.mark.parametrize("what", _LOCKED)
+def test_a_drive_without_locks_is_named(what, number, tmp_path, monkeypatch, student_folder):
+    number = getattr(errno, number)
+
+    def no_locks(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setenv("DPIQA_HOME", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    photographs(tmp_path, 1)
+    told = rf"^{what} {tmp_path}.* cannot be locked .*{os.strerror(number)}.*Set DPIQA_HOME to"
+    with pytest.raises(LabError, match=told):
+        _LOCKED[what](tmp_path, student_folder)
+    written = [p.name for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".png"]
+    assert all(name.endswith("lock") for name in written), "written without a lock"
+    monkeypatch.undo()
+    with hold(tmp_path, wait=False, what="run"):  # nothing is left over that would be in the way
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_another_matter(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(IsADirectoryError), hold(tmp_path, wait=False, what="run"):
+        pass
 
 
 def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):

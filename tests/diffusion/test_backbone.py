@@ -1,6 +1,7 @@
 import dataclasses
 import filecmp
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 import dpiqa_lab as lab
+from dpiqa_lab.diffusion.attention_maps import attention_maps_of, map_taps
 from dpiqa_lab.diffusion.presets import PRESETS, Preset
 from dpiqa_lab.diffusion.prompts import prompt_texts
 from dpiqa_lab.diffusion.tiny import write_layout
@@ -238,6 +240,62 @@ def test_taps_stop_early_and_leave_no_hooks(tiny):
     assert ran == [1]
     handle.remove()
     assert not any(m._forward_hooks for m in tiny.unet.modules())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_stop_ends_the_block_that_asked_for_it_and_no_other(tiny, mapped):
+    early, late = "down_blocks.0", "mid_block"
+    if mapped:  # of attention maps, whose modules come and go
+        early, late = map_taps(tiny.unet)[0], map_taps(tiny.unet)[-1]
+    latents, processors = torch.randn(1, 4, 8, 8), dict(tiny.unet.attn_processors)
+
+    def nested(outer, inner):
+        passed = []
+        with (
+            torch.no_grad(),
+            attention_maps_of(tiny, [early, late], "merged"),
+            lab.FeatureTaps(tiny.unet, outer, stop=True) as wide,
+        ):
+            with lab.FeatureTaps(tiny.unet, inner, stop=True) as narrow:
+                tiny.denoise(latents, 1, "merged")
+                passed.append("whole pass")
+            passed.append("inner block")
+        assert not any(m._forward_hooks for m in tiny.unet.modules())
+        assert tiny.unet.attn_processors == processors
+        return wide, narrow, passed
+
+    with (
+        torch.no_grad(),
+        attention_maps_of(tiny, [early, late], "merged"),
+        lab.FeatureTaps(tiny.unet, [early, late]) as expected,
+    ):
+        tiny.denoise(latents, 1, "merged")
+    # The inner block has all first: its own pass ends, and the outer one goes on without the rest.
+    wide, narrow, passed = nested([early, late], [early])
+    assert passed == ["inner block"]
+    for taps in (wide, narrow):
+        assert torch.equal(taps[early], expected[early])
+    with pytest.raises(lab.LabError, match=f"tap '{re.escape(late)}' has not run"):
+        wide[late]
+    with (
+        torch.no_grad(),
+        lab.FeatureTaps(tiny.unet, ["down_blocks.0", "mid_block"], stop=True) as w,
+    ):
+        with lab.FeatureTaps(tiny.unet, ["down_blocks.0"], stop=True):
+            tiny.denoise(latents, 1, "merged")
+        tiny.denoise(latents, 1, "merged")
+        raise AssertionError("the second pass was not ended")
+    assert w["mid_block"].shape == (1, 128, 1, 1)
+    # The outer block has all first: both end.
+    wide, narrow, passed = nested([early], [early, late])
+    assert passed == []
+    assert torch.equal(wide[early], expected[early])
+    with pytest.raises(lab.LabError, match="has not run"):
+        narrow[late]
+    # Both with one module: the outer one.
+    wide, narrow, passed = nested([late], [late])
+    assert passed == []
+    assert torch.equal(wide[late], expected[late])
 
 
 def test_taps_copy_what_the_image_adapter_changes_in_place(tiny):
