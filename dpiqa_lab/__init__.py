@@ -11,7 +11,7 @@ _HOME = {
     "choose_compute": "core.device",
     "cache_table": "core.cache",
     "clear_cache": "core.cache",
-    "notebook_parameters": "core.parameters",
+    "notebook_parameters": "core.notebook_parameters",
     "find_run": "core.runs",
     "runs": "core.runs:list_runs",
     "load_dataset": "datasets.dataset",

@@ -5,7 +5,6 @@ A configuration is a frozen dataclass. Its annotations (``int``, ``float``, ``bo
 choices and limits.
 """
 
-import ast
 import dataclasses
 import inspect
 import math
@@ -15,8 +14,6 @@ from collections.abc import Mapping
 
 from .errors import LabError, shortened, unknown
 
-NOTEBOOK_MARK = "# Parameters:"
-_PAPERMILL_MARK = "# Parameters\n"
 _LARGEST = 2**53  # beyond it neighbouring whole numbers are one as float
 _TOLD = 15  # problems at most, so that the message fits on a screen
 
@@ -58,24 +55,6 @@ def build(cls, values: Mapping[str, object]):
         more = [f"… and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
         raise LabError("\n".join(problems[:_TOLD] + more))
     return cls(**checked)
-
-
-def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
-    """Names and values set in a notebook's parameters cell and in papermill's injected one.
-
-    ``namespace`` is the notebook's ``globals()``. Papermill injects any name it is given, with a
-    warning only; so the names are read from the cells' source, and ``build`` can refuse the
-    unknown ones. Variables of other cells do not count.
-    """
-    cells = [source for source in namespace["In"] if source.startswith("# Parameters")]
-    own = [i for i, source in enumerate(cells) if source.startswith(NOTEBOOK_MARK)]
-    names: dict[str, None] = {}
-    for source in cells[own[-1] if own else 0 :]:
-        if source.startswith((NOTEBOOK_MARK, _PAPERMILL_MARK)):
-            for node in ast.walk(ast.parse(source)):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    names[node.id] = None
-    return {name: namespace[name] for name in names}
 
 
 def _check(field: dataclasses.Field, hint, value):

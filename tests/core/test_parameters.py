@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.core.parameters import build, documented, notebook_parameters, option
+from dpiqa_lab.core.parameters import build, documented, option
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,6 @@ def test_all_problems_are_told_at_once():
     with pytest.raises(LabError) as caught:
         build(Config, {"stepz": 3, "rate": "fast", "mode": "c"})
     assert len(str(caught.value).splitlines()) == 3
-
-
-def test_names_come_from_the_parameter_cells_alone():
-    namespace = {
-        "In": [
-            "",
-            "# Parameters: edit here\nsteps = 1  # one\nrate = 0.1",
-            "# Parameters\nsteps = 5\nstepz = 7",
-            "scratch = 12",
-        ],
-        "steps": 5,
-        "rate": 0.1,
-        "stepz": 7,
-        "scratch": 12,
-    }
-    assert notebook_parameters(namespace) == {"steps": 5, "rate": 0.1, "stepz": 7}
-
-
-def test_a_parameters_cell_run_again_replaces_the_old_one():
-    own = "# Parameters: edit here\n"
-    namespace = {"In": [own + "stepz = 1", own + "steps = 2"], "stepz": 1, "steps": 2}
-    assert notebook_parameters(namespace) == {"steps": 2}
 
 
 def test_a_config_documents_its_fields():
