@@ -13,6 +13,7 @@ _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, as
 _BLOCKS += (ast.Try, ast.TryStar)
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SCOPES = (*_NAMED, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SETTING_MAGICS = {"run", "store", "pylab"}  # of one line, which set names that they do not show
 _OPAQUE = {"exec", "globals", "locals", "vars", "get_ipython"}
 
 
@@ -87,6 +88,8 @@ class Cell(ast.NodeVisitor):
         name = getattr(node.func, "id", getattr(node.func, "attr", None))
         if name == _CALL:
             self.calls = True
+            return
+        if _is_harmless_magic(node):
             return
         before = self.calls
         self.generic_visit(node)
@@ -166,6 +169,16 @@ def _run_by_magic(statement: ast.stmt) -> str:
             if magic == "run_cell_magic" or (magic == "run_line_magic" and time):
                 return code
     raise SyntaxError
+
+
+def _is_harmless_magic(node: ast.Call) -> bool:
+    """Whether it is a magic command or a shell's that sets no name but the one assigned to."""
+    match node:
+        case ast.Call(ast.Attribute(ast.Call(ast.Name("get_ipython")), kind), [name, *_]):
+            setting = getattr(name, "value", None) in _SETTING_MAGICS
+            shell = kind in {"system", "getoutput", "run_cell_magic"}
+            return shell or (kind == "run_line_magic" and not setting)
+    return False
 
 
 def _literal(node: ast.expr) -> object:

@@ -78,9 +78,10 @@ def _program(namespace: Mapping[str, object]) -> tuple[list[Cell], list[Cell]]:
     cells = [Cell(source) for source in _sources(path)] if path.is_file() else []
     place = next((place for place, cell in enumerate(cells) if cell.calls), None)
     if place is None:
+        where = f" ({path} is not found from {Path.cwd()})" if path.name and not cells else ""
         raise LabError(
-            "the source of this notebook is not known, so its parameters are not either. Call "
-            "notebook_parameters(globals()) directly in a cell, not in a function; elsewhere, "
+            f"the source of this notebook is not known{where}, so its parameters are not either. "
+            "Call notebook_parameters(globals()) directly in a cell, not in a function; elsewhere, "
             'give values to from_parameters: from_parameters({"seed": 1}).'
         )
     return cells, cells[: place + 1]
@@ -155,7 +156,8 @@ def _in_force(name: str, assigned, now):
         return assigned  # a cell below uses the name for one of the lab's objects, as backbone
     raise LabError(
         f"{name} is {_shown(assigned)} in the cell that sets it, but {_shown(now)} now: another "
-        "cell has changed it. Run the cells from the parameters down to this one again, in order."
+        "cell has changed it. Run the cells from the parameters down to this one again, in order; "
+        f"or: {_AGAIN.lower()}."
     )
 
 

@@ -284,9 +284,8 @@ def _started(folder, *words):
     return done.stdout
 
 
-@pytest.mark.parametrize("top", ["", "%%time\n"])
-def test_ipython_on_a_notebook_reads_its_cells(tmp_path, top):
-    _write(tmp_path / "a.ipynb", top + STARTED[0], *STARTED[1:], SHOW)
+def test_ipython_on_a_notebook_reads_its_cells(tmp_path):
+    _write(tmp_path / "a.ipynb", "%%time\n" + STARTED[0], *STARTED[1:], SHOW)
     assert json.loads(_started(tmp_path, "IPython", "a.ipynb").splitlines()[-1]) == EXPECTED
 
 
@@ -307,6 +306,9 @@ def test_papermill_without_the_tag_is_refused_where_its_value_is_lost(tmp_path):
         run_notebook(path, tmp_path / "out.ipynb", seed=5)
 
 
-def test_without_a_source_nothing_is_guessed():
+def test_without_a_source_nothing_is_guessed(kernel, tmp_path):
+    _write(tmp_path / "a.ipynb", PLAIN, "import os\nos.chdir('/')", READ)
+    with pytest.raises(LabError, match=r"not known \(a\.ipynb is not found from /\)"):
+        kernel.run("%run a.ipynb")
     with pytest.raises(LabError, match="the source of this notebook is not known"):
         lab.notebook_parameters({"epochs": 3})
