@@ -192,7 +192,13 @@ def _offered(notebook: Path) -> list[str]:
 
     if not notebook.is_file():
         raise LabError(f"no notebook {notebook}; those of the lab are in notebooks/.")
-    return list(papermill.inspect_notebook(notebook))
+    offered = list(papermill.inspect_notebook(notebook))
+    if not offered:
+        raise LabError(
+            f'no cell of {notebook} that sets parameters has the tag "parameters"; give it to the '
+            "cell that sets them, so that papermill can put the sweep's values below it."
+        )
+    return offered
 
 
 def _check(offered: Sequence[str], grid: Mapping, shared: Mapping) -> None:

@@ -78,3 +78,12 @@ def test_what_cannot_work_is_refused_before_any_run(notebook, grid, shared, mess
 def test_a_notebook_that_is_not_there_is_named(tmp_path):
     with pytest.raises(LabError, match=r"no notebook .*none\.ipynb"):
         run_sweep(tmp_path / "none.ipynb", {"x": [1]})
+
+
+def test_a_notebook_without_the_tag_is_refused(notebook):
+    opened = nbformat.read(notebook, as_version=4)
+    for cell in opened.cells:
+        cell.metadata["tags"] = []
+    nbformat.write(opened, notebook)
+    with pytest.raises(LabError, match=r'no cell of .* has the tag "parameters"'):
+        run_sweep(notebook, {"x": [1]})
