@@ -84,7 +84,7 @@ def train_adapter(config: PriorConfig, views: Views, compute: Compute):
             _fit(run, task, config.adapter_steps, config.adapter_rate, 50, config, compute)
             _finish(run, task)
             run.state = "completed"
-        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+        network.load_run_state(load_weights(run.checkpoints / "last.safetensors"))
     return as_t2i(network.trunk.stages)
 
 
@@ -108,7 +108,7 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
             _fit(run, task, config.vae_steps, config.vae_rate, 100, config, compute)
             _finish(run, task)
             run.state = "completed"
-        network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+        network.load_run_state(load_weights(run.checkpoints / "last.safetensors"))
     if further:
         train_decoder(config, network, {**numbers, "decoder_steps": further}, views, compute)
     return network.vae.to(compute.device, memory_format=torch.channels_last).eval()
