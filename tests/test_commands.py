@@ -10,10 +10,10 @@ import click
 import papermill
 import pytest
 import yaml
+from dpiqa_lab.core.parameters import build
 from papermill.cli import papermill as papermill_command
 
 from dpiqa_lab.__main__ import _literal, build_parser
-from dpiqa_lab.core.parameters import build
 from dpiqa_lab.evaluation.components_config import ComponentsConfig
 from dpiqa_lab.training.config import TrainConfig
 from dpiqa_lab.training.distil_config import DistilConfig

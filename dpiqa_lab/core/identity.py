@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from .errors import series, shortened
-from .files import atomic_path, file_hash, json_hash, read_json, write_json
+from .files import atomic_path, json_hash, read_json, remembered_hash, write_json
 
 # Of data: a row a photograph; ``dataset`` where several datasets go in.
 KEY = ["dataset", "name"]
@@ -112,9 +112,9 @@ def files_input(path: Path | str) -> dict:
     """A file, or all files of a folder, as one of ``Inputs.models``: its name and hash."""
     path = Path(path).expanduser()
     if path.is_file():
-        return {"source": path.name, "sha256": file_hash(path)}
+        return {"source": path.name, "sha256": remembered_hash(path)}
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    hashes = [[file.relative_to(path).as_posix(), file_hash(file)] for file in files]
+    hashes = [[file.relative_to(path).as_posix(), remembered_hash(file)] for file in files]
     return {"source": path.name, "sha256": json_hash(hashes)}
 
 

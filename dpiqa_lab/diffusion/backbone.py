@@ -10,6 +10,7 @@ from ..core.errors import LabError
 from ..core.files import RememberedHash
 from ..core.small_maps import use_small_maps
 from .attention import share_prompts
+from .prompts import prompt_texts
 from .upsampling import fold_upsampling
 
 
@@ -128,10 +129,10 @@ class Backbone(nn.Module):
         Computed once a backbone and cached on disk. ``None`` is the backbone's default set;
         ``pooling`` is "eos" or "mean", see ``embeddings``.
         """
-        prompts = prompts or self.default_prompts
-        key = (prompts if isinstance(prompts, str) else tuple(prompts), pooling)
+        texts = tuple(prompt_texts(prompts or self.default_prompts))
+        key = texts, pooling
         if key not in self._embedded:
-            self._embedded[key] = self._embed(prompts, pooling)[None]
+            self._embedded[key] = self._embed(texts, pooling)[None]
         return self._embedded[key].to(self.device)
 
     def denoise(

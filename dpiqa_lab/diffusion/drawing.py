@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from ..core.device import Compute, choose_compute
-from .loading import explain
 from .presets import find_preset
+from .sources import explain
 
 
 def draw(

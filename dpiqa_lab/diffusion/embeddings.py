@@ -34,20 +34,24 @@ class PromptEmbedder:
         LabError: the encoder cannot be loaded or its width is not the U-Net's.
     """
 
-    def __init__(self, preset: Preset, revision: str | None, width: int, record: dict):
+    def __init__(self, preset: Preset, revision: str | None, width: int, seed: int | None = None):
         self.preset = preset
         self.revision = revision
         self.width = width
-        self.random = record["random_weights"]
-        self.seed = record["seed"]
+        self.seed = seed  # of a random text encoder; None: a pretrained one
+
+    @property
+    def drawn(self) -> bool:
+        """Whether embeddings are drawn by the seed, without any encoder."""
+        return self.seed is not None and self.preset.text_encoder is not None
 
     def __call__(self, prompts: str | Sequence[str], pooling: str = "eos") -> torch.Tensor:
         if pooling not in POOLINGS:
             raise unknown("prompt pooling", pooling, POOLINGS)
         texts = prompt_texts(prompts)
-        if self.random and self.preset.text_encoder:
-            return torch.from_numpy(np.stack([self._drawn(text) for text in texts]))
-        encoder, tokenizer, identity = self._load()
+        if self.drawn:
+            return torch.from_numpy(np.stack([self.draw(text) for text in texts]))
+        encoder, tokenizer, identity = self.load()
         key = {"text_encoder": identity, "width": self.width}
         if pooling != "eos":
             key["pooling"] = pooling
@@ -87,7 +91,8 @@ class PromptEmbedder:
             )
         return rows
 
-    def _load(self):
+    def load(self):
+        """Text encoder, tokenizer, and a hash of the encoder's weights."""
         from transformers import (
             CLIPTextConfig,
             CLIPTextModel,
@@ -95,15 +100,13 @@ class PromptEmbedder:
             CLIPTokenizer,
         )
 
-        if self.preset.text_encoder:
-            source, options = self.preset.text_encoder, {"revision": self.preset.text_revision}
-            model_class, parts = CLIPTextModelWithProjection, ("", "")
-        else:
-            source, options = self.preset.source, {"revision": self.revision}
-            model_class, parts = CLIPTextModel, ("text_encoder", "tokenizer")
+        source, revision, *parts = text_files(self.preset, self.revision)
+        options = {"revision": revision}
+        projected = self.preset.text_encoder is not None
+        model_class = CLIPTextModelWithProjection if projected else CLIPTextModel
         try:
             tokenizer = CLIPTokenizer.from_pretrained(source, subfolder=parts[1], **options)
-            if self.random:
+            if self.seed is not None:
                 config = CLIPTextConfig.from_pretrained(source, subfolder=parts[0], **options)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(self.seed)
@@ -119,10 +122,18 @@ class PromptEmbedder:
             ) from error
         return encoder.eval(), tokenizer, tensors_hash(encoder.state_dict())
 
-    def _drawn(self, text: str) -> np.ndarray:
+    def draw(self, text: str) -> np.ndarray:
+        """Standard normal numbers (width,) by the seed and the text."""
         digest = hashlib.sha256(f"{self.seed} {text}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8]))
         return rng.standard_normal(self.width, dtype=np.float32)
+
+
+def text_files(preset: Preset, revision: str | None) -> tuple[str, str | None, str, str]:
+    """Hub id or folder, hub revision, and the sub-folders of a text encoder and its tokenizer."""
+    if preset.text_encoder:
+        return preset.text_encoder, preset.text_revision, "", ""
+    return preset.source, revision, "text_encoder", "tokenizer"
 
 
 @contextlib.contextmanager

@@ -1,27 +1,14 @@
 """``load_backbone``: presets, hub ids, local folders, and architectures without weights."""
 
-import json
-import warnings
 from pathlib import Path
 
 import torch
 
 from ..core.device import choose_compute
-from ..core.errors import LabError
 from .backbone import Backbone
 from .embeddings import PromptEmbedder
-from .presets import PRESETS, Preset, find_preset
-
-_HUB_ERRORS = (
-    "GatedRepoError",
-    "RepositoryNotFoundError",
-    "RevisionNotFoundError",
-    "LocalEntryNotFoundError",
-    "EntryNotFoundError",
-    "HfHubHTTPError",
-    "HFValidationError",
-    "OfflineModeIsEnabled",
-)
+from .presets import PRESETS, Preset
+from .sources import explain, find_place, is_random, part_config, part_files, source_name
 
 
 def load_backbone(
@@ -46,21 +33,24 @@ def load_backbone(
     Raises:
         LabError: no such preset, folder or hub id, a gated one, no network, or files missing.
     """
-    place = preset, folder, revision = _find(name, revision)
-    if name == "tiny" and not list(folder.glob("unet/*.safetensors")):
-        random_weights = True
-    keep_vae = not random_weights or (folder and list(folder.glob("vae/*.safetensors")))
-    vae = _pretrained("vae", *place) if keep_vae else _random("vae", *place, seed)
-    unet = _random("unet", *place, seed) if random_weights else _pretrained("unet", *place)
+    place = preset, folder, revision = find_place(name, revision)
+    random_weights = is_random("unet", name, folder, random_weights)
+    parts = {
+        part: random_part(part, part_config(*place, part), seed)
+        if is_random(part, name, folder, random_weights)
+        else _pretrained(part, *place)
+        for part in ("vae", "unet")
+    }
     record = {
         "name": name,
-        "source": preset.source if not folder or name not in PRESETS else name,
+        "source": source_name(name, preset, folder),
         "revision": revision,
         "random_weights": random_weights,
         "seed": seed if random_weights else None,
     }
-    embedder = PromptEmbedder(preset, revision, unet.config.cross_attention_dim, record)
-    return Backbone(unet, vae, embedder, record, preset.prompts)
+    width = parts["unet"].config.cross_attention_dim
+    embedder = PromptEmbedder(preset, revision, width, record["seed"])
+    return Backbone(**parts, embed=embedder, record=record, default_prompts=preset.prompts)
 
 
 def empty_backbone(name: str, weights: str) -> Backbone:
@@ -74,22 +64,22 @@ def empty_backbone(name: str, weights: str) -> Backbone:
     Raises:
         LabError: as ``load_backbone``.
     """
-    place = preset, folder, revision = _find(name, None)
+    place = preset, folder, revision = find_place(name, None)
     parts = {}
     for part in ("unet", "vae"):
-        config = _config(*place, part)
+        config = part_config(*place, part)
         with torch.device("meta"):
             parts[part] = _class(part, config).from_config(config)
     record = {
         "name": name,
-        "source": preset.source if not folder or name not in PRESETS else name,
+        "source": source_name(name, preset, folder),
         "revision": revision,
         "random_weights": False,
         "seed": None,
         "weights": weights,
     }
     width = parts["unet"].config.cross_attention_dim
-    embedder = PromptEmbedder(preset, revision, width, record)
+    embedder = PromptEmbedder(preset, revision, width)
     return Backbone(**parts, embed=embedder, record=record, default_prompts=preset.prompts)
 
 
@@ -111,32 +101,9 @@ def resolve_auto(device: str = "auto") -> tuple[str, str]:
     return "tiny", "a GPU is here, but the weights of sd15 are neither cached nor can be fetched"
 
 
-def _find(name: str, revision: str | None) -> tuple[Preset, Path | None, str | None]:
-    """Preset, folder where it is one, and revision where it is none."""
-    preset = find_preset(name)
-    folder = Path(preset.source).expanduser()
-    if folder.is_dir():
-        return preset, folder, None
-    if preset.source.count("/") != 1 or preset.source.startswith((".", "/")):
-        raise LabError(
-            f"no backbone {name!r}: expected one of {', '.join(PRESETS)}, a hub id such as "
-            "'owner/name', or a folder in diffusers layout."
-        )
-    revision = revision or preset.revision
-    if revision is None:
-        warnings.warn(
-            f"{name} is taken at its newest revision, which may change: pin it by revision='…', a "
-            "commit of its page.",
-            stacklevel=3,
-        )
-    return preset, None, revision
-
-
 def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None):
-    source, subfolder = str(folder or preset.source), part
-    kind = _class(part, _config(preset, folder, revision, part))
-    if part == "vae" and preset.vae:
-        source, subfolder, revision = preset.vae, None, None
+    kind = _class(part, part_config(preset, folder, revision, part))
+    source, subfolder, revision = part_files(part, preset, folder, revision)
     try:
         return kind.from_pretrained(
             source, subfolder=subfolder, use_safetensors=True, revision=revision,
@@ -146,8 +113,8 @@ def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | 
         raise explain(error, source, revision) from error
 
 
-def _random(part: str, preset: Preset, folder: Path | None, revision: str | None, seed: int):
-    config = _config(preset, folder, revision, part)
+def random_part(part: str, config: dict, seed: int):
+    """The "unet" or the "vae" of that configuration with weights drawn by ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _class(part, config).from_config(config)
@@ -178,44 +145,6 @@ def _class(part: str, config: dict):
         return diffusers.UNet2DConditionModel
     tiny = config.get("_class_name") == "AutoencoderTiny"
     return diffusers.AutoencoderTiny if tiny else diffusers.AutoencoderKL
-
-
-def _config(preset: Preset, folder: Path | None, revision: str | None, part: str) -> dict:
-    if preset.architecture:
-        return preset.architecture[part]
-    if folder:
-        path = folder / part / "config.json"
-        if not path.is_file():
-            raise LabError(f"{folder} is not in diffusers layout: {part}/config.json is missing.")
-    else:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(
-                hf_hub_download(preset.source, "config.json", subfolder=part, revision=revision)
-            )
-        except (OSError, ValueError) as error:
-            raise explain(error, preset.source, revision) from error
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def explain(error: Exception, source: str, revision: str | None) -> LabError:
-    """The cause of a failed load in words."""
-    chain = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e]
-    kind = next((name for name in chain if name in _HUB_ERRORS), chain[0])
-    where = f"{source} at revision {revision}" if revision else source
-    if "Gated" in kind:
-        advice = "it is gated: accept its terms on its page and log in with `hf auth login`"
-    elif kind in ("LocalEntryNotFoundError", "OfflineModeIsEnabled") or "Connect" in kind:
-        advice = "it is not in the local cache and the hub cannot be reached: check the network"
-    elif kind in ("RepositoryNotFoundError", "RevisionNotFoundError"):
-        advice = "the hub has no such repository or revision, or it is private: check the name"
-    else:
-        advice = f"{kind}: {str(error).splitlines()[0][:200]}"
-    return LabError(
-        f"cannot load {where}: {advice}. Without a download: backbone='tiny', a local folder in "
-        "diffusers layout, or random_weights=True for the architecture alone."
-    )
 
 
 def _in_hub_cache(preset: Preset) -> bool:

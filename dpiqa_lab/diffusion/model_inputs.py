@@ -2,7 +2,7 @@
 
 from ..core.files import json_hash
 from .presets import find_preset
-from .pretrained import pretrained_parts
+from .pretrained import ROLES, pretrained_parts
 from .prompts import prompt_texts
 
 
@@ -21,4 +21,5 @@ def backbone_inputs(
     """
     prompts = prompts or find_preset(backbone).prompts
     texts = {"source": prompts, "sha256": json_hash(prompt_texts(prompts))}
-    return {**pretrained_parts(backbone, random_weights, revision, seed), "prompts": texts}
+    parts = pretrained_parts(backbone, random_weights, revision, seed)
+    return {**{ROLES[part]: found for part, found in parts.items()}, "prompts": texts}

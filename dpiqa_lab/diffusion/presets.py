@@ -26,8 +26,8 @@ class Preset:
         correlation_weight: default, see ``training.losses``.
         architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
             ``None`` reads them from the source.
-        vae: hub id or folder of another VAE for the U-Net, at its newest revision, in place of the
-            one beside it; ``None`` by default.
+        vae, vae_revision: hub id or folder of another VAE for the U-Net, and its hub revision, in
+            place of the one beside it; ``None`` by default.
         download: bytes fetched on first use, about, for the message before it.
     """
 
@@ -44,6 +44,7 @@ class Preset:
     correlation_weight: float = 0.0
     architecture: dict[str, dict] | None = None
     vae: str | None = None
+    vae_revision: str | None = None
     download: int = 0
 
 
@@ -107,6 +108,7 @@ PRESETS = {
 PRESETS["sd15-taesd"] = dataclasses.replace(
     PRESETS["sd15"],
     vae="madebyollin/taesd",
+    vae_revision="614f76814bbe30edbe2e627ace1c2234c81a2c0e",
     architecture={**SD15, "vae": {"_class_name": "AutoencoderTiny"}},
 )
 

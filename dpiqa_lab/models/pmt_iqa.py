@@ -79,10 +79,6 @@ class PmtIqa(Scorer, Trainable):
         outputs = [self._judge(crop) for crop in four_crops(images, self.crop_size)]
         return PmtOutput(*(torch.stack(part).mean(0) for part in zip(*outputs, strict=True)))
 
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """All of it: training changes the running statistics of the batch norms too."""
-        return dict(self.state_dict())
-
     def _judge(self, crops: torch.Tensor) -> PmtOutput:
         stages = list(self.trunk(imagenet_normalised(crops)))
         for i, layer in enumerate(self.reduce):

@@ -33,10 +33,6 @@ class QualityEncoder(Trainable):
         images = imagenet_normalised(images) if self.normalise else images
         return self.trunk(images)[-1].mean((2, 3))
 
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """All of it, running statistics of the batch norms included."""
-        return dict(self.state_dict())
-
 
 class ReIqa(nn.Module):
     """Features (b, ``width``) of one or more encoders at full and at half size, for a linear model.

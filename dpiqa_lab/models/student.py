@@ -79,10 +79,6 @@ class Student(Scorer, Trainable):
             return ModelOutput(told[:, 0], feature_map, told[:, 1:])
         return ModelOutput(self.regressor(feature_map), feature_map)
 
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """All of it: training changes the running statistics of the batch norms too."""
-        return dict(self.state_dict())
-
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part."""
         parts = {"trunk": self.trunk, "to_map": self.to_map, "regressor": self.regressor}

@@ -78,8 +78,13 @@ class Teacher(Scorer, Trainable):
         self.taps = [f"up_blocks.{i}" for i in reversed(range(up_blocks))]
         known = torch.is_tensor(prompts)
         embeddings = prompts if known else backbone.embed_prompts(prompts, prompt_pooling)
+        width = backbone.unet.config.cross_attention_dim
+        if embeddings.ndim != 3 or embeddings.shape[::2] != (1, width):
+            raise LabError(
+                f"prompt embeddings are {tuple(embeddings.shape)}, expected (1, K, {width}) for "
+                f"the U-Net of {backbone.name}."
+            )
         self.register_buffer("prompt_embeddings", embeddings.detach().clone())
-        width = self.prompt_embeddings.shape[-1]
         self.text_adapter = TextAdapter(width) if text_adapter else None
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
         self.head_reads_adapter = image_adapter and decoder_head == "pooled"
@@ -90,6 +95,7 @@ class Teacher(Scorer, Trainable):
             widths if self.head_reads_adapter else (),
         )
         self._fixed: torch.Tensor | None = None  # adapted prompts, within ``evaluation``
+        self._trained = "all"
         self.set_trainable("all")
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -157,6 +163,7 @@ class Teacher(Scorer, Trainable):
         """
         if which not in TRAINABLE:
             raise unknown("trainable", which, TRAINABLE)
+        self._trained = which
         self.requires_grad_(False)
         self.quality_feature_decoder.requires_grad_(True)
         if which != "decoder":
@@ -170,6 +177,20 @@ class Teacher(Scorer, Trainable):
                 last.requires_grad_(False)
         elif which == "lora":
             _add_lora(self.backbone.unet, lora_rank)
+
+    def run_state(self) -> dict[str, torch.Tensor]:
+        """See ``Trainable``: without the VAE and, where it is frozen, the U-Net."""
+        return {k: v for k, v in self.state_dict().items() if not self._stays_pretrained(k)}
+
+    def added_to_run_state(self) -> set[str]:
+        """See ``Trainable``: earlier runs hold what was trained alone."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        return self.run_state().keys() - trained
+
+    def _stays_pretrained(self, name: str) -> bool:
+        if name.startswith("backbone.unet."):
+            return self._trained != "all" and ".lora_" not in name
+        return name.startswith("backbone.vae.")
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part."""

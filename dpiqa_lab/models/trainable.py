@@ -1,4 +1,4 @@
-"""A network that keeps and takes back what is trained of it."""
+"""A network whose state a run holds, and that takes it back."""
 
 import torch
 from torch import nn
@@ -9,17 +9,27 @@ from ..core.errors import LabError, listing
 class Trainable(nn.Module):
     """Base of everything that the fit loop trains."""
 
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """Names and values of everything that is trained: what a checkpoint keeps."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+    def run_state(self) -> dict[str, torch.Tensor]:
+        """Names and values of all that a run and its checkpoints hold, buffers included.
 
-    def load_trainable_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Put ``trainable_state`` back.
+        That is everything but pretrained parts that stay as they are: those are named by source,
+        revision and hash instead.
+        """
+        return dict(self.state_dict())
+
+    def added_to_run_state(self) -> set[str]:
+        """Names in ``run_state`` that runs of earlier versions lack."""
+        return set()
+
+    def load_run_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Put ``run_state`` back; what a run of an earlier version lacks stays as it was built.
 
         Raises:
             LabError: names or shapes differ; the message lists them.
         """
-        own = self.trainable_state()
+        own, added = self.run_state(), self.added_to_run_state()
+        if not added & state.keys():
+            own = {name: value for name, value in own.items() if name not in added}
         self._check(own, state)
         with torch.no_grad():
             for name, value in own.items():

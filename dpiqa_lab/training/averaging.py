@@ -11,6 +11,8 @@ from ..models.trainable import Trainable
 class Averaged(Trainable):
     """A network in training, and the exponential moving mean of its weights in evaluation.
 
+    A checkpoint holds both, and the number of updates: a resumed run needs them.
+
     Args:
         network: is trained.
         decay: of the mean, below 1. It rises to it, as (1 + n) / (10 + n) after n steps, so that
@@ -46,7 +48,3 @@ class Averaged(Trainable):
         """Let the mean be what the network is now."""
         self.updates.zero_()
         self.average.load_state_dict(self.network.state_dict())
-
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """Both, and the number of updates: what a resumed run needs."""
-        return dict(self.state_dict())

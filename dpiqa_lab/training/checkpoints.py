@@ -6,10 +6,11 @@ last two are kept, so that one damaged later does not end a run. Weights on thei
 "last", carry a checksum in the file's header.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -67,8 +68,15 @@ def restore(load: Callable[[dict[str, torch.Tensor]], None], path: Path) -> None
         LabError: the file is missing or damaged, or does not fit; it is named.
     """
     state = load_weights(path)
-    try:
+    with naming(path):
         load(state)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A LabError within the block names ``path`` first."""
+    try:
+        yield
     except LabError as error:
         raise LabError(f"{path}: {error}") from error
 

@@ -59,10 +59,6 @@ class Projected(Trainable):
         """See the class."""
         return F.normalize(self.head(self.encoder(images)).float(), dim=1)
 
-    def trainable_state(self) -> dict[str, torch.Tensor]:
-        """All of it, running statistics of the batch norms included."""
-        return dict(self.state_dict())
-
 
 class DamagedCrops(Dataset):
     """Steps: uint8 (scenes x versions, 2, 3, s, s), pairs of crops of one damaged photograph.

@@ -29,8 +29,8 @@ def gradient_problem(model: nn.Module, scaler) -> str | None:
 
 
 def not_finite(network: Trainable) -> str | None:
-    """The name of a tensor of the trained state that holds NaN or infinity, if any does."""
-    state = {k: v for k, v in network.trainable_state().items() if v.is_floating_point()}
+    """The name of a tensor of the network's state that holds NaN or infinity, if any does."""
+    state = {k: v for k, v in network.run_state().items() if v.is_floating_point()}
     good = torch.stack([value.isfinite().all() for value in state.values()])
     return None if good.all() else list(state)[int((~good).nonzero()[0])]
 

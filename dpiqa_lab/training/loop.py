@@ -76,7 +76,7 @@ class Task:
 
     def kept(self) -> dict[str, torch.Tensor]:
         """The weights that were validated: what is kept of the best step."""
-        return self.network.trainable_state()
+        return self.network.run_state()
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scal
         run.rewind(-1)
         return Progress()
     weights, state = found
-    network.load_trainable_state(weights)
+    network.load_run_state(weights)
     if scaler is not None and "scaler" in state:
         scaler.load_state_dict(state["scaler"])
     progress = Progress.read(state)
@@ -308,7 +308,7 @@ def _save(run: Run, network: nn.Module, optimizer, scaler, progress: Progress) -
     state = progress.record()
     if scaler is not None:
         state["scaler"] = scaler.state_dict()
-    save_checkpoint(run.checkpoints, progress.step, network.trainable_state(), optimizer, state)
+    save_checkpoint(run.checkpoints, progress.step, network.run_state(), optimizer, state)
 
 
 def _over(progress: Progress, schedule: Schedule) -> bool:

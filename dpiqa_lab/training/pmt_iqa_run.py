@@ -51,7 +51,7 @@ def load_pmt_iqa(run: Run, weights: str = "best") -> PmtIqa:
     """
     path = find_weights(run, weights)
     network = PmtIqa(*(run.config[name] for name in ("trunk", "image_size", "crop_size")))
-    restore(network.load_trainable_state, path)
+    restore(network.load_run_state, path)
     return network.eval()
 
 
@@ -139,8 +139,8 @@ def _train(
         validate_every=config.validate_every,
     )
     progress = fit(run, task, schedule, compute)
-    save_weights(run.checkpoints / "last.safetensors", network.trainable_state())
-    network.load_trainable_state(load_weights(run.checkpoints / "best.safetensors"))
+    save_weights(run.checkpoints / "last.safetensors", network.run_state())
+    network.load_run_state(load_weights(run.checkpoints / "best.safetensors"))
     record = {
         "steps": progress.step,
         "best_step": progress.best_step,

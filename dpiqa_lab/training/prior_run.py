@@ -103,7 +103,7 @@ def _part(
     """The run of one part of the prior; afterwards ``network`` has the weights it ended with."""
     run = run_once(name, Identity(parameters, Inputs(views.photographs)), work, compute)
     drop_checkpoints(run.checkpoints)
-    network.load_trainable_state(load_weights(run.checkpoints / "last.safetensors"))
+    network.load_run_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
 def _train_vae(config: PriorConfig, views: Views, compute: Compute):

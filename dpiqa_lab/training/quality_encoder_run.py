@@ -44,7 +44,7 @@ def load_quality_encoder(run: Run, weights: str = "best") -> QualityEncoder:
         LabError: the run has no such weights yet.
     """
     network = Projected(QualityEncoder(run.config["trunk"]))
-    restore(network.load_trainable_state, find_weights(run, weights))
+    restore(network.load_run_state, find_weights(run, weights))
     return network.encoder.eval()
 
 
@@ -65,7 +65,7 @@ def _train(
         cosine=True,
     )
     progress = fit(run, task, schedule, compute)
-    save_weights(run.checkpoints / "last.safetensors", network.trainable_state())
+    save_weights(run.checkpoints / "last.safetensors", network.run_state())
     history = run.history()
     best = history[history["step"] == progress.best_step].iloc[-1]
     return {

@@ -54,7 +54,7 @@ class ScoreTask(Task):
 
     def kept(self) -> dict[str, torch.Tensor]:
         """See ``loop.Task``."""
-        return self.scorer().trainable_state()
+        return self.scorer().run_state()
 
     def output(self, model: nn.Module, pixels, part: str, positions) -> ModelOutput:
         """What ``model`` gives for some photographs of a part, (b, 3, s, s) uint8."""
@@ -180,13 +180,13 @@ def fit_and_record(
     progress = fit(run, task, schedule_of(config, len(task.steps)), task.compute)
     scorer = task.scorer()
     if processes.is_main():
-        save_weights(run.checkpoints / "last.safetensors", scorer.trainable_state())
+        save_weights(run.checkpoints / "last.safetensors", scorer.run_state())
     best = run.checkpoints / "best.safetensors"
-    scorer.load_trainable_state(load_weights(best))
+    scorer.load_run_state(load_weights(best))
     if finished := task.finish():
         record |= finished
         if processes.is_main():
-            save_weights(best, scorer.trainable_state())
+            save_weights(best, scorer.run_state())
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)
     notes = [*dataset.manifest.notes, *notes]

@@ -34,7 +34,7 @@ def load_student(run: Run, weights: str = "best") -> Student:
     """
     path = find_weights(run, weights)
     student = build_student(run.config)
-    restore(student.load_trainable_state, path)
+    restore(student.load_run_state, path)
     return student.eval()
 
 
@@ -55,6 +55,6 @@ def set_start(student: Student, trunk_weights: str, start_from: str | None) -> N
         if path.suffix != ".safetensors":
             path = find_weights(find_run(start_from), "best")
         try:
-            restore(student.load_trainable_state, path)
+            restore(student.load_run_state, path)
         except LabError as error:
             raise LabError(f"start_from {error}") from error

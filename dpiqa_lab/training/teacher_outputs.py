@@ -10,17 +10,15 @@ from torch.utils.data import DataLoader
 
 from ..core.cache import RowCache
 from ..core.device import Compute
-from ..core.files import file_hash
 from ..core.progress import progress_bar
 from ..core.runs import Run
 from ..datasets.photographs import Photographs
 from ..datasets.pixels import Pixels
 from ..diffusion.latents import dataset_latents
-from ..diffusion.presets import find_preset
 from ..models.scoring import ModelOutput
 from ..models.teacher import Teacher
-from .checkpoints import find_weights
 from .load_model import load_model
+from .run_fingerprint import run_fingerprint
 
 
 def teacher_outputs(
@@ -54,9 +52,8 @@ def teacher_outputs(
         photographs = Photographs(missing.reset_index(drop=True), model.image_size)
         latents = None
         if isinstance(model, Teacher):
-            sampled = run.config["seed"] if run.config.get("latents") == "sample" else None
             latents = dataset_latents(
-                model.backbone, photographs, compute, model.vae_input, sampled, workers,
+                model.backbone, photographs, compute, model.vae_input, workers=workers,
                 cache_dir=cache_dir,
             )  # fmt: skip
         loader = DataLoader(Pixels(photographs), batch_size=batch_size, num_workers=workers)
@@ -67,22 +64,8 @@ def teacher_outputs(
                 output = model(images, *known)
             yield {"score": output.score.float(), "feature_map": output.feature_map.half()}
 
-    cache = RowCache("teacher", {**teacher_key(run), "precision": compute.precision}, cache_dir)
+    cache = RowCache("teacher", {**run_fingerprint(run), "precision": compute.precision}, cache_dir)
     rows = cache.rows(list(table["hash"]), lambda found: found, batch_size, computed)
     if compute.device.type == "cuda":
         torch.cuda.empty_cache()
     return ModelOutput(rows["score"], rows["feature_map"])
-
-
-def teacher_key(run: Run) -> dict:
-    """What a teacher's outputs depend on: its weights, parameters and the backbone's files."""
-    key = {"weights": file_hash(find_weights(run, "best")), "config": run.config}
-    if "backbone" in run.config and "converted_from" not in run.config:
-        preset = find_preset(run.config["backbone"])
-        folder = Path(preset.source).expanduser()
-        # Frozen parts are not among the run's weights.
-        key["backbone"] = {
-            str(path.relative_to(folder)): file_hash(path)
-            for path in sorted(folder.rglob("*.safetensors"))
-        } or (run.config["revision"] or preset.revision)
-    return key

@@ -1,5 +1,6 @@
 """``train_teacher``: from a config to a run folder with weights, predictions and metrics."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,11 @@ from ..models.teacher import Teacher
 from ..models.trainable import misfits
 from ..ridge import fit_ridge_left_out
 from .batches import StepBatches
-from .checkpoints import find_weights, restore
+from .checkpoints import find_weights, load_weights, naming
 from .config import TrainConfig
 from .losses import score_loss
 from .rates import rate_groups
-from .run_fingerprint import run_fingerprint
+from .run_fingerprint import check_pretrained, recorded_revision, run_fingerprint
 from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
 from .student_model import load_student
 
@@ -77,8 +78,11 @@ def teacher_inputs(config: TrainConfig, dataset: QualityDataset | None = None) -
     return (dataset or config.load_dataset()).inputs(models)
 
 
-def build_teacher(config: dict) -> Teacher:
-    """The teacher that a run's ``config.json`` describes, with its initial weights."""
+def build_teacher(config: dict, prompt_embeddings: torch.Tensor | None = None) -> Teacher:
+    """The teacher that a run's ``config.json`` describes, with its initial weights.
+
+    ``prompt_embeddings`` where they are known; else they are computed of the prompts.
+    """
     backbone = load_backbone(
         config["backbone"], config["random_weights"], config["revision"], config["seed"]
     )
@@ -86,7 +90,7 @@ def build_teacher(config: dict) -> Teacher:
         torch.manual_seed(config["seed"])
         teacher = Teacher(
             backbone,
-            prompts=config["prompts"],
+            prompts=config["prompts"] if prompt_embeddings is None else prompt_embeddings,
             timestep=config["timestep"],
             decoder_width=config["decoder_width"],
             decoder_head=config["decoder_head"],
@@ -105,13 +109,39 @@ def build_teacher(config: dict) -> Teacher:
 def load_teacher(run: Run, weights: str = "best") -> Teacher:
     """The teacher of a run: "best" by validation, or "last".
 
+    Whatever its weights lack is taken from where the run took it: a frozen U-Net, the VAE.
+
     Raises:
-        LabError: the run has no such weights yet.
+        LabError: the run has no such weights yet, they do not fit, or what they lack is not what
+            the run was trained on.
     """
     path = find_weights(run, weights)
-    teacher = build_teacher(run.config)
-    restore(teacher.load_trainable_state, path)
+    state = load_weights(path)
+    embeddings = state.get("prompt_embeddings")
+    lacking = ["vae"]
+    if not any(name.startswith("backbone.unet.conv_out.") for name in state):
+        lacking.append("unet")
+    if embeddings is None:  # an earlier version's
+        lacking.append("text_encoder")
+        _warn_of_adapter(run)
+    check_pretrained(run, lacking)
+    config = {**run.config, "revision": recorded_revision(run)}
+    teacher = build_teacher(config, embeddings)
+    with naming(path):
+        teacher.load_run_state(state)
     return teacher.eval()
+
+
+def _warn_of_adapter(run: Run) -> None:
+    """Earlier versions did not keep an adapter that was not trained, whatever it started as."""
+    config = run.config
+    started = config["image_adapter"] and config.get("adapter_start", "torch") != "torch"
+    if started and config["trainable"] == "decoder":
+        warnings.warn(
+            f"run {run.name} was written by a version that did not keep its image adapter: a "
+            "random one is in its place, and scores differ from predictions.csv. Train it again.",
+            stacklevel=4,
+        )
 
 
 def load_adapter(adapter: ImageAdapter, start: str, source: str) -> None:
@@ -146,7 +176,7 @@ class TeacherTask(ScoreTask):
     def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute):
         super().__init__(teacher, dataset, config, compute)
         self.fitted_start = config.start == "calibrated"
-        self.latents = {name: self._latents(part) for name, part in self.parts.items()}
+        self.latents = {name: self._latents(name) for name in self.parts}
         self.steps = StepBatches(
             Pixels(self.parts["train"]),
             config.batch_size,
@@ -232,13 +262,15 @@ class TeacherTask(ScoreTask):
         """See ``scored_run.ScoreTask``."""
         return model(self.images(pixels), self._pick(part, positions))
 
-    def _latents(self, part: QualityDataset) -> torch.Tensor:
+    def _latents(self, part: str) -> torch.Tensor:
+        # Samples to learn from; what is scored has the mean, as in ``Teacher.score``.
+        sampled = self.config.latents == "sample" and part == "train"
         return dataset_latents(
             self.network.backbone,
-            part,
+            self.parts[part],
             self.compute,
             self.config.vae_input,
-            self.config.seed if self.config.latents == "sample" else None,
+            self.config.seed if sampled else None,
             self.config.workers,
         )
 

@@ -156,7 +156,7 @@ def _training_bytes(config: TrainConfig, backbone: Backbone) -> int:
             up_blocks=config.up_blocks,
         )
         teacher.set_trainable(config.trainable, config.lora_rank)
-    trained = sum(value.numel() for value in teacher.trainable_state().values())
+    trained = sum(p.numel() for p in teacher.parameters() if p.requires_grad)
     return FLOAT * (sum(p.numel() for p in teacher.parameters()) + 3 * trained)
 
 

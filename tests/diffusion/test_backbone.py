@@ -168,8 +168,15 @@ def test_taesd_is_diffusers_own_architecture():
         vae = AutoencoderTiny.from_config(preset.architecture["vae"])
     assert sum(p.numel() for p in vae.encoder.parameters()) == 1_222_532  # as its page says: 1.22 M
     assert len(vae.config.block_out_channels) == 4  # factor 8
-    same = dataclasses.replace(preset, vae=None, architecture=PRESETS["sd15"].architecture)
-    assert same == PRESETS["sd15"]
+    own = {name: getattr(PRESETS["sd15"], name) for name in ("vae", "vae_revision", "architecture")}
+    assert dataclasses.replace(preset, **own) == PRESETS["sd15"]
+
+
+def test_all_that_a_preset_takes_from_a_hub_is_pinned_to_a_commit():
+    for name in ("sd15", "sd15-taesd", "sd21"):
+        preset = PRESETS[name]
+        pins = [preset.revision, preset.text_revision, *([preset.vae_revision] * bool(preset.vae))]
+        assert all(re.fullmatch("[0-9a-f]{40}", pin) for pin in pins), name
 
 
 def test_what_latents_hang_on_is_in_the_vae_s_hash(kl_folder):

@@ -192,13 +192,13 @@ def test_a_checkpoint_keeps_all_that_training_changes():
     output = first.train()(images)
     (output.score.square().mean() + output.feature_map.square().mean()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in first.parameters())
-    second.load_trainable_state(first.trainable_state())
+    second.load_run_state(first.run_state())
     with torch.no_grad():
         assert torch.equal(first.eval()(images).score, second.eval()(images).score)
-    state = dict(first.trainable_state())
+    state = dict(first.run_state())
     del state["trunk.features.8.1.running_var"]
     with pytest.raises(lab.LabError, match=r"missing trunk\.features\.8\.1\.running_var"):
-        second.load_trainable_state(state)
+        second.load_run_state(state)
 
 
 @torch.no_grad()
