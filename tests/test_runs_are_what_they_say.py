@@ -55,7 +55,7 @@ def root(tmp_path_factory):
     (root / "prompts.txt").write_text("a bad photo\na good photo\n")
     rng = np.random.default_rng(0)
     (root / "large").mkdir()
-    for i in range(40):
+    for i in range(41):
         small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
         small.resize((256, 256)).save(root / "large" / f"{i:02d}.png")
     _student("start")(root)

@@ -7,12 +7,14 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ..core.content import Content, content_of
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError, listing
 from ..core.paths import DEFAULT_MODEL
@@ -43,8 +45,9 @@ def score_folder(
             column path or name, else the first); photographs; or several of these.
         model: a run, see ``load_model``, or a model with ``score``.
         out: CSV file (name, score) that grows as photographs are scored; called again, what it
-            holds is not scored again, even where a file has changed since. ``<stem>.json`` beside
-            it records the model, ``<stem>-unreadable.csv`` what could not be scored.
+            holds is not scored again. ``<stem>.json`` beside it records the model,
+            ``<stem>-files.csv`` which files were scored, ``<stem>-unreadable.csv`` what could not
+            be scored.
         batch_size: photographs a pass. The last digits of a score may depend on it.
         precision: see ``choose_compute``; a file keeps to one.
         compile: see ``Scorer.score``; it may change the last digits too.
@@ -57,7 +60,8 @@ def score_folder(
         (which that took).
 
     Raises:
-        LabError: no photographs or no such model, or ``out`` is of another model or folder.
+        LabError: no photographs or no such model; ``out`` is of another model, folder, precision,
+            device or version of the lab, or of photographs that have changed since.
     """
     table = score_photographs(photographs, model, out, batch_size, device, precision, compile)
     if unreadable := table.attrs["unreadable"]:
@@ -74,7 +78,7 @@ def score_photographs(
         raise LabError(f"batch_size must be at least 1, got {batch_size!r}.")
     folder, found = find_photographs(photographs)
     compute = choose_compute(device, precision, compile)
-    scorer, record = open_scorer(model, precision)
+    scorer, record = open_scorer(model, compute)
     record["folder"] = as_utf8(str(folder))
     scores, unreadable, new = {}, {}, 0
     with contextlib.ExitStack() as stack:
@@ -82,6 +86,7 @@ def score_photographs(
         if out is not None:
             record["model_sha256"] = fingerprint(scorer)
             sheet = stack.enter_context(open_sheet(out, record))
+            sheet.refuse_changed(found)
             scores = dict(sheet.scores)
         scorer.to(compute.device)
         stack.enter_context(scorer.evaluation(compute))
@@ -92,12 +97,12 @@ def score_photographs(
         todo = [batch for batch in batches if any(f.name not in scores for f in batch)]
         found_out = results(scorer, compute, todo, scores.keys())
         missing = sum(f.name not in scores for f in found)
-        for name, result in progress_bar(found_out, "scoring", missing):
+        for name, result, content in progress_bar(found_out, "scoring", missing):
             if isinstance(result, str):
                 unreadable[name] = result
                 continue
             if sheet:
-                sheet.add(name, result)
+                sheet.add(name, result, content)
             scores[name] = float(str(result))
             new += 1
         seconds = time.monotonic() - started
@@ -109,8 +114,12 @@ def score_photographs(
     return table
 
 
-def open_scorer(model: str | Path | Scorer, precision: str = "float32") -> tuple[Scorer, dict]:
-    """A model, or that of a run, and what a reader of its scores should know."""
+def open_scorer(model: str | Path | Scorer, compute: Compute | None = None) -> tuple[Scorer, dict]:
+    """A model, or that of a run, and what a reader of its scores should know.
+
+    Args:
+        compute: by which it scores; ``None`` where that is left to others.
+    """
     config = {}
     if isinstance(model, str | Path):
         config = find_model(model).config
@@ -127,32 +136,36 @@ def open_scorer(model: str | Path | Scorer, precision: str = "float32") -> tuple
         "best; not clipped, so scores beyond 0 and 1 occur",
         "direction": "higher is better",
         "image_size": model.image_size,
-        "precision": precision,
+        "lab": version("dpiqa-lab"),
     }
+    if compute is not None:
+        record |= {"precision": compute.precision, "device": str(compute.device)}
     return model, record
 
 
 def results(
     model: Scorer, compute: Compute, batches: Iterable[list[Found]], known: Iterable[str]
-) -> Iterator[tuple[str, np.float32 | str]]:
-    """Name and score, or the reason for having none, of those photographs that are not known."""
+) -> Iterator[tuple[str, np.float32 | str, Content]]:
+    """Name, score or the reason for having none, and the file's content, of those not known."""
     known = frozenset(known)
     for batch, read in _read_ahead(model, batches):
         wanted = [f.name not in known for f in batch]
-        images = [image for image in read if torch.is_tensor(image)]
+        images = [image for image, _ in read if torch.is_tensor(image)]
         scores = iter(())
-        if any(want and torch.is_tensor(image) for want, image in zip(wanted, read, strict=True)):
+        asked = [image for (image, _), want in zip(read, wanted, strict=True) if want]
+        if any(map(torch.is_tensor, asked)):
             scores = iter(model.score_batch(torch.stack(images), compute))
-        for photograph, image, want in zip(batch, read, wanted, strict=True):
+        for photograph, (image, content), want in zip(batch, read, wanted, strict=True):
             result = next(scores, None) if torch.is_tensor(image) else image
             if want:
                 bad = not isinstance(result, str) and not np.isfinite(result)
-                yield photograph.name, f"the model's score is {result}" if bad else result
+                result = f"the model's score is {result}" if bad else result
+                yield photograph.name, result, content
 
 
 def _read_ahead(
     model: Scorer, batches: Iterable[list[Found]]
-) -> Iterator[tuple[list[Found], list[torch.Tensor | str]]]:
+) -> Iterator[tuple[list[Found], list[tuple[torch.Tensor | str, Content]]]]:
     """The batches with each photograph as the model takes it, or why there is none."""
     pool = ThreadPoolExecutor(_READERS)
     waiting: deque[tuple[list[Found], list[Future]]] = deque()
@@ -168,12 +181,15 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(model: Scorer, path: Path) -> torch.Tensor | str:
+def _read(model: Scorer, path: Path) -> tuple[torch.Tensor | str, Content]:
+    content = Content()
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            return "it is no file but a pipe or a device"  # reading it might never end
-        return model.prepare(path)
+            # Reading it might never end.
+            return "it is no file but a pipe or a device", content
+        content = content_of(path)
+        return model.prepare(path), content
     except LabError as error:
-        return as_utf8(str(error).removeprefix(f"{path}: "))
+        return as_utf8(str(error).removeprefix(f"{path}: ")), content
     except Exception as error:  # whatever a decoder makes of a broken file, the others go on
-        return as_utf8(f"{type(error).__name__}: {error}")
+        return as_utf8(f"{type(error).__name__}: {error}"), content

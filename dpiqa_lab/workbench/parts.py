@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.content import Content, refuse_changed
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
 from ..core.files import atomic_path, file_hash, json_hash, write_json
@@ -35,7 +36,10 @@ except ImportError as missing:
 
 # Readers of Parquet folders leave out what starts with an underscore.
 MANIFEST = "_manifest.json"
-_SCHEMA = pa.schema([("name", pa.string()), ("score", pa.float32()), ("reason", pa.string())])
+_SCHEMA = pa.schema(
+    [("name", pa.string()), ("score", pa.float32())]
+    + [(name, pa.string()) for name in ("reason", "sha256", "stamp")]
+)
 
 
 class Part(NamedTuple):
@@ -59,10 +63,11 @@ def score_parts(
     """Scores of all photographs, each in one row of one Parquet file of the folder ``out``.
 
     ``pandas.read_parquet(out)`` reads them: name, score on the normalised MOS scale (float32,
-    higher is better, not clipped) and reason, why there is none (null where there is). Called
-    again, photographs that have a row are left alone, those without a score too (delete their part
-    to try them again); so an interruption costs the parts that were being computed, and a killed
-    worker its own.
+    higher is better, not clipped), reason, why there is none (null where there is), and sha256 and
+    stamp of the file, by which photographs that have changed since are found. Called again,
+    photographs that have a row are left alone, those without a score too (delete their part to try
+    them again); so an interruption costs the parts that were being computed, and a killed worker
+    its own.
 
     Args:
         photographs: see ``find_photographs``. model: see ``load_model``, or one with ``score``.
@@ -88,7 +93,10 @@ def score_parts(
     if out.is_file():
         raise LabError(f"{out} is a file; Parquet parts need a folder.")
     folder, found = find_photographs(photographs)
-    scorer, record = open_scorer(model, precision)
+    compute = choose_compute(device, precision, compile)
+    scorer, record = open_scorer(model, compute)
+    if cluster is not None:
+        record["device"] = device  # each worker's own
     sha256 = fingerprint(scorer)
     record |= {"model_sha256": sha256, "folder": as_utf8(str(folder)), "batch_size": batch_size}
     if cluster is None:
@@ -100,7 +108,9 @@ def score_parts(
     with hold(out, wait=False, what="scores"):
         agree(out / MANIFEST, record, filled=any(_files(out)))
         names = pa.array([f.name for f in found], pa.string())
-        missing = _lacking(names, _known(out, sha256))
+        paths = {f.name: f.path for f in found}
+        missing = _lacking(names, _known(out, sha256, paths))
+        del paths
         waiting = deque(found[i] for i in missing)
         del found
         write_json(out / MANIFEST, {**record, "status": "running"})
@@ -169,8 +179,8 @@ class PartScorer:
         scorer, compute = self.opened
         with scorer.evaluation(compute):
             rows = [
-                (name, None, result) if isinstance(result, str) else (name, result, None)
-                for name, result in results(scorer, compute, batches, ())
+                (name, *((None, result) if isinstance(result, str) else (result, None)), *content)
+                for name, result, content in results(scorer, compute, batches, ())
             ]
         columns = [list(column) for column in zip(*rows, strict=True)]
         table = pa.table(columns, _SCHEMA.with_metadata({"model_sha256": self.sha256}))
@@ -193,8 +203,12 @@ def _files(out: Path) -> list[Path]:
     return sorted(out.glob("part-*.parquet"))
 
 
-def _known(out: Path, sha256: str) -> pa.ChunkedArray:
-    """Names that have a row; a damaged part is dropped, as it will be computed again."""
+def _known(out: Path, sha256: str, paths: Mapping[str, Path] | None = None) -> pa.ChunkedArray:
+    """Names that have a row; a damaged part is dropped, as it will be computed again.
+
+    Args:
+        paths: by name, photographs that must not have changed since.
+    """
     names = []
     for path in _files(out):
         try:
@@ -207,6 +221,14 @@ def _known(out: Path, sha256: str) -> pa.ChunkedArray:
             continue
         if maker != sha256:
             raise LabError(f"{path} is of another model: delete it, or give another folder.")
+        rows = table.select(["name", "sha256", "stamp"]).to_pylist() if paths else []
+        files = [
+            (row["name"], paths[row["name"]], Content(row["sha256"], row["stamp"]))
+            for row in rows
+            if row["name"] in paths
+        ]
+        way_out = f"{path} was written: give another folder, or delete this file to score them anew"
+        refuse_changed(files, way_out)
         names += table["name"].chunks
     return pa.chunked_array(names, pa.string())
 

@@ -11,7 +11,7 @@ from PIL import Image
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
 from dpiqa_lab.core.int8 import int8_kernels
-from dpiqa_lab.workbench.score_sheet import open_sheet
+from dpiqa_lab.workbench.score_sheet import files_path, open_sheet
 from tests.conftest import photographs, small_student
 
 ODD = ["a,b.png", 'say "a".png', "two\nlines.png", "café.png", "sub/r\rt.png", 'sub/deep/é,\n".png']
@@ -86,6 +86,7 @@ def test_cut_off_at_any_byte_it_ends_with_the_same_bytes(whole, tmp_path):
     record = json.loads(whole.with_suffix(".json").read_text())
     out = tmp_path / "scores.csv"
     out.with_suffix(".json").write_text(json.dumps(record))
+    files_path(out).write_bytes(files_path(whole).read_bytes())
     start = content.index(b"sub/") - 40  # the odd names of sub-folders, and some plain ones
     for length in [*range(60), *range(start, len(content))]:
         out.write_bytes(content[:length])
@@ -93,7 +94,7 @@ def test_cut_off_at_any_byte_it_ends_with_the_same_bytes(whole, tmp_path):
             held = len(sheet.scores)
             assert list(sheet.scores) == list(rows[:held, 0])
             for name, score in rows[held:]:
-                sheet.add(name, np.float32(score))
+                sheet.add(name, np.float32(score), sheet.contents[name])
         assert out.read_bytes() == content, length
 
 
@@ -103,6 +104,7 @@ def test_cut_off_and_scored_again_the_scores_are_the_same_to_the_last_digit(
     content = whole.read_bytes()
     out = tmp_path / "scores.csv"
     out.with_suffix(".json").write_bytes(whole.with_suffix(".json").read_bytes())
+    files_path(out).write_bytes(files_path(whole).read_bytes())
     for length in (0, 13, len(content) // 2, len(content) - 3):
         out.write_bytes(content[:length])
         with pytest.warns(UserWarning, match=r"5 photographs could not be scored(.|\n)*p0300"):
@@ -198,6 +200,44 @@ def test_new_and_mended_photographs_are_added(student_folder, tmp_path):
     again = lab.score_folder(root, student_folder, out)
     assert again.attrs["new"] == 0
     pd.testing.assert_frame_equal(again, second)
+
+
+@pytest.mark.parametrize("form", ["few.csv", "few"])
+def test_photographs_that_changed_since_they_were_scored_are_refused(
+    student_folder, tmp_path, form
+):
+    root, out = tmp_path / "photos", tmp_path / form
+    photographs(root, 4)
+    score = lab.score_folder if out.suffix else lab.score_parts
+    first = score(root, out=out, model=student_folder, device="cpu")
+    before = {path: path.read_bytes() for path in tmp_path.glob("few*/*")} | {
+        path: path.read_bytes() for path in tmp_path.glob("few*") if path.is_file()
+    }
+    pixels = np.array(Image.open(root / "p002.png"))
+    kept = (root / "p002.png").read_bytes()
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(root / "p002.png")
+    with pytest.raises(lab.LabError, match=r"1 photographs have changed since(.|\n)*p002\.png"):
+        score(root, out=out, model=student_folder, device="cpu")
+    assert {path: path.read_bytes() for path in before} == before
+    (root / "p002.png").write_bytes(kept)  # the same again, with another time stamp
+    again = score(root, out=out, model=student_folder, device="cpu")
+    assert (again.attrs if out.suffix else again)["new"] == 0
+    assert len(first) == len(again)
+
+
+def test_a_power_cut_that_lost_the_files_rows_costs_their_scores_alone(student_folder, tmp_path):
+    root, out = tmp_path / "photos", tmp_path / "few.csv"
+    photographs(root, 4)
+    lab.score_folder(root, student_folder, out, device="cpu")
+    whole, rows = out.read_bytes(), files_path(out).read_bytes().splitlines(keepends=True)
+    files_path(out).write_bytes(b"".join(rows[:3]))
+    again = lab.score_folder(root, student_folder, out, device="cpu")
+    assert again.attrs["new"] == 2
+    assert out.read_bytes() == whole
+    files_path(out).unlink()
+    with pytest.raises(lab.LabError, match=r"few-files\.csv is missing"):
+        lab.score_folder(root, student_folder, out, device="cpu")
 
 
 def test_scores_beyond_the_scale_are_kept_and_nan_is_a_reason(tmp_path):
