@@ -21,7 +21,7 @@ _MAPS = 64  # remembered
 
 
 class Damaged(NamedTuple):
-    """A photograph and its damaged self, squashed: pictures and scores before and after.
+    """A photograph and its damaged self at its own size: pictures and scores before and after.
 
     ``probe``: the explorer's scores; ``model``: those of the chosen run, else ``None``.
     ``channels``: label, before, after and shift, in standard deviations over the dataset (0 for a
@@ -92,14 +92,17 @@ class Photographs:
         return shown.numpy()
 
     def damaged(self, name: str, kind: str, strength: float) -> Damaged:
-        """``damages.damage`` done to a photograph as the network sees it: one pass.
+        """``damages.damage`` done to a photograph at its own resolution: one pass.
 
-        At strength 0 the features are those of the cache.
+        Backbone and model then see the one damaged photograph as they see any: each squashes it to
+        its own size and prepares it in its own way, so a damage of a few pixels shows less in a
+        large photograph. At strength 0 the features are those of the cache, and the model's score
+        is what ``load_model(config.model).score`` gives for the file.
         """
         explorer, config = self.explorer, self.explorer.config
         at = explorer.position(name)
         path = explorer.dataset.table["path"][at]
-        before = to_pillow(to_floats(Image.fromarray(read_image(path, config.image_size))))
+        before = Image.fromarray(read_image(path))
         after = to_pillow(damage(to_floats(before), kind, strength))
         timestep, taps, _ = explorer.place()
         maps = self._pass(name, after, taps)

@@ -97,7 +97,7 @@ class View:
             "photograph": pictures(shown, captions, "The photograph and its nearest in features"),
             "damage": pictures(
                 pair,
-                ["as the network sees it", f"{config.damage} {config.strength:.2f}"],
+                ["undamaged", f"{config.damage} {config.strength:.2f}"],
                 "The photograph under damage",
             ),
             "damage_scores": scores,

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
+from ..core.errors import LabError
 from ..datasets.damages import DAMAGES
 from ..datasets.images import read_image
 from ..evaluation.comparison import compare_predictions, shared_predictions
@@ -139,7 +140,7 @@ class DamageTab(w.VBox):
         tried = _tried([0.0, strength], done.probe, done.model)
         self._tried = tried if self._tried is None else pd.concat([self._tried, tried])
         captions = [
-            f"{escape(name)}, as the network sees it",
+            f"{escape(name)}, undamaged",
             f"{kind.replace('_', ' ')}, strength {strength:.2f}",
         ]
         scores = [f"score {score:.3f} by the probe" for score in done.probe]
@@ -208,6 +209,13 @@ class RunsTab(w.VBox):
         def show():
             explorer = self.view.explorer
             found = explorer.dataset.table.iloc[explorer.position(str(name))]
+            runs = explorer.config.run_a, explorer.config.run_b
+            mos = shared_predictions(*runs).set_index("name")["mos"][str(name)]
+            if abs(found["mos"] - mos) > 1e-6:
+                raise LabError(
+                    f"{name} has MOS {found['mos']:.4g} in the open dataset and {mos:.4g} in the "
+                    "runs: open the dataset and the score scale that they were trained on."
+                )
             caption = f"{escape(str(name))}<br>MOS {found['mos']:.3f}"
             self.card.value = cards(picture(found["path"], 220, caption))
             self.draw(str(name))

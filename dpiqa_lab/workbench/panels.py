@@ -197,9 +197,11 @@ class Panel(WorkingBox):
                 (self.runs.run_a, "run_a"),
                 (self.runs.run_b, "run_b"),
             ):
-                first = next(iter(box.options))
-                box.options = {first: None, **{run: run for run in runs}}
-                box.value = getattr(config, name) if getattr(config, name) in runs else None
+                first, chosen = next(iter(box.options)), getattr(config, name)
+                # The chosen one may be none of the runs: a folder, or the shipped student.
+                shown = dict.fromkeys([*runs, *([chosen] if chosen else [])])
+                box.options = {first: None, **{run: run for run in shown}}
+                box.value = chosen
         finally:
             self.quiet = False
 

@@ -3,6 +3,7 @@ import ast
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import dpiqa_lab as lab
@@ -10,10 +11,15 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import write_json
 from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.progress import watched
+from dpiqa_lab.datasets.images import read_image
 from dpiqa_lab.evaluation.comparison import compare_predictions, shared_predictions
+from dpiqa_lab.models.pmt_iqa import PmtIqa
 from dpiqa_lab.probing import features as features_module
 from dpiqa_lab.probing.correlations import spearman_columns
 from dpiqa_lab.probing.probe import probe
+from dpiqa_lab.training.checkpoints import save_weights
+from dpiqa_lab.training.peer_config import PmtIqaConfig
+from dpiqa_lab.training.teacher_run import build_teacher
 from dpiqa_lab.workbench import explorer_figures as figures
 from dpiqa_lab.workbench.explore_config import ExploreConfig
 from dpiqa_lab.workbench.explorer import Explorer
@@ -22,7 +28,7 @@ from dpiqa_lab.workbench.explorer_view import View, contact_sheet
 from dpiqa_lab.workbench.panel_parts import follow
 from dpiqa_lab.workbench.panel_work import Stopped
 from dpiqa_lab.workbench.panels import Panel
-from tests.conftest import photographs
+from tests.conftest import photographs, small_student
 
 QUICK = {
     "dataset": "folder", "mos_range": "0,100", "image_size": 64, "backbone": "tiny",
@@ -254,6 +260,91 @@ def test_damage_under_noise_keeps_that_photographs_noise(root):
     explorer.compute()
     done = Photographs(explorer).damaged("p004.png", "noise", 0.0)
     assert done.channels["shift"].abs().max() < 0.01
+
+
+def _teacher_run(name, root, **options):
+    given = {"dataset": "folder", "data_root": str(root), "mos_range": "0,100", "backbone": "tiny"}
+    given |= {"prompts": "none", "decoder_width": 8, "device": "cpu", "precision": "float32"}
+    numbers = lab.TrainConfig.from_parameters({**given, **options}).resolve().numbers()
+    _weights_of(name, numbers, build_teacher(numbers))
+
+
+def _weights_of(name, numbers, model):
+    folder = runs_dir() / name
+    write_json(folder / "config.json", numbers)
+    save_weights(folder / "checkpoints" / "best.safetensors", model.trainable_state())
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """An explorer at 64 pixels of photographs of 160, and runs that see them in other ways."""
+    root = tmp_path_factory.mktemp("large") / "photos"
+    photographs(root, 30, size=160).to_csv(root / "scores.csv", index=False)
+    torch.manual_seed(0)
+    _teacher_run("teacher-64", root, image_size=64)
+    _teacher_run("teacher-128", root, image_size=128, patches=2, timestep=50)
+    _teacher_run("teacher-official", root, image_size=192, recipe="official")
+    peer = PmtIqaConfig(trunk="resnet18", image_size=128, crop_size=96)
+    network = PmtIqa(peer.trunk, peer.image_size, peer.crop_size)
+    _weights_of("pmt-128", peer.numbers(), network)
+    small_student(runs_dir() / "student-64")
+    explorer = Explorer(_config(root, timesteps="1", taps="mid_block"))
+    explorer.compute()
+    return explorer
+
+
+SEEN = {
+    "teacher-64": 64, "teacher-128": 128, "teacher-official": 192, "pmt-128": 128,
+    "student-64": 64, "embedded": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", SEEN)
+def test_undamaged_a_photograph_has_the_score_that_the_run_itself_gives_it(large, run):
+    model = lab.load_model(run)
+    assert model.image_size == (SEEN[run] or model.image_size)
+    name = large.dataset.table["name"][2]
+    path = large.dataset.table["path"][2]
+    (expected,) = model.score([path], device="cpu")
+    if model.image_size != large.config.image_size:
+        (small,) = model.score([Image.fromarray(read_image(path, 64))], device="cpu")
+        assert abs(small - expected) > 1e-4, "this model would not show the wrong size"
+    large.choose(model=run)
+    done = Photographs(large).damaged(name, "noise", 0.0)
+    assert done.model == pytest.approx((expected, expected), abs=1e-5)
+    assert done.channels["shift"].abs().max() < 0.01
+    # Damaged it is still seen at the model's own size.
+    done = Photographs(large).damaged(name, "defocus", 0.7)
+    (after,) = model.score([done.pictures[1]], device="cpu")
+    assert done.pictures[1].size == (160, 160)
+    assert done.model == pytest.approx((expected, after), abs=1e-5)
+
+
+def test_the_panel_keeps_a_model_that_is_no_run_of_this_folder(large):
+    large.choose(model="embedded")
+    panel = Panel(View(large))
+    assert panel.damage.model.value == "embedded"
+    panel.tabs.selected_index = 1
+    assert "by embedded" in panel.damage.pair.value
+    (expected,) = lab.load_model("embedded").score(
+        [large.dataset.table["path"][large.position(large.photograph())]], device="cpu"
+    )
+    assert panel.damage.scores.data[1].y[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_two_runs_show_no_photograph_of_another_dataset(large):
+    table = large.dataset.table.query("split == 'test'")[["name", "mos", "split"]]
+    _run("own", table.assign(score=table["mos"]))
+    _run("else", table.assign(mos=table["mos"] / 2, score=table["mos"]))
+    panel, name = Panel(View(large)), table["name"].iloc[0]
+    large.choose(run_a="own", run_b="own")
+    panel.runs._photograph(name)
+    assert name in panel.runs.card.value
+    large.choose(run_a="else", run_b="else")
+    panel.runs.card.value = ""
+    panel.runs._photograph(name)
+    assert panel.runs.card.value == ""
+    assert "in the open dataset and" in panel.message.value
 
 
 def test_damage_moves_what_it_should(explorer):
