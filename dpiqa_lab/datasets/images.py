@@ -1,6 +1,7 @@
 """Photographs as they are found, as correct RGB."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,31 @@ def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.
     """
     if isinstance(source, Image.Image):
         return np.asarray(_resize(_rgb(source), size))
-    path = Path(source)
+    with _opened(Path(source)) as picture:
+        return np.asarray(_resize(_rgb(picture), size))
+
+
+def read_thumbnail(path: Path | str, side: int) -> np.ndarray:
+    """A photograph as a small grey square, upright, aspect ratio not kept: (side, side) uint8.
+
+    A JPEG is decoded at a fraction of its size, which is several times faster.
+
+    Raises:
+        LabError: as ``read_image``.
+    """
+    with _opened(Path(path)) as picture:
+        picture.draft("L", (2 * side, 2 * side))
+        return np.asarray(_resize(_rgb(picture).convert("L"), side))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file; whatever goes wrong with it is a LabError that names the file."""
     try:
         if not path.is_file() and not path.is_dir() and path.exists():
             raise LabError(f"{path}: it is no file but a pipe or a device.")  # might never end
         with Image.open(path, formats=_FORMATS) as picture:
-            return np.asarray(_resize(_rgb(picture), size))
+            yield picture
     except LabError:
         raise
     except FileNotFoundError:
