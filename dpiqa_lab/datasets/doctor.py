@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError
@@ -22,6 +23,7 @@ from .checks import (
     check_count,
     check_labels,
     check_leaks,
+    check_near_copies,
     check_scale_used,
     numbers,
     possible_name,
@@ -31,6 +33,7 @@ from .images import SUFFIXES
 from .inventory import take_inventory
 from .labels import find_separator, read_table
 from .manifests import check_scale, find_root, locate, outside_of, read_labels
+from .near_copies import scenes_of, with_scenes
 from .specs import DatasetSpec, get_spec
 from .splits import assign_split
 
@@ -127,9 +130,11 @@ def examine(
     table = table.join(take_inventory(table["path"], root))
     found += _check_photographs(table, root)
     readable = table[table["error"] == ""]
+    scenes = pd.Series(-1 - np.arange(len(table)), table.index)  # unreadable: each its own
+    scenes[readable.index] = scenes_of(readable)
     if labelled:
         try:
-            parts, said = assign_split(table, split, split_seed)
+            parts, said = assign_split(with_scenes(table, scenes), split, split_seed)
         except LabError as error:
             found.append(_told(error, "the photographs cannot be parted"))
         else:
@@ -140,6 +145,7 @@ def examine(
             readable = readable.assign(split=parts)
             found += check_leaks(readable)
     found += check_copies(readable)
+    found += check_near_copies(readable, scenes[readable.index])
     return _examination(spec, root, found, table)
 
 

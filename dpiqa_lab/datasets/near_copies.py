@@ -7,7 +7,7 @@ the deviation from its surroundings, in units of the local contrast, less the me
 column, as horizons and door frames are alike everywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,39 +19,60 @@ from ..core.cache import RowCache
 from ..core.files import json_hash
 from ..core.progress import progress_bar
 from .images import read_thumbnail
+from .splits import PARTS, groups_of
 
 SIDE = 32  # of a thumbnail, in pixels
-# Correlation of the details of two photographs of one scene. Of BIQ2021's 23.8 million pairs none
-# of those inspected above it showed different scenes; below .6 they begin.
+# Correlation of the details of two photographs of one scene. All of 225 linked pairs of BIQ2021
+# that were looked at show one scene (80 at random, 72 of the weakest links, 73 outside ss01), so do
+# 72 of 72 a little below; pairs of different scenes begin at .59, of 24 million.
 THRESHOLD = 0.65
 _KEY = {"version": 1, "side": SIDE, "threshold": THRESHOLD}
 _REACH = 4  # pixels of a thumbnail that a scene may be shifted by
-# A first look at thumbnails of half the size, which finds what deserves the exact comparison.
-_FIRST_THRESHOLD, _FIRST_REACH = 0.42, 1
-_BLOCK, _BATCH = 512, 4096  # rows, and pairs, that are compared at once: bounds the memory
+# A first look at thumbnails of half the size finds what deserves the exact comparison.
+_FIRST_THRESHOLD, _FIRST_REACH = 0.38, 1
+_BLOCK, _BATCH = 512, 1024  # rows, and pairs, that are compared at once: bounds the memory
 _FLOOR = 0.1  # detail (root mean square) below which a picture is flat and like no other
 
 
-def near_copies(paths: Sequence[Path], hashes: Sequence[str]) -> np.ndarray:
-    """Number of the scene of each photograph, (n,) int64; photographs of one scene share it.
+def scenes_of(table: pd.DataFrame) -> np.ndarray:
+    """The scene of each photograph as a number, (n,) int64: near copies have the same.
 
-    Remembered for a set of photographs, in whatever order; a scene is numbered by the place of its
-    first hash among all, sorted.
+    Files of equal content are one scene, and so is a group. The order of the photographs does not
+    matter. Remembered, so a second call for the same photographs reads none.
 
     Args:
-        paths: readable photographs. hashes: of their files, see ``inventory``.
+        table: name, path, hash (see ``inventory``) and where known group, of readable photographs.
     """
-    order = sorted(set(hashes))
-    place = {item: i for i, item in enumerate(order)}
-    files = dict(zip(hashes, paths, strict=True))
+    contents, content = np.unique(table["hash"].to_numpy(str), return_inverse=True)
+    known = np.arange(len(contents))
+    if "group" in table:
+        labels, _ = pd.factorize(groups_of(table))
+        _, first = np.unique(labels, return_index=True)
+        known = join(known, content, content[first][labels])
 
-    def group(_) -> dict[str, torch.Tensor]:
-        details = thumbnails([files[item] for item in order], order)
-        return {"scene": torch.from_numpy(group_thumbnails(details))}
+    def compare(_) -> dict[str, torch.Tensor]:
+        files = dict(zip(table["hash"], table["path"], strict=True))
+        grey = thumbnails([files[item] for item in contents], contents.tolist())
+        return {"scene": torch.from_numpy(group_thumbnails(grey, known))}
 
-    cache = RowCache("near_copies", {**_KEY, "photographs": json_hash(order)})
-    scenes = cache.rows(order, group, max(len(order), 1))["scene"].numpy()
-    return scenes[[place[item] for item in hashes]]
+    key = {**_KEY, "photographs": json_hash([contents.tolist(), known.tolist()])}
+    cache = RowCache("near_copies", key)
+    return cache.rows(contents.tolist(), compare, len(contents))["scene"].numpy()[content]
+
+
+def with_scenes(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> pd.DataFrame:
+    """``table`` with a ``group`` that near copies share, where it has any.
+
+    A scene's group is the first of its groups, or of its photographs' names. A table of fewer
+    scenes than there are parts is returned as it is: it could not be split.
+    """
+    labels, scenes = groups_of(table), np.asarray(scenes)
+    distinct = labels.groupby(scenes).nunique()
+    if (distinct == 1).all() or len(distinct) < len(PARTS):
+        return table
+    ordered = labels.sort_values(key=lambda column: column.astype(str), kind="stable")
+    numbers = pd.Series(scenes, table.index)[ordered.index]
+    return table.assign(group=ordered.groupby(numbers).transform("first"))
 
 
 def thumbnails(paths: Sequence[Path], hashes: Sequence[str]) -> np.ndarray:
@@ -62,49 +83,47 @@ def thumbnails(paths: Sequence[Path], hashes: Sequence[str]) -> np.ndarray:
             made = list(pool.map(lambda i: read_thumbnail(paths[i], SIDE), positions))
         return {"grey": torch.from_numpy(np.stack(made))}
 
-    def bar(batches):
-        return progress_bar(batches, "thumbnails", len(batches))
+    def bar(batches: list[list[int]]) -> Iterable[list[int]]:
+        return progress_bar(batches, "reading thumbnails", len(batches))
 
     return RowCache("thumbnails", {"side": SIDE}).rows(hashes, read, 256, bar)["grey"].numpy()
 
 
-def group_thumbnails(grey: np.ndarray) -> np.ndarray:
-    """Number of the scene of each thumbnail: the place of the scene's first one, (n,) int64.
+def group_thumbnails(grey: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """The scene of each thumbnail, (n,) int64: the place of the scene's first one.
 
     Whatever is linked through others is one scene. Every pair gets a first look, 512 rows at a
     time: seconds for 10,000 thumbnails, minutes for 100,000, with memory in proportion to n.
 
     Args:
         grey: (n, 32, 32), 0 to 255.
+        known: scenes (n,) that are known already, in the same form as the result.
     """
     n = len(grey)
-    scenes = np.arange(n)
-    if n < 2:
-        return scenes
+    scenes = np.arange(n) if known is None else known
     fine = _detail(grey)
     coarse = _unit(fine.reshape(n, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4)))
-    for start in range(0, n, _BLOCK):
-        rows, columns = _first_look(coarse, start)
+    starts = range(0, n, _BLOCK)
+    for start in progress_bar(starts, "looking for near copies", len(starts)):
+        pairs = _first_look(coarse, start)
         # The likeliest first: what they link needs no further comparison.
-        while len(rows):
-            a, b = rows[:_BATCH], columns[:_BATCH]
+        while len(pairs := pairs[scenes[pairs[:, 0]] != scenes[pairs[:, 1]]]):
+            a, b = pairs[:_BATCH].T
             alike = correlation(fine[a], fine[b]) > THRESHOLD
             scenes = join(scenes, a[alike], b[alike])
-            rows, columns = rows[_BATCH:], columns[_BATCH:]
-            apart = scenes[rows] != scenes[columns]
-            rows, columns = rows[apart], columns[apart]
+            pairs = pairs[_BATCH:]
     return scenes
 
 
-def join(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``labels`` (n,) of rows after linking rows ``a`` with rows ``b``; each the smallest row."""
+def join(scenes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``scenes`` (n,) after linking the rows ``a`` with the rows ``b``, a pair each."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    n = len(labels)
-    # Every row is linked to one row of its label too.
-    ends = np.concatenate([a, np.arange(n)]), np.concatenate([b, labels])
-    _, found = connected_components(coo_matrix((np.ones(len(ends[0])), ends), (n, n)), False)
+    n = len(scenes)
+    rows, columns = np.append(a, np.arange(n)), np.append(b, scenes)
+    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), (n, n))
+    _, found = connected_components(graph, directed=False)
     _, first = np.unique(found, return_index=True)
     return first[found]
 
@@ -145,8 +164,8 @@ def _overlap(y: int, x: int) -> tuple[slice, ...]:
     return slice(None), *(slice(max(0, d), min(0, d) or None) for d in (y, x))
 
 
-def _first_look(coarse: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows from ``start`` on and later rows that may be alike, the likeliest first."""
+def _first_look(coarse: np.ndarray, start: int) -> np.ndarray:
+    """Pairs (m, 2) of rows, the first in the block from ``start`` on, the likeliest first."""
     half = SIDE // 2
     block = coarse[start : start + _BLOCK].reshape(-1, half, half)
     rest = torch.from_numpy(coarse[start:])
@@ -157,7 +176,6 @@ def _first_look(coarse: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]
             moved[_overlap(y, x)] = block[_overlap(-y, -x)]
             shifted = torch.from_numpy(moved.reshape(len(block), -1))
             torch.maximum(best, shifted @ rest.T, out=best)
-    likely = (best > _FIRST_THRESHOLD).triu(1)
-    rows, columns = likely.nonzero(as_tuple=True)
-    order = torch.argsort(best[rows, columns], descending=True, stable=True)
-    return rows[order].numpy() + start, columns[order].numpy() + start
+    pairs = (best > _FIRST_THRESHOLD).triu(1).nonzero()
+    order = torch.argsort(best[pairs[:, 0], pairs[:, 1]], descending=True, stable=True)
+    return pairs[order].numpy() + start
