@@ -189,7 +189,7 @@ def check_near_copies(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> li
         of = (table["split"] == "test").sum()
         what = f"{easy:,} of {of:,} test photographs have a near copy in train"
         advice = "results on them flatter; split='random' puts near copies into one part"
-        found.append(Finding("warning", what, tuple(map(_alike, seen)), advice))
+        found.append(Finding("info", what, tuple(map(_alike, seen)), advice))
     return found
 
 
