@@ -221,10 +221,12 @@ def _many_within(metric, x, y, subsets):
     def mean(counts):
         sums, total = np.zeros(len(counts)), np.zeros(len(counts))
         for one, row in zip(many, rows, strict=True):
-            values, weights = one(counts[:, row]), counts[:, row].sum(1)
-            defined = np.isfinite(values)
-            sums[defined] += (values * weights)[defined]
-            total[defined] += weights[defined]
+            weights = counts[:, row].sum(1)
+            drawn = np.flatnonzero(weights)  # resamples of whole groups may lack a subset
+            values = one(counts[drawn][:, row])
+            drawn, values = drawn[np.isfinite(values)], values[np.isfinite(values)]
+            sums[drawn] += values * weights[drawn]
+            total[drawn] += weights[drawn]
         return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
 
     return mean

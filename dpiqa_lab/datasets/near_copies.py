@@ -1,5 +1,5 @@
 """Photographs that show the same scene: copies resized, compressed, brightened, blurred or shot
-again from nearly the same place.
+again from nearly the same place. Mirrored, turned and closely cropped copies are not looked for.
 
 Two thumbnails are compared by their detail, not their brightness: most photographs are bright above
 and dark below, so plain correlation links a skyline to any meadow. What is left of a thumbnail is
@@ -30,7 +30,8 @@ _KEY = {"version": 1, "side": SIDE, "threshold": THRESHOLD}
 _REACH = 4  # pixels of a thumbnail that a scene may be shifted by
 # A first look at thumbnails of half the size finds what deserves the exact comparison.
 _FIRST_THRESHOLD, _FIRST_REACH = 0.38, 1
-_BLOCK, _BATCH = 512, 1024  # rows, and pairs, that are compared at once: bounds the memory
+# Rows and pairs that are compared at once, and thumbnails that are prepared: bounds of the memory.
+_BLOCK, _BATCH, _DETAILS = 512, 1024, 4096
 _FLOOR = 0.1  # detail (root mean square) below which a picture is flat and like no other
 
 
@@ -43,6 +44,8 @@ def scenes_of(table: pd.DataFrame) -> np.ndarray:
     Args:
         table: name, path, hash (see ``inventory``) and where known group, of readable photographs.
     """
+    if not len(table):
+        return np.empty(0, int)
     contents, content = np.unique(table["hash"].to_numpy(str), return_inverse=True)
     known = np.arange(len(contents))
     if "group" in table:
@@ -101,7 +104,7 @@ def group_thumbnails(grey: np.ndarray, known: np.ndarray | None = None) -> np.nd
     """
     n = len(grey)
     scenes = np.arange(n) if known is None else known
-    fine = _detail(grey)
+    fine = np.concatenate([_detail(grey[i : i + _DETAILS]) for i in range(0, n, _DETAILS)])
     coarse = _unit(fine.reshape(n, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4)))
     starts = range(0, n, _BLOCK)
     for start in progress_bar(starts, "looking for near copies", len(starts)):
