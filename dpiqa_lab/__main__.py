@@ -160,11 +160,9 @@ def train(arguments: argparse.Namespace) -> None:
 
         run = train_student(DistilConfig.from_parameters(given))
     if is_main():
-        from .metrics import said
+        from .training.run_metrics import metrics_line
 
-        test = run.summary()["metrics"]["test"]
-        srcc, plcc = said(test["srcc"]), said(test["plcc"])
-        print(f"test SRCC {srcc}, PLCC {plcc}, n {test['n']}\n{run.path}")
+        print(f"test {metrics_line(run.summary()['metrics']['test'])}\n{run.path}")
 
 
 def export_onnx(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,10 @@ __all__ = [
     "rmse",
     "said",
     "srcc",
+    "subset_means",
+    "subset_oracle",
     "summary",
+    "within_subsets",
 ]
 
 # Numbers an array of the bootstrap holds; some eight are alive at once, so 64 MB in all.
@@ -80,6 +83,7 @@ def bootstrap(
     seed: int = 0,
     groups: Sequence | None = None,
     level: float = 0.95,
+    within: Sequence | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals (Efron & Tibshirani 1993), name to (low, high).
 
@@ -87,11 +91,12 @@ def bootstrap(
     at once, and krcc, a slow loop. A logistic is fitted once, to all rows: as it is the best one
     there, refitting it to each resample would change the metric in second order only. ``groups``,
     one label a row: whole groups are resampled, as rows that share a content are not independent.
-    Resamples in which a metric is undefined are left out. NaN for fewer than three
-    rows or two groups. Raises LabError for an unknown metric.
+    Resamples in which a metric is undefined are left out. ``within``, a subset a row: intervals of
+    `within_subsets`. NaN for fewer than three rows or two groups. Raises LabError for an unknown
+    metric.
     """
     x, y = checked(pred, mos)
-    many = {name: _many(name, x, y) for name in metrics}
+    many = {name: _many(name, x, y, within) for name in metrics}
     drawn = {name: [] for name in metrics}
     for counts in _resamples(len(x), groups, n, seed):
         for name in many:
@@ -108,6 +113,7 @@ def bootstrap_difference(
     seed: int = 0,
     groups: Sequence | None = None,
     level: float = 0.95,
+    within: Sequence | None = None,
 ) -> tuple[float, float, float]:
     """(difference, low, high) of ``metric`` for ``pred_a`` less that for ``pred_b``, paired.
 
@@ -116,14 +122,50 @@ def bootstrap_difference(
     metrics are averaged. Arguments and errors as for `bootstrap`.
     """
     rows_a, rows_b = ([checked(row, mos) for row in np.atleast_2d(p)] for p in (pred_a, pred_b))
-    many_a, many_b = ([_many(metric, *row) for row in rows] for rows in (rows_a, rows_b))
+    many_a, many_b = ([_many(metric, *row, within) for row in rows] for rows in (rows_a, rows_b))
     drawn = [
         np.mean([many(counts) for many in many_a], 0)
         - np.mean([many(counts) for many in many_b], 0)
         for counts in _resamples(len(rows_a[0][1]), groups, n, seed)
     ]
-    point_a, point_b = (np.mean([_POINT[metric](*r) for r in rows]) for rows in (rows_a, rows_b))
+    point = _POINT[metric]
+    if within is not None:
+        point = functools.partial(within_subsets, subsets=within, metric=metric)
+    point_a, point_b = (np.mean([point(*row) for row in rows]) for rows in (rows_a, rows_b))
     return (float(point_a - point_b), *_interval(drawn, level))
+
+
+def within_subsets(pred: Vector, mos: Vector, subsets: Sequence, metric: str = "srcc") -> float:
+    """Mean over subsets of ``metric`` within each, weighted by their numbers of photographs.
+
+    Agreement over the whole counts what tells the subsets apart, as one camera's photographs being
+    better than another's; this is what is left without it. The weights make every photograph count
+    the same, as in the total, and a small subset, whose correlation is uncertain, count little.
+    Subsets of fewer than three photographs, or in which the metric is undefined, are left out; NaN
+    where all are. ``subsets``: a label a row. Raises LabError for missing labels and for an unknown
+    metric.
+    """
+    x, y = checked(pred, mos)
+    return float(_many(metric, x, y, subsets)(np.ones((1, len(x))))[0])
+
+
+def subset_means(subsets: Sequence, train_mos: Vector, train_subsets: Sequence) -> np.ndarray:
+    """Each photograph's prediction (n,) by who knows nothing but its subset: its mean MOS in train.
+
+    A subset that train does not have gets the mean of all of train.
+    """
+    import pandas as pd
+
+    known = pd.Series(float64(train_mos, "train_mos"))
+    means = known.groupby(np.asarray(train_subsets)).mean()
+    return pd.Series(np.asarray(subsets)).map(means).fillna(known.mean()).to_numpy(float)
+
+
+def subset_oracle(means: Vector, mos: Vector, groups: Sequence | None = None) -> dict:
+    """n, srcc and plcc of `subset_means`, with 95% intervals: what the subset alone predicts."""
+    intervals = bootstrap(means, mos, groups=groups)
+    found = {"n": len(means)} | {name: _POINT[name](means, mos) for name in intervals}
+    return found | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
 
 
 def psnr(restored, images) -> np.ndarray:
@@ -156,14 +198,38 @@ _POINT: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def _many(metric: str, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _many(
+    metric: str, x: np.ndarray, y: np.ndarray, within: Sequence | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """``metric`` as a function of the counts (resamples, n) of the rows, to (resamples,)."""
+    if within is not None:
+        return _many_within(metric, x, y, within)
     if metric not in _POINT:
         raise unknown("metric", metric, _POINT)
     base = metric.removesuffix("_logistic")
     scores = x if base == metric else fit_logistic(x, y)(x)
     many = {"srcc": _srccs, "plcc": _plccs, "krcc": _krccs, "rmse": _rmses}[base]
     return functools.partial(many, scores, y)
+
+
+def _many_within(metric, x, y, subsets):
+    labels = _labels(subsets, len(x), "subsets")
+    rows = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
+    rows = [row for row in rows if len(row) >= 3]
+    many = [_many(metric, x[row], y[row]) for row in rows]
+
+    def mean(counts):
+        sums, total = np.zeros(len(counts)), np.zeros(len(counts))
+        for one, row in zip(many, rows, strict=True):
+            weights = counts[:, row].sum(1)
+            drawn = np.flatnonzero(weights)  # resamples of whole groups may lack a subset
+            values = one(counts[drawn][:, row])
+            drawn, values = drawn[np.isfinite(values)], values[np.isfinite(values)]
+            sums[drawn] += values * weights[drawn]
+            total[drawn] += weights[drawn]
+        return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
+
+    return mean
 
 
 def _srccs(x, y, counts):
@@ -209,12 +275,8 @@ def _resamples(n: int, groups: Sequence | None, resamples: int, seed: int) -> It
     """How often each resample has each row, as float64 (some resamples, n) at a time."""
     units, unit_of_row = n, slice(None)
     if groups is not None:
-        import pandas as pd
-
-        unit_of_row, known = pd.factorize(np.asarray(groups))
-        if len(unit_of_row) != n or (unit_of_row < 0).any():
-            raise LabError(f"groups has {len(unit_of_row)} labels, some missing, for {n} rows.")
-        units = len(known)
+        unit_of_row = _labels(groups, n, "groups")
+        units = unit_of_row.max(initial=-1) + 1
     chunk = max(1, _CHUNK // max(n, 1))
     rng = np.random.default_rng(seed)
     for start in range(0, resamples if n >= 3 and units > 1 else 0, chunk):
@@ -222,6 +284,16 @@ def _resamples(n: int, groups: Sequence | None, resamples: int, seed: int) -> It
         drawn = rng.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
         yield counts[:, unit_of_row].astype(float)
+
+
+def _labels(labels: Sequence, n: int, what: str) -> np.ndarray:
+    """Numbers (n,) from 0 of the labels of n rows."""
+    import pandas as pd
+
+    numbers, _ = pd.factorize(np.asarray(labels))
+    if len(numbers) != n or (numbers < 0).any():
+        raise LabError(f"{what} has {len(numbers)} labels, some missing, for {n} rows.")
+    return numbers
 
 
 def _interval(chunks: list[np.ndarray], level: float) -> tuple[float, float]:

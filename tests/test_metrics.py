@@ -18,7 +18,10 @@ from dpiqa_lab.metrics import (
     rmse,
     said,
     srcc,
+    subset_means,
+    subset_oracle,
     summary,
+    within_subsets,
 )
 
 
@@ -233,3 +236,63 @@ def test_a_measure_is_said_also_where_it_is_undefined():
     assert [said(value) for value in (float("nan"), None, srcc([1, 1, 1], [1, 2, 3]))] == [
         "undefined"
     ] * 3
+
+
+# Subsets
+
+
+def test_agreement_within_subsets_by_hand():
+    # In order in a, reversed in b, a pair in c, which says nothing: (3 * 1 + 5 * -1) / 8.
+    subsets = list("aaabbbbbcc")
+    pred = [1, 2, 3, 5, 4, 3, 2, 1, 1, 2]
+    mos = [11, 12, 13, 1, 2, 3, 4, 5, 9, 8]
+    assert within_subsets(pred, mos, subsets) == pytest.approx(-0.25)
+    assert within_subsets(pred, mos, subsets, "krcc") == pytest.approx(-0.25)
+    # Constant within c, whatever the others: left out too.
+    pred, mos, subsets = [*pred, 1, 1, 1], [*mos, 1, 2, 3], [*subsets, "d", "d", "d"]
+    assert within_subsets(pred, mos, subsets) == pytest.approx(-0.25)
+    assert np.isnan(within_subsets([1, 2, 1, 2], [1, 2, 1, 2], list("aabb")))
+
+
+def test_what_tells_subsets_apart_is_no_agreement_within_them():
+    rng = np.random.default_rng(0)
+    subsets = np.repeat([0, 1, 2], 200)
+    pred, mos = 10 * subsets + rng.normal(size=(2, 600))
+    assert srcc(pred, mos) > 0.85
+    assert abs(within_subsets(pred, mos, subsets)) < 0.1
+
+
+def test_the_interval_within_subsets_is_that_of_a_plain_loop():
+    x, mos = noisy(40)
+    subsets = np.arange(40) % 3
+    rows = np.random.default_rng(0).integers(40, size=(200, 40))
+    drawn = []
+    for row in rows:
+        parts = [row[subsets[row] == subset] for subset in range(3)]
+        found = [scipy.stats.spearmanr(x[part], mos[part])[0] for part in parts]
+        drawn.append(np.average(found, weights=list(map(len, parts))))
+    expected = tuple(np.quantile(drawn, [0.025, 0.975]))
+    found = bootstrap(x, mos, ("srcc",), 200, within=subsets)["srcc"]
+    assert found == pytest.approx(expected)
+    for name, ends in bootstrap(x, mos, within=["all"] * 40).items():
+        assert ends == pytest.approx(bootstrap(x, mos)[name])
+    difference, low, high = bootstrap_difference(mos, x, mos, n=200, within=subsets)
+    assert difference == pytest.approx(1 - within_subsets(x, mos, subsets))
+    assert (low, high) == pytest.approx((1 - expected[1], 1 - expected[0]))
+
+
+def test_the_subset_s_mean_in_train_by_hand():
+    means = subset_means(list("abbc"), [1, 3, 4, 8], list("aabb"))
+    assert means.tolist() == [2, 6, 6, 4]  # c is not in train: the mean of all of it
+    # Ranks 1, 3.5, 3.5, 2 against 1 to 4: covariance 1.5, variances 4.5 and 5.
+    oracle = subset_oracle(means, [10, 20, 30, 40])
+    assert oracle["srcc"] == pytest.approx(1.5 / np.sqrt(4.5 * 5))
+    assert oracle["n"] == 4
+    assert oracle["srcc_ci"][0] <= oracle["srcc"] <= oracle["srcc_ci"][1]
+
+
+def test_subsets_that_do_not_fit_are_refused():
+    with pytest.raises(LabError, match="subsets has 2 labels"):
+        within_subsets([1, 2, 3], [1, 2, 3], ["a", "b"])
+    with pytest.raises(LabError, match="metric"):
+        within_subsets([1, 2, 3], [1, 2, 3], list("aaa"), "nothing")

@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError, listing, plain
@@ -157,6 +158,38 @@ def check_leaks(table: pd.DataFrame) -> list[Finding]:
                 found.append(
                     Finding("error", f"{n} {what} stand in different parts", tuple(names), advice)
                 )
+    return found
+
+
+def check_near_copies(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> list[Finding]:
+    """Photographs of one scene, and where parts are known those of the test part seen in train.
+
+    Files of equal content, and what the labels group, are left to ``check_leaks``.
+
+    Args:
+        table: name, hash, and where known split and group. scenes: (n,), see ``near_copies``.
+    """
+    labels, scenes = table["group" if "group" in table else "hash"], np.asarray(scenes)
+    near = labels.groupby(scenes).transform("nunique") > 1
+    if not near.any():
+        return []
+    groups = [rows for _, rows in table[near].groupby(scenes[near])]
+    what = (
+        f"{len(groups):,} groups of near copies: {near.sum():,} photographs, up to "
+        f"{max(map(len, groups))} of one scene"
+    )
+    seen = []
+    if "split" in table:
+        if all(rows["split"].nunique() == 1 for rows in groups):
+            what += ", each scene in one part"
+        seen = [rows for rows in groups if {"train", "test"} <= set(rows["split"])]
+    found = [Finding("info", what, tuple(map(_alike, groups)))]
+    if seen:
+        easy = sum((rows["split"] == "test").sum() for rows in seen)
+        of = (table["split"] == "test").sum()
+        what = f"{easy:,} of {of:,} test photographs have a near copy in train"
+        advice = "results on them flatter; split='random' puts near copies into one part"
+        found.append(Finding("info", what, tuple(map(_alike, seen)), advice))
     return found
 
 

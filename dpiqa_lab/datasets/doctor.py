@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError
@@ -23,6 +24,7 @@ from .checks import (
     check_count,
     check_labels,
     check_leaks,
+    check_near_copies,
     check_scale_used,
     numbers,
     possible_name,
@@ -33,6 +35,7 @@ from .images import SUFFIXES
 from .inventory import take_inventory
 from .labels import find_separator, read_table
 from .manifests import find_root, find_scale, locate, outside_of, read_labels, reader_options
+from .near_copies import scenes_of, with_scenes
 from .scale import check_scale
 from .specs import DatasetSpec, get_spec
 from .splits import assign_split
@@ -134,9 +137,12 @@ def examine(config: DatasetConfig) -> Examination:
     found += _check_photographs(table, root, skip)
     readable = table[table["error"] == ""]
     kept = readable if skip else table
+    scenes = pd.Series(-1 - np.arange(len(table)), table.index)  # unreadable: each its own
+    scenes[readable.index] = scenes_of(readable)
     if labelled and len(kept):
         try:
-            parts, said = assign_split(kept.reset_index(drop=True), config.split, config.split_seed)
+            grouped = with_scenes(kept, scenes[kept.index]).reset_index(drop=True)
+            parts, said = assign_split(grouped, config.split, config.split_seed)
         except LabError as error:
             found.append(_told(error, "the photographs cannot be parted"))
         else:
@@ -147,6 +153,7 @@ def examine(config: DatasetConfig) -> Examination:
             readable = readable.assign(split=table["split"])
             found += check_leaks(readable)
     found += check_copies(readable)
+    found += check_near_copies(readable, scenes[readable.index])
     return _examination(spec, root, found, table)
 
 

@@ -47,6 +47,19 @@ def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.
         return np.asarray(_resize(_rgb(picture, _OWN), size))
 
 
+def read_thumbnail(path: Path | str, side: int) -> np.ndarray:
+    """A photograph as a small grey square, upright, aspect ratio not kept: (side, side) uint8.
+
+    A JPEG is decoded at a fraction of its size, which is several times faster.
+
+    Raises:
+        LabError: as ``read_image``.
+    """
+    with open_image(path) as picture:
+        picture.draft("L", (2 * side, 2 * side))
+        return np.asarray(_resize(_rgb(picture, _OWN).convert("L"), side))
+
+
 @contextlib.contextmanager
 def open_image(path: Path | str) -> Iterator[Image.Image]:
     """A photograph's file for the length of the block: its size is known, its pixels not yet read.

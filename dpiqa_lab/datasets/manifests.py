@@ -15,6 +15,7 @@ from .checks import (
     check_count,
     check_labels,
     check_leaks,
+    check_near_copies,
     check_scale_used,
     numbers,
     refuse,
@@ -22,6 +23,7 @@ from .checks import (
 from .demo import make_demo
 from .images import SUFFIXES
 from .inventory import take_inventory
+from .near_copies import scenes_of, with_scenes
 from .scale import Scale, check_scale, label_from
 from .specs import DatasetSpec, get_spec
 from .splits import assign_split
@@ -33,7 +35,8 @@ class Manifest:
 
     Attributes:
         table: one row a photograph: name, path, mos_raw, mos in [0,1] (higher is better), split,
-            hash, height, width, and where known subset and group.
+            hash, height, width, where known subset, and group where the labels have one or where
+            there are near copies, which share it.
         split: sentence on how the parts were decided.
         scale: of ``mos_raw``.
         skipped: photographs left out by ``on_bad_image="skip"``: name and error.
@@ -98,13 +101,18 @@ def load_manifest(
     table = table.join(take_inventory(table["path"], root))
     table, skipped = _set_bad_aside(table, spec, root, on_bad_image)
     table["mos"] = scale.normalised(table["mos_raw"])
+    scenes = scenes_of(table)
+    labelled = table
+    table = with_scenes(table, scenes)
     table["split"], said = assign_split(table, split, split_seed)
+    labelled = labelled.assign(split=table["split"])
     for doubt in check_scale_used(table["mos_raw"], spec, mos_range):
         notes.append(str(doubt))
         warnings.warn(notes[-1], stacklevel=2)
-    for leak in check_leaks(table):
+    for leak in check_leaks(labelled):
         notes.append(f"{leak.what}: {', '.join(leak.names[:6])}")
         warnings.warn(notes[-1], stacklevel=2)
+    notes += [found.what for found in check_near_copies(labelled, scenes)]
     notes += [count.what for count in check_count(len(table), spec, columns)]
     if len(skipped):
         notes.append(f"{len(skipped)} photographs left out as missing or unreadable")

@@ -29,6 +29,12 @@ every reference with all its versions is in one part. `split="random"` with `spl
 numbered, `split="random-3"`, or `split="my.csv"` (columns `name`, `split`) decide otherwise. Every
 run records it in its `data.csv`. Equal file content in two parts is warned of.
 
+Near copies, that is photographs of one scene (resized, compressed, brightened, blurred or shot
+again from nearly the same place), are found by their thumbnails when a dataset is loaded for the
+first time. They share a `group`: random splits have them in one part, and intervals resample them
+together. Official splits stay as they are; `check` and every run's notes say how many test
+photographs have a near copy in train. Mirrored, turned and closely cropped copies are not found.
+
 ## Your own photographs
 
 ```

@@ -64,7 +64,7 @@ def folds(table: pd.DataFrame, k: int, seed: int = 0) -> list[pd.Series]:
     from sklearn.model_selection import GroupKFold
 
     result = []
-    for others, _ in GroupKFold(k).split(table, groups=_groups(table)):
+    for others, _ in GroupKFold(k).split(table, groups=groups_of(table)):
         parts = pd.Series("test", index=table.index)
         rest = table.iloc[others]
         parts[rest.index] = _by_share(rest, seed, {"val": 0.1})
@@ -72,9 +72,14 @@ def folds(table: pd.DataFrame, k: int, seed: int = 0) -> list[pd.Series]:
     return result
 
 
+def groups_of(table: pd.DataFrame) -> pd.Series:
+    """What each row belongs to: its ``group``, or its ``name`` where it has none."""
+    return table["group"].fillna(table["name"]) if "group" in table else table["name"]
+
+
 def _by_share(table: pd.DataFrame, seed: int, shares: dict[str, float]) -> pd.Series:
     """Shuffled whole groups, cut at the shares; what is left is train."""
-    groups = _groups(table)
+    groups = groups_of(table)
     names = np.random.default_rng(seed).permutation(np.sort(groups.unique()))
     sizes = groups.value_counts()[names].to_numpy()
     middle = (np.cumsum(sizes) - sizes / 2) / len(table)
@@ -87,10 +92,6 @@ def _by_share(table: pd.DataFrame, seed: int, shares: dict[str, float]) -> pd.Se
         parts[start:stop] = part
         start = stop
     return groups.map(dict(zip(names, parts, strict=True)))
-
-
-def _groups(table: pd.DataFrame) -> pd.Series:
-    return table["group"].fillna(table["name"]) if "group" in table else table["name"]
 
 
 def _from_file(table: pd.DataFrame, path: Path) -> pd.Series:

@@ -1,7 +1,8 @@
 """How well models agree with MOS, which of them do better, and on which datasets: as tables.
 
 ``scores`` is always a row a dataset, model and photograph: dataset, model, name, mos, score, and
-subset and group where known (empty where not).
+subset and group where known (empty where not), and where the dataset has subsets subset_mean, the
+mean MOS of the photograph's subset in train.
 """
 
 import itertools
@@ -14,6 +15,11 @@ from .. import metrics
 from ..logistic import Logistic
 from .published import published
 
+# Beside the whole of a dataset with subsets.
+SUBSETS = (
+    "within_srcc", "within_srcc_low", "within_srcc_high",
+    "oracle_srcc", "oracle_srcc_low", "oracle_srcc_high",
+)  # fmt: skip
 METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse", "rmse_logistic")
 _BINS = 10  # of a calibration, at most
 _FEWEST = 5  # photographs a bin
@@ -24,9 +30,9 @@ def agreement(scores: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.
 
     The subset "all" is the whole; rows of subsets follow where the dataset has any. ``contents`` is
     how many photographs, or groups of them, could be resampled: with few, intervals are too narrow
-    to trust. ``logistic``
-    says what became of the curve behind the two metrics after it, see ``fitted_curve``: these are
-    NaN where there is none.
+    to trust. ``logistic`` says what became of the curve behind the two metrics after it, see
+    ``fitted_curve``: these are NaN where there is none. ``within_srcc`` and ``oracle_srcc``, of the
+    whole of a dataset with subsets: see ``beside_subsets``.
     """
     rows = []
     for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
@@ -35,11 +41,12 @@ def agreement(scores: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.
             subsets += list(part.groupby("subset"))
         for subset, table in subsets:
             found = measured(table, resamples, seed)
+            if len(subsets) > 1 and subset == "all":
+                found |= beside_subsets(table, resamples, seed)
             rows.append({"dataset": dataset, "model": model, "subset": subset, **found})
     ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    return pd.DataFrame(
-        rows, columns=["dataset", "model", "subset", "n", "contents", *ends, "logistic"]
-    )
+    columns = ["dataset", "model", "subset", "n", "contents", *ends, *SUBSETS, "logistic"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def measured(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
@@ -59,6 +66,27 @@ def measured(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
             known = np.isfinite(values).all()
             found[metric] = getattr(metrics, base)(values, mos) if known else float("nan")
             found[f"{metric}_low"], found[f"{metric}_high"] = ends[metric]
+    return found
+
+
+def beside_subsets(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
+    """What the subsets account for in one model's SRCC on a dataset, with intervals.
+
+    ``within_srcc``: see ``metrics.within_subsets``. ``oracle_srcc``: that of ``subset_mean``, which
+    knows nothing but the subset; NaN where it is not known.
+    """
+    mos, groups, subsets = table["mos"], _groups(table), table["subset"]
+    low, high = metrics.bootstrap(
+        table["score"], mos, ("srcc",), resamples, seed, groups, within=subsets
+    )["srcc"]
+    within = metrics.within_subsets(table["score"], mos, subsets)
+    found = {"within_srcc": within, "within_srcc_low": low, "within_srcc_high": high}
+    if "subset_mean" in table and table["subset_mean"].notna().all():
+        low, high = metrics.bootstrap(
+            table["subset_mean"], mos, ("srcc",), resamples, seed, groups
+        )["srcc"]
+        oracle = metrics.srcc(table["subset_mean"], mos)
+        found |= {"oracle_srcc": oracle, "oracle_srcc_low": low, "oracle_srcc_high": high}
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .. import metrics
 from ..core.errors import LabError
 from ..core.experiment import experiment
 from ..core.files import json_hash
@@ -26,7 +27,7 @@ TABLES = (
     "robustness", "disagreements", "photographs",
 )  # fmt: skip
 _CHANGES = ["dataset", "model", "name", "change", "score"]
-_SCORES = ["dataset", "model", "name", "mos", "score", "subset", "group"]
+_SCORES = ["dataset", "model", "name", "mos", "score", "subset", "group", "subset_mean"]
 _TEXT = (
     "dataset", "tested_on", "model", "name", "path", "subset", "group", "a", "b", "logistic",
     "trained_on", "scale", "notes", "error", "method", "protocol", "source", "highest", "lowest",
@@ -187,6 +188,7 @@ def _tables(
     for label, dataset in datasets.items():
         chosen = dataset.part_of(part)
         chosen = chosen if photographs is None else chosen.sample(photographs, seed)
+        table = _with_subset_means(chosen.table, dataset.part_of("train").table)
         traits.append(weaknesses.photograph_traits(chosen).assign(dataset=label))
         with changed(chosen.sample(sampled, seed)) as copies:
             for judge in judges:
@@ -196,7 +198,7 @@ def _tables(
                 if row["scale"] == "other":
                     print(f"{judge.name} on {label}: {row['notes']}", flush=True)
                 try:
-                    found = _judged(judge, dataset, chosen.table, copies)
+                    found = _judged(judge, dataset, table, copies)
                 except Exception as error:  # one failure leaves the others their turn
                     row["error"] = f"{type(error).__name__}: {str(error).strip()[:500]}"
                     print(f"{judge.name} on {label} failed: {row['error']}", flush=True)
@@ -234,6 +236,13 @@ def _tables(
         "disagreements": weaknesses.disagreements(scores),
         "photographs": traits[["dataset", *traits.columns.drop("dataset")]],
     }
+
+
+def _with_subset_means(table: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
+    if "subset" not in table:
+        return table
+    means = metrics.subset_means(table["subset"], train["mos"], train["subset"])
+    return table.assign(subset_mean=means)
 
 
 def _judged(judge, dataset, table: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from .. import metrics
 from ..core.device import Compute, keep_freed_memory, make_deterministic
 from ..core.experiment import experiment
 from ..core.identity import Inputs
@@ -85,21 +84,6 @@ def scored(
     return pd.DataFrame(known | {name: table[name] for name in kept})
 
 
-def summaries(predictions: pd.DataFrame) -> dict:
-    """Metrics per part, and of its subsets where the dataset has them."""
-    result = {}
-    for part, rows in predictions.groupby("split"):
-        result[part] = _summary(rows)
-        if "subset" in rows:
-            subsets = {name: _summary(some) for name, some in rows.groupby("subset")}
-            result[part]["subsets"] = subsets
-    return result
-
-
 def to_images(pixels: torch.Tensor, compute: Compute) -> torch.Tensor:
     """Pixels (b, 3, h, w) uint8 as images in [0,1] on the device."""
     return pixels.to(compute.device, non_blocking=True).float().div(255)
-
-
-def _summary(rows: pd.DataFrame) -> dict:
-    return metrics.summary(rows["score"], rows["mos"], groups=rows.get("group"))

@@ -17,7 +17,8 @@ from .batches import StepBatches
 from .checkpoints import find_weights, load_weights, restore, save_weights
 from .loop import Schedule, Task, fit
 from .peer_config import PmtIqaConfig
-from .peer_run import Source, chosen, run_peer, scored, summaries, to_images
+from .peer_run import Source, chosen, run_peer, scored, to_images
+from .run_metrics import part_metrics
 
 
 def train_pmt_iqa(
@@ -153,4 +154,5 @@ def _train(
     ]
     predictions = pd.concat(tables)
     run.write_table("predictions", predictions)
-    return {"metrics": summaries(predictions), **record}
+    train = getattr(parts["train"], "table", None)
+    return {"metrics": part_metrics(predictions, train), **record}

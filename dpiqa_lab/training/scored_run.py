@@ -29,6 +29,7 @@ from ..models.trainable import Trainable
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
 from .loop import Schedule, Task, fit
+from .run_metrics import part_metrics
 
 EVALUATION_BATCH = 16
 
@@ -190,7 +191,7 @@ def fit_and_record(
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)
     notes = [*dataset.manifest.notes, *notes]
-    found = part_metrics(predictions)
+    found = part_metrics(predictions, dataset.part_of("train").table)
     for part, values in found.items():
         if np.isnan(values["srcc"]):
             notes.append(
@@ -216,18 +217,3 @@ def schedule_of(config, steps_per_epoch: int) -> Schedule:
     """How long and how fast a config trains."""
     shared = {field.name for field in dataclasses.fields(Schedule)} & vars(config).keys()
     return Schedule(steps_per_epoch, **{name: getattr(config, name) for name in shared})
-
-
-def part_metrics(predictions: pd.DataFrame) -> dict:
-    """Per part, and where the dataset has subsets per subset of a part."""
-    result = {}
-    for part, table in predictions.groupby("split"):
-        result[part] = _summary(table)
-        if "subset" in table:
-            subsets = {name: _summary(rows) for name, rows in table.groupby("subset")}
-            result[part]["subsets"] = subsets
-    return result
-
-
-def _summary(table: pd.DataFrame) -> dict:
-    return metrics.summary(table["score"], table["mos"], groups=table.get("group"))

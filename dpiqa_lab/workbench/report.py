@@ -26,6 +26,7 @@ tr:hover { background: #f5f5f5; } .failed, .note { color: #a04000; }
 """
 _SHORT = {"srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC raw", "plcc_logistic": "PLCC logistic",
           "rmse": "RMSE raw", "rmse_logistic": "RMSE logistic"}  # fmt: skip
+_SUBSETS = {"within_srcc": "SRCC within subsets", "oracle_srcc": "SRCC of subset means"}
 _READING = {
     "agreement": "Each point is a model's SRCC, each bar its 95% bootstrap interval. Overlapping "
     "bars do not say that two models are equal: see the differences, which are paired.",
@@ -85,6 +86,11 @@ def results_table(results: pd.DataFrame) -> pd.DataFrame:
     for metric, name in _SHORT.items():
         ends = zip(*(results[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
         table[name] = [_told(value, interval) for value, *interval in ends]
+    for metric, name in _SUBSETS.items():
+        # A table of an earlier version has none; most datasets have no subsets.
+        if metric in results and results[metric].notna().any():
+            ends = zip(*(results[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
+            table[name] = [_told(value, ends) if value == value else "" for value, *ends in ends]
     return table.assign(logistic=results["logistic"])
 
 
@@ -97,7 +103,7 @@ def summary_table(rows: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
     told = {
         row: {"n": values["n"]}
         | {
-            name: _told(values.get(metric), values.get(f"{metric}_ci"))
+            name: _told(values[metric], values.get(f"{metric}_ci")) if metric in values else ""
             for metric, name in _SHORT.items()
             if metric in known
         }
@@ -180,7 +186,10 @@ def _results(results: pd.DataFrame) -> Iterator[str]:
         "p",
         "95% bootstrap intervals over the contents: photographs, or groups of those that share "
         "one. With fewer than about twenty contents they are too narrow to be trusted. A logistic "
-        "that falls says that the scores run against MOS, which PLCC after it does not show.",
+        "that falls says that the scores run against MOS, which PLCC after it does not show. Where "
+        "a dataset has subsets: the mean of SRCC within them, weighted by their photographs, and "
+        "the SRCC over all of the mean MOS of each photograph's subset in train. A model that does "
+        "no better than the latter may know no more than which subset a photograph is from.",
     )
     for row in results[results["subset"] == "all"].itertuples():
         where = f"{row.model} on {row.dataset}"

@@ -66,6 +66,24 @@ def test_what_became_of_the_logistic_stands_in_the_table(recwarn):
     assert "no logistic fitted to 2 scores" in said
 
 
+def test_what_subsets_account_for_stands_beside_the_whole():
+    means = scores().groupby("subset")["mos"].transform("mean")
+    found = agreement(scores().assign(subset_mean=means), resamples=100)
+    rows = scores().query("model == 'bad'")
+    within = metrics.within_subsets(rows["score"], rows["mos"], rows["subset"])
+    row = found.set_index(["model", "subset"]).loc[("bad", "all")]
+    assert row["within_srcc"] == pytest.approx(within)
+    assert row["within_srcc_low"] < within < row["within_srcc_high"]
+    oracle = scipy.stats.spearmanr(rows["subset"] == "odd", rows["mos"])[0]
+    assert abs(row["oracle_srcc"]) == pytest.approx(abs(oracle))
+    assert found.query("subset != 'all'")[["within_srcc", "oracle_srcc"]].isna().all(axis=None)
+    unknown = agreement(scores(), resamples=20).query("subset == 'all' and model == 'good'")
+    assert unknown["within_srcc"].notna().all()
+    assert unknown["oracle_srcc"].isna().all()
+    without = agreement(scores().assign(subset=""), resamples=20)
+    assert without[["within_srcc", "oracle_srcc"]].isna().all(axis=None)
+
+
 def test_groups_are_counted_as_contents():
     groups = np.arange(60) // 20
     rows = scores().query("model == 'good'").assign(group=[f"g{g}" for g in groups], subset="")

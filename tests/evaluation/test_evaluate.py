@@ -1,5 +1,6 @@
 """Models of every kind on two small folders: scored once, compared, and failures kept apart."""
 
+import dataclasses
 import sys
 import types
 
@@ -55,6 +56,24 @@ def trained(folders):
         ).name
         for name, root in folders.items()
     ]
+
+
+def test_the_oracle_knows_the_subset_s_mean_in_train(datasets):
+    dataset = datasets["cats"]
+    table = dataset.manifest.table
+    table = table.assign(subset=np.where(table["mos"] > 0.5, "good", "bad"))
+    manifest = dataclasses.replace(dataset.manifest, table=table)
+    dataset = type(dataset)(manifest, dataset.part, dataset.image_size)
+    tables = lab.evaluate({"contrast": contrast}, {"cats": dataset}, robustness=0, resamples=20)
+    train = table[table["split"] == "train"]
+    expected = {name: rows["mos"].mean() for name, rows in train.groupby("subset")}
+    scores = tables["scores"]
+    assert scores["subset_mean"].tolist() == pytest.approx(list(scores["subset"].map(expected)))
+    row = tables["agreement"].query("subset == 'all'").iloc[0]
+    assert row["oracle_srcc"] == pytest.approx(lab.metrics.srcc(scores.subset_mean, scores.mos))
+    shown = lab.results_table(tables["agreement"])
+    assert shown["SRCC of subset means"].iloc[0].startswith(f"{row['oracle_srcc']:.3f} (")
+    assert shown["SRCC within subsets"].tolist()[1:] == ["", ""]
 
 
 def test_matrix_of_runs_trained_on_two_datasets(trained, datasets):
