@@ -10,7 +10,6 @@ import click
 import papermill
 import pytest
 import yaml
-from dpiqa_lab.core.parameters import build
 from papermill.cli import papermill as papermill_command
 
 from dpiqa_lab.__main__ import _literal, build_parser
@@ -75,7 +74,7 @@ def test_a_command_of_the_lab_is_one(words):
         _check_notebook(str(arguments.notebook), {*given, *(name for name, _ in arguments.grid)})
     elif given:
         student = getattr(arguments, "what", "") == "student"
-        build(DistilConfig if student else TrainConfig, given)
+        (DistilConfig if student else TrainConfig)(**given)
 
 
 @pytest.mark.parametrize("words", _commands(r"^papermill(?=\s)"))

@@ -11,6 +11,7 @@ import inspect
 import math
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -124,6 +125,7 @@ class Configuration:
     def _read(cls, value, info: ValidationInfo):
         """Items of comma-separated text, as papermill's ``-p`` knows no lists; one item alone."""
         kind, optional = _kind(cls, info.field_name)
+        value = str(value) if isinstance(value, Path) else value
         if value == "None" and optional:
             raise ValueError(
                 f"{info.field_name} is the text 'None'; give None without quotes (with papermill "

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError
-from ..core.parameters import build
 from ..core.paths import data_dir
 from .checks import (
     SEVERITIES,
@@ -88,8 +87,7 @@ def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.Da
         LabError: an unknown dataset, an unknown option or one with an impossible value.
     """
     given = {"dataset": name, "data_root": root, **options}
-    texts = {key: str(value) for key, value in given.items() if isinstance(value, Path)}
-    return as_frame(examine(build(DatasetConfig, given | texts)).findings)
+    return as_frame(examine(DatasetConfig(**given)).findings)
 
 
 def examine(config: DatasetConfig) -> Examination:

@@ -16,6 +16,7 @@ from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.photographs import Photographs, unlabelled_photographs
 from ..datasets.pixels import Pixels
+from ..datasets.scale import scale_of
 from ..models.scoring import ModelOutput
 from ..models.student import Student
 from ..models.trunks import trunk_input
@@ -245,17 +246,14 @@ def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photogr
 
 def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:
     """A note where the teacher's scores, which are taught, mean something else than the MOS."""
-    known = teacher.config
-    if not config.teacher_score_weight or "mos_range" not in known:
+    theirs, ours = scale_of(teacher.config), scale_of(config.identity())
+    if not config.teacher_score_weight or theirs is None or ours is None:
         return []
-    ours, theirs = (
-        (c["dataset"], *c["mos_range"], c["lower_better"]) for c in (vars(config), known)
-    )
-    if theirs == ours:
+    if theirs.of == ours.of and theirs.agrees(ours):
         return []
-    there, here = (f"{name} ({low:g} to {high:g})" for name, low, high, _ in (theirs, ours))
+    there, here = (f"{scale.of}, {scale}" for scale in (theirs, ours))
     note = (
-        f"the TEACHER'S SCORES are on the scale of {there}, MOS on that of {here}; both are taught"
+        f"the TEACHER'S SCORES are on the scale of {there}; MOS on that of {here}; both are taught"
     )
     print(note)
     return [note]
