@@ -87,6 +87,18 @@ def _prior(name):
     return call
 
 
+def _benchmark(name):
+    def call(root):
+        given = {
+            "student": "efficientnet_tiny", "image_size": 64, "photographs": 1, "batch_sizes": 1,
+            "precisions": "float32", "timesteps": 1, "training": False, "rounds": 1, "device": "cpu",
+            "prompts": str(root / "prompts.txt"), "run_name": name,
+        }  # fmt: skip
+        return lab.run_benchmark(lab.BenchmarkConfig.from_parameters(given))
+
+    return call
+
+
 def _evaluation(name):
     def call(root):
         given = {
@@ -132,10 +144,11 @@ KINDS = {
     ),
     "evaluation": _evaluation,
     "protocol": _protocol,
+    "benchmark": _benchmark,
 }  # fmt: skip
-ALL = set(KINDS)
+ALL = set(KINDS) - {"benchmark"}
 RATED = ALL - {"prior"}
-PROMPTED = {"teacher", "probe", "ablation", "components", "protocol"}
+PROMPTED = {"teacher", "probe", "ablation", "components", "protocol", "benchmark"}
 STARTED = {"student", "distillation", "evaluation"}
 
 
