@@ -91,8 +91,8 @@ def _benchmark(name):
     def call(root):
         given = {
             "student": "efficientnet_tiny", "image_size": 64, "photographs": 1, "batch_sizes": 1,
-            "precisions": "float32", "timesteps": 1, "training": False, "rounds": 1, "device": "cpu",
-            "prompts": str(root / "prompts.txt"), "run_name": name,
+            "precisions": "float32", "timesteps": 1, "training": False, "rounds": 1,
+            "device": "cpu", "prompts": str(root / "prompts.txt"), "run_name": name,
         }  # fmt: skip
         return lab.run_benchmark(lab.BenchmarkConfig.from_parameters(given))
 
