@@ -9,6 +9,7 @@ _CALL = "notebook_parameters"
 _READER = "from_parameters"
 _INJECTED = "# Parameters\n"  # how the cell that papermill adds begins
 _ASSIGNMENT = re.compile(r"^([^\W\d_]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
+_REMARK = re.compile(r"(?<=\S)\s+#.*")  # at the end of a line
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Match)
 _BLOCKS += (ast.Try, ast.TryStar)
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -33,8 +34,9 @@ class Cell(ast.NodeVisitor):
         plain: whether it does nothing but assign literals.
         injected: whether papermill added it.
         broken: names that it would assign were it valid Python.
-        lines: its lines, without blank ones.
+        lines: its lines, without blank ones and without comments at their ends.
         reads: how often parameters had been read before it ran; of a live kernel.
+        dropped: what its earlier runs assigned; of a live kernel.
     """
 
     def __init__(self, source: str):
@@ -47,6 +49,7 @@ class Cell(ast.NodeVisitor):
         self.injected = source.startswith(_INJECTED)
         self.lines: set[str] = set()
         self.reads = 0
+        self.dropped: dict[str, object] = {}
         self._depth = 0
         try:
             statements = self._statements(source)
@@ -59,7 +62,8 @@ class Cell(ast.NodeVisitor):
 
     def _statements(self, source: str) -> list[ast.stmt]:
         """The statements of Python, magic commands included; those that magics run in place."""
-        self.lines.update(filter(None, map(str.strip, source.splitlines())))
+        lines = (_REMARK.sub("", line).strip() for line in source.splitlines())
+        self.lines.update(filter(None, lines))
         try:
             body = ast.parse(source).body
         except SyntaxError:

@@ -5,10 +5,12 @@ parameter, unless its name starts with an underscore. The names come from the so
 (``cells.py``), the values from the namespace.
 """
 
+import dataclasses
 import os
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 
 from .cells import COMPUTED, PERHAPS, Cell, add, obscured
@@ -27,7 +29,7 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
 
     In a kernel where cells ran more than once, the last run of each counts. A cell that first ran
     after the parameters were read is one of those below, unless it does nothing but give
-    parameters other values.
+    parameters values.
 
     Args:
         namespace: the notebook's ``globals()``.
@@ -60,6 +62,14 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
             )
     if any(cell.opaque for cell in above):
         values |= dict(_unseen(program, namespace))
+    for name in _fields(readers, namespace) - values.keys():
+        now = namespace.get(name, COMPUTED)
+        stale = any(_equal(cell.dropped.get(name, PERHAPS), now) for cell in above)
+        if now is not COMPUTED and not stale and not _of_lab(now):
+            raise LabError(
+                f"{name} is {_shown(now)}, but no assignment to it is known above this "
+                f"cell. Assign it in the parameters cell. {_AGAIN} where that is done already."
+            )
     if not values:
         raise LabError(
             "no parameters: nothing is assigned above this cell. Run the parameters cell first, "
@@ -72,7 +82,7 @@ def _program(namespace: Mapping[str, object]) -> tuple[list[Cell], list[Cell]]:
     """The notebook's cells, and those of them down to the call, in the order of their runs."""
     history = [Cell(source) for source in namespace.get("In", ())]
     if history and history[-1].calls:
-        return _last_runs(history)
+        return _last_runs(history, _fields({history[-1].reader}, namespace))
     # IPython's %run and `ipython notebook.ipynb` leave In as it was, but set __file__.
     path = Path(str(namespace.get("__file__", "")))
     cells = [Cell(source) for source in _sources(path)] if path.is_file() else []
@@ -99,7 +109,18 @@ def _sources(path: Path) -> Iterator[str]:
             yield cell.source
 
 
-def _last_runs(history: list[Cell]) -> tuple[list[Cell], list[Cell]]:
+def _fields(readers: Iterable[str | None], namespace: Mapping[str, object]) -> set[str]:
+    """The fields of the configurations that read, as "lab.TrainConfig.from_parameters" does."""
+    found = set()
+    for reader in filter(None, readers):
+        first, *path, _ = reader.split(".")
+        read_by = reduce(lambda at, name: getattr(at, name, None), path, namespace.get(first))
+        if dataclasses.is_dataclass(read_by):
+            found |= {field.name for field in dataclasses.fields(read_by)}
+    return found
+
+
+def _last_runs(history: list[Cell], fields: set[str]) -> tuple[list[Cell], list[Cell]]:
     """The last run of each cell of a live kernel, and of those at or above the call.
 
     A kernel keeps what ran, not where it is in the notebook. So a cell edited and run again is
@@ -111,9 +132,12 @@ def _last_runs(history: list[Cell]) -> tuple[list[Cell], list[Cell]]:
     for cell in history:
         cell.reads = reads
         earlier = [run for run in runs if _same_cell(run, cell)]
-        again = cell.plain and any(run.assigned.keys() & cell.assigned.keys() for run in above)
+        known = fields.union(*(run.assigned for run in above))
+        again = cell.plain and known & cell.assigned.keys()
         if not reads or again or any(run in above for run in earlier):
             above.append(cell)
+        for run in earlier:
+            cell.dropped |= run.dropped | run.assigned
         runs = [run for run in [*runs, cell] if run not in earlier]
         above = [run for run in above if run not in earlier]
         reads += cell.calls
@@ -152,7 +176,7 @@ def _assigned(cells: Iterable[Cell]) -> dict[str, object]:
 def _in_force(name: str, assigned, now):
     if assigned in (COMPUTED, PERHAPS) or _equal(assigned, now):
         return now
-    if type(now).__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if _of_lab(now):
         return assigned  # a cell below uses the name for one of the lab's objects, as backbone
     raise LabError(
         f"{name} is {_shown(assigned)} in the cell that sets it, but {_shown(now)} now: another "
@@ -184,6 +208,10 @@ def _unseen(program: Iterable[Cell], namespace: Mapping[str, object]):
         items = value if isinstance(value, list | tuple) else [value]
         if not name.startswith("_") and name not in bound and all(map(_simple, items)):
             yield name, value
+
+
+def _of_lab(value) -> bool:
+    return type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _simple(value) -> bool:

@@ -168,6 +168,11 @@ def test_a_cell_that_runs_again_replaces_its_last_run(kernel):
     assert kernel.read("%%time\n" + PLAIN.replace("30", "8 * 8"))["epochs"] == 64
 
 
+def test_a_cell_without_its_comments_replaces_its_last_run(kernel):
+    assert "data_root" in kernel.read("epochs = 3  # passes\nseed = 1  # of all\ndata_root = None")
+    assert kernel.read("epochs = 3\nseed = 1") == {"epochs": 3, "seed": 1}
+
+
 def test_a_spelling_corrected_before_the_first_reading_replaces_the_old_one(kernel):
     assert kernel.read(MARK + "stepz = 1", MARK + "steps = 2") == {"steps": 2}
 
@@ -238,6 +243,28 @@ def test_a_cell_that_failed_is_refused_until_it_is_corrected(kernel, failing):
     ):
         kernel.read()
     assert kernel.read("epochs = 4\nbatch_size = 1\nseed = 3")["epochs"] == 4
+
+
+def test_a_field_set_below_or_out_of_sight_is_no_default(kernel):
+    """The configuration's fields are known by the reader."""
+    config = "config = lab.FeatureProbeConfig.from_parameters(lab.notebook_parameters(globals()))"
+
+    def seeds():
+        kernel.run(config)
+        return kernel.shell.user_ns["config"].seed
+
+    kernel.run("import dpiqa_lab as lab", "splits = 2")
+    assert seeds() == 0
+    kernel.run("seed = 5", "n = 3")
+    assert seeds() == 5
+    kernel.run("for split_seed in range(7):\n    pass")
+    with pytest.raises(LabError, match="split_seed is 6, but no assignment to it is known above"):
+        kernel.run(config)
+    kernel.run("split_seed = 4")
+    assert seeds() == 5
+    kernel.run("# mine\nshown = 2\nfactors = 'blur'\nworkers = 0", config, "# mine\nshown = 2")
+    assert seeds() == 5
+    assert kernel.shell.user_ns["config"].factors == lab.FeatureProbeConfig().factors
 
 
 def test_two_configurations_in_one_notebook_are_refused(kernel):
