@@ -35,6 +35,9 @@ from .locks import hold
 from .paths import cache_dir
 
 Rows = dict[str, torch.Tensor]
+# Entries of another number are left alone: in those of 1, which named none, rows may have been
+# computed in a lower precision than their key says.
+_FORMAT = 2
 # What reading a damaged file raises.
 _DAMAGED = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 
@@ -58,7 +61,7 @@ class RowCache:
     part_seconds = 30.0
 
     def __init__(self, kind: str, key: dict, root: Path | str | None = None):
-        self.folder = Path(root or cache_dir()) / kind / json_hash(key)[:16]
+        self.folder = Path(root or cache_dir()) / kind / json_hash([_FORMAT, key])[:16]
         self.key = key
 
     def rows(

@@ -40,9 +40,10 @@ def pmt_iqa(
     """
     run = train_pmt_iqa(_named(config, train, val), {"train": train, "val": val}, rename=True)
     model = load_pmt_iqa(run)
-    # One at a time: never all of a part's photographs in memory.
+    # As it was trained: from files, where there are any. One at a time: never all in memory.
+    files = hasattr(test, "table")
     scores = [
-        model.score([test[i]["image"]], device=config.device)
+        model.score([test.table["path"][i] if files else test[i]["image"]], device=config.device)
         for i in progress_bar(range(len(test)), "scoring")
     ]
     return {"predictions": np.concatenate(scores).astype(float), "run": run.name}

@@ -196,7 +196,7 @@ def test_a_wrong_parameter_is_named_by_every_notebook(name, value, says):
 
     tried = 0
     for config in CONFIGS.values():
-        if name in config.__dataclass_fields__ or says.startswith("unknown parameter"):
+        if name in config.__pydantic_fields__ or says.startswith("unknown parameter"):
             with pytest.raises(lab.LabError) as caught:
                 config.from_parameters({name: value})
             told(str(caught.value), says)
