@@ -140,7 +140,7 @@ def _table(data: pd.DataFrame) -> pd.DataFrame:
 def _differing(stored: dict, wanted: dict) -> list[str]:
     missing = object()
     return [
-        f"{name}: {_shown(stored, name)} there, {_shown(wanted, name)} now"
+        f"{name}: {_shown(stored, name)} there, {_shown(wanted, name)} asked for"
         for name in sorted(stored.keys() | wanted.keys())
         if stored.get(name, missing) != wanted.get(name, missing)
     ]

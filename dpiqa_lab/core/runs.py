@@ -159,14 +159,19 @@ def open_run(
             if other := _differences(path, identity):
                 if not rename:
                     raise LabError(
-                        f"run {path} is another one; give another run_name, or delete the folder:\n"
-                        f"{listing(other)}"
+                        f"run {path} was made with other parameters or inputs; give another "
+                        f"run_name, or delete the folder:\n{listing(other)}"
                     )
                 path = path.with_name(f"{name}-{identity.sha256()[:8]}")
-                print(f"run {name} is another one:\n{listing(other)}\nThis one: {path.name}")
+                print(
+                    f"run {name} was made with other parameters or inputs:\n{listing(other)}\n"
+                    f"this run: {path.name}"
+                )
             stack.enter_context(hold(path, wait=False, what="run"))
             if other := _differences(path, identity):  # made meanwhile, or edited
-                raise LabError(f"run {path} is another one:\n{listing(other)}")
+                raise LabError(
+                    f"run {path} was made with other parameters or inputs:\n{listing(other)}"
+                )
             return path, _state(path)
 
         path, state = processes.from_main(take)

@@ -77,10 +77,13 @@ def test_other_data_is_refused_in_words_and_touches_nothing(tmp_path, data, word
 @pytest.mark.parametrize(
     ("identity", "words"),
     [
-        (_identity(epochs=4), "epochs: 3 there, 4 now"),
-        (_identity(rate=0.1), "rate: absent there, 0.1 now"),
+        (_identity(epochs=4), "epochs: 3 there, 4 asked for"),
+        (_identity(rate=0.1), "rate: absent there, 0.1 asked for"),
         (_identity(models={}), "unet: only there"),
-        (_identity(models={"unet": {**MODELS["unet"], "sha256": "1e"}}), "'0f' there, '1e' now"),
+        (
+            _identity(models={"unet": {**MODELS["unet"], "sha256": "1e"}}),
+            "'0f' there, '1e' asked for",
+        ),
         (Identity({"epochs": 3, "timesteps": (1, 5)}, Inputs(DATA, MODELS), "Large"), "by a Large"),
     ],
 )
@@ -123,7 +126,7 @@ def test_a_failure_before_anything_was_computed_gives_way_and_a_later_one_does_n
     assert find_run("run", tmp_path).summary()["status"] == "failed"
     with pytest.raises(LabError, match="a failure"):
         _make(tmp_path, _identity(epochs=4), "failed")
-    with pytest.raises(LabError, match="epochs: 4 there, 3 now"):
+    with pytest.raises(LabError, match="epochs: 4 there, 3 asked for"):
         _make(tmp_path, _identity())
 
 

@@ -38,7 +38,7 @@ def test_teachers_train_in_a_precision_that_has_gradients(monkeypatch):
         def summary(self):
             return {"metrics": {"test": {"srcc_ci": (0, 1), "n": 3, "srcc": 0.5, "plcc": 0.5}}}
 
-    def train(config, dataset):
+    def train(config, dataset, rename):
         asked.append(config)
         return Trained()
 

@@ -219,9 +219,14 @@ def test_run_is_reused_until_a_model_changes(datasets, folders, capsys):
     def mine(paths):
         return contrast(paths)
 
+    with pytest.raises(
+        LabError, match=r"model mine: only now(.|\n)*ridge_on_statistics: only there"
+    ):
+        lab.run_evaluation(config, {"mine": mine}, datasets)
+    unnamed = dataclasses.replace(config, run_name=None).named()
     for key, said in (("a", False), ("a", True), ("b", False), (None, False), (None, False)):
         mine.cache_key = key
-        lab.run_evaluation(config, {"mine": mine}, datasets)
+        lab.run_evaluation(unnamed, {"mine": mine}, datasets)
         assert ("reused" in capsys.readouterr().out) == said
 
 

@@ -349,7 +349,7 @@ def test_labels_alone_need_no_teacher_and_nothing_is_called_that(root, teacher):
     assert (run.config["teacher"], run.config["map_weight"]) == (None, 0.0)
     assert _config(root, teacher="teacher").map_weight == 1.0
     # Another split than the teacher's: what it knows of the test part is said.
-    split = pd.read_csv(teacher.path / "split.csv")
+    split = pd.read_csv(teacher.path / "data.csv")[["name", "split"]]
     parts = split["split"].map({"train": "test", "test": "train", "val": "val"})
     split.assign(split=parts).to_csv(root.parent / "split.csv", index=False)
     options = {"teacher": "teacher", "split": str(root.parent / "split.csv"), "max_steps": 1}

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
+from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.runs import find_run
 from dpiqa_lab.diffusion.presets import find_preset
 from dpiqa_lab.models.image_adapter import ImageAdapter, load_image_adapter
@@ -187,9 +188,12 @@ def test_a_completed_run_is_reused_and_other_parameters_refused(trained, capsys)
 
 def test_a_run_that_failed_before_its_first_step_gives_way(trained):
     root, _ = trained
-    options = {"max_steps": 2, "run_name": "mended"}
+    options = {"max_steps": 2, "run_name": "mended", "precision": "float32", "start": "torch"}
     with pytest.raises(lab.LabError, match="no folder"):
         lab.train_teacher(_config(root / "nowhere", **options))
+    assert not (runs_dir() / "mended").exists()
+    with pytest.raises(lab.LabError, match="loss became"):
+        lab.train_teacher(_config(root, learning_rate=1e30, **options))
     assert find_run("mended").summary()["status"] == "failed"
     assert lab.train_teacher(_config(root, **options)).summary()["status"] == "completed"
 
