@@ -251,8 +251,8 @@ def _failed_at_once(path: Path) -> bool:
     """Whether a run failed before anything was computed."""
     if _status(path) != "failed":
         return False
-    found = (entry for entry in path.rglob("*") if entry.is_file())
-    return {entry.name for entry in found if entry.name[0] != "."} <= _OPENED
+    found = (entry for entry in path.rglob("[!.]*") if entry.is_file() and entry.stat().st_size)
+    return {entry.name for entry in found} <= _OPENED
 
 
 def _state(path: Path) -> str:
