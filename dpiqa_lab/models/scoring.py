@@ -35,6 +35,16 @@ class Scorer:
 
     image_size: int
 
+    def settings(self) -> dict:
+        """All that changes scores and is not among the weights, as JSON: part of a fingerprint.
+
+        These are the model's own attributes that are numbers, texts or sequences of these, but for
+        those whose names begin with an underscore. A class that keeps such a thing elsewhere, as
+        in a module of its own, has to add it.
+        """
+        own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
+        return {name: value for name, value in own.items() if _is_plain(value)}
+
     def score(
         self,
         photographs: Sequence[Photograph],
@@ -103,3 +113,9 @@ class Scorer:
         return F.interpolate(
             photograph[None].float(), size, mode="bilinear", antialias=True, align_corners=False
         )[0]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -15,18 +15,16 @@ import torch
 
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError, listing
-from ..core.files import json_hash, tensors_hash
 from ..core.paths import DEFAULT_MODEL
 from ..core.progress import progress_bar
 from ..datasets.sources import Found, as_utf8, find_photographs
+from ..models.fingerprint import fingerprint
 from ..models.scoring import Scorer
 from ..training.load_model import find_model, load_model
 from .score_sheet import open_sheet
 
 # Batches read ahead of the model, and threads that read them: Pillow decodes without Python's lock.
 _AHEAD, _READERS = 3, min(8, os.cpu_count() or 1)
-# What changes a model's scores and is not among its weights, where a model has it.
-_SETTINGS = ("image_size", "crop_size", "pixels", "timestep", "vae_input")
 
 
 def score_folder(
@@ -130,13 +128,6 @@ def open_scorer(model: str | Path | Scorer, precision: str = "float32") -> tuple
         "precision": precision,
     }
     return model, record
-
-
-def fingerprint(model: Scorer) -> str:
-    """SHA-256 of everything in a model that its scores depend on."""
-    settings = {name: getattr(model, name, None) for name in _SETTINGS}
-    weights = tensors_hash(model.state_dict())
-    return json_hash({"kind": type(model).__name__, "weights": weights, **settings})
 
 
 def results(
