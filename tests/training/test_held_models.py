@@ -27,7 +27,7 @@ SHARED = {
 }  # fmt: skip
 TEACHER = {
     **SHARED, "backbone": "tiny", "decoder_width": 8, "batch_size": 4, "max_steps": 1,
-    "learning_rate": 1e-3,
+    "learning_rate": 1e-4,
 }  # fmt: skip
 STUDENT = {**SHARED, "student_width": 8, "batch_size": 4, "max_steps": 2}
 PEER = {**SHARED, "trunk": "resnet_tiny", "crop_size": 32}
@@ -148,9 +148,11 @@ def _check(tasks, folder):
         expected, found = np.asarray(expected), np.asarray(found)
         assert expected.shape == found.shape
         apart = np.abs(found - expected).max()
-        if not apart < (1e-4 if task[0] == "exported" else 1e-5):
-            wrong.append((*task[:2], apart, expected))
-    assert not wrong, wrong
+        # Of scores far beyond 1, as of a start that does not suit them, the same share.
+        limit = (1e-4 if task[0] == "exported" else 1e-5) * max(1, np.abs(expected).max())
+        if not apart < limit:
+            wrong.append(f"{task[0]} {task[1]}: {apart} of {expected}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_some_of_all_runs(root, sources, tmp_path):
