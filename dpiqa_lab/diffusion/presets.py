@@ -1,10 +1,10 @@
 """Backbones by name: where their weights are and what suits their size."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.files import read_json
 from ..core.paths import embedded
 
 
@@ -121,7 +121,7 @@ def find_preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     config = Path(name).expanduser() / "vae" / "config.json"
-    kind = json.loads(config.read_text("utf-8")).get("_class_name") if config.is_file() else None
+    kind = read_json(config).get("_class_name") if config.is_file() else None
     if kind == "AutoencoderTiny":
         return dataclasses.replace(PRESETS["tiny"], source=name)
     return Preset(source=name)

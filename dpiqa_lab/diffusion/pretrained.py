@@ -163,11 +163,11 @@ class _Files:
         from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError
 
-        place = {"repo_id": self.source, "filename": name, "revision": self.revision}
-        if optional and try_to_load_from_cache(**place) is _CACHED_NO_EXIST:
+        known = try_to_load_from_cache(self.source, name, revision=self.revision)
+        if optional and known is _CACHED_NO_EXIST:
             return None
         try:
-            path = Path(hf_hub_download(**place))
+            path = Path(hf_hub_download(self.source, name, revision=self.revision))
         except (OSError, ValueError, EntryNotFoundError) as error:
             if optional and isinstance(error, EntryNotFoundError):
                 return None

@@ -1,10 +1,10 @@
 """Where the files of a backbone's parts are, and the errors of not finding them in words."""
 
-import json
 import warnings
 from pathlib import Path
 
 from ..core.errors import LabError
+from ..core.files import read_json
 from .presets import PRESETS, Preset, find_preset
 
 _HUB_ERRORS = (
@@ -79,7 +79,7 @@ def part_config(preset: Preset, folder: Path | None, revision: str | None, part:
             )
         except (OSError, ValueError) as error:
             raise explain(error, preset.source, revision) from error
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def explain(error: Exception, source: str, revision: str | None) -> LabError:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from ..core.errors import LabError, listing
 from ..core.files import json_hash
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.scale import label_from, scale_of
-from ..models.scoring import fingerprint
+from ..models.fingerprint import fingerprint
+from ..models.scoring import Scorer
 from .baselines import BASELINES
 
 # Photographs a call, so that an interruption loses no more.
@@ -75,7 +75,9 @@ class ModelJudge(Judge):
         if "dataset" in self.config:
             self.trained_on = label_from(self.config["dataset"], self.config.get("data_root"))
         self.splits = run.splits() if run else None
-        self._key = _weights_key(load())
+        model = load()
+        # What else a model of another kind depends on is not known.
+        self._key = {"model": fingerprint(model)} if isinstance(model, Scorer) else None
 
     def key(self, dataset: QualityDataset) -> dict | None:
         """See ``Judge``; whatever the weights were read from."""
@@ -215,13 +217,6 @@ class BaselineJudge(Judge):
         """See ``Judge``."""
         seen = int(photographs.table["split"].isin(("train", "val")).sum())
         return [f"fitted to {seen} of these photographs: not a test"] if seen else []
-
-
-def _weights_key(model) -> dict | None:
-    """What a model's scores depend on, wherever its weights were read from."""
-    if not isinstance(model, nn.Module):
-        return None
-    return {"model": fingerprint(model)}
 
 
 def label_of(dataset: QualityDataset) -> str:

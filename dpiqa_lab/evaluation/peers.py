@@ -13,9 +13,10 @@ import torch
 
 from ..core.cache import RowCache
 from ..core.device import choose_compute
-from ..core.files import json_hash, tensors_hash
+from ..core.files import json_hash
 from ..core.progress import progress_bar
 from ..datasets.dataset_access import content_of, mos_of
+from ..models.fingerprint import fingerprint
 from ..models.re_iqa import ReIqa, load_re_iqa
 from ..ridge import fit_ridge
 from ..training.peer_config import PeerConfig, PmtIqaConfig, QualityEncoderConfig
@@ -88,8 +89,7 @@ def features(model: ReIqa, dataset: Sequence, device: str = "auto") -> np.ndarra
     compute = choose_compute(device, "float32")
     model.eval().to(compute.device)
     key = {
-        "weights": tensors_hash(model.state_dict()),
-        "normalise": [encoder.normalise for encoder in model.encoders],
+        "model": fingerprint(model),
         "image_size": getattr(dataset, "image_size", None),
     }
 

@@ -55,6 +55,7 @@ class PmtIqa(Scorer, Trainable):
                 f"crop_size must be a multiple of 32 and at most image_size ({image_size}), got "
                 f"{crop_size}."
             )
+        self.trunk_name = trunk
         self.image_size = image_size
         self.crop_size = crop_size
         self.trunk = ResNet(trunk, weights)

@@ -24,6 +24,7 @@ class QualityEncoder(Trainable):
 
     def __init__(self, trunk: str = "resnet50", normalise: bool = False):
         super().__init__()
+        self.trunk_name = trunk
         self.trunk = ResNet(trunk)
         self.normalise = normalise
         self.width = self.trunk.channels[-1]
@@ -44,6 +45,10 @@ class ReIqa(nn.Module):
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.width = 2 * sum(encoder.width for encoder in encoders)
+
+    def settings(self) -> dict:
+        """What changes features and is not among the weights, see ``Scorer.settings``."""
+        return {"encoders": [[e.trunk_name, e.normalise] for e in self.encoders]}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Of images (b, 3, h, w) in [0,1]: each encoder's at full, then at half size."""

@@ -13,13 +13,10 @@ from PIL import Image
 from ..core.compiled import compiled
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
-from ..core.files import json_hash, tensors_hash
 from ..core.progress import progress_bar
 from ..datasets.images import read_image, to_tensor
 
 Photograph = Path | str | Image.Image | torch.Tensor
-# What changes a model's scores and is not among its weights, where a model has it.
-_SETTINGS = ("image_size", "crop_size", "pixels", "timestep", "vae_input")
 
 
 class ModelOutput(NamedTuple):
@@ -37,6 +34,16 @@ class Scorer:
     """Mixin for modules with ``image_size`` whose ``forward`` gives an object with ``score``."""
 
     image_size: int
+
+    def settings(self) -> dict:
+        """All that changes scores and is not among the weights, as JSON: part of a fingerprint.
+
+        These are the model's own attributes that are numbers, texts or sequences of these, but for
+        those whose names begin with an underscore. A class that keeps such a thing elsewhere, as
+        in a module of its own, has to add it.
+        """
+        own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
+        return {name: value for name, value in own.items() if _is_plain(value)}
 
     def score(
         self,
@@ -108,10 +115,7 @@ class Scorer:
         )[0]
 
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 of everything in a model that its scores depend on."""
-    settings = {name: getattr(model, name, None) for name in _SETTINGS}
-    if (patches := getattr(model, "patches", 1)) > 1:  # of whole photographs as before there were
-        settings["patches"] = patches
-    weights = tensors_hash(model.state_dict())
-    return json_hash({"kind": type(model).__name__, "weights": weights, **settings})
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -178,6 +178,15 @@ class Teacher(Scorer, Trainable):
         elif which == "lora":
             _add_lora(self.backbone.unet, lora_rank)
 
+    def settings(self) -> dict:
+        """See ``Scorer``; how U-Net and VAE compute, heads and scales as an example, too."""
+        parts = {"unet": self.backbone.unet, "vae": self.backbone.vae}
+        return {
+            **super().settings(),
+            "head": self.quality_feature_decoder.head,
+            **{name: _configuration(part) for name, part in parts.items()},
+        }
+
     def run_state(self) -> dict[str, torch.Tensor]:
         """See ``Trainable``: without the VAE and, where it is frozen, the U-Net."""
         return {k: v for k, v in self.state_dict().items() if not self._stays_pretrained(k)}
@@ -202,6 +211,11 @@ class Teacher(Scorer, Trainable):
             "quality_feature_decoder": self.quality_feature_decoder,
         }
         return {k: sum(p.numel() for p in m.parameters()) for k, m in parts.items() if m}
+
+
+def _configuration(part: torch.nn.Module) -> dict:
+    """A diffusers module's configuration, without what tells of files and versions."""
+    return {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
 
 
 def _parted(x: torch.Tensor, n: int) -> torch.Tensor:

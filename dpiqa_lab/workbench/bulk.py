@@ -21,7 +21,8 @@ from ..core.paths import DEFAULT_MODEL
 from ..core.progress import progress_bar
 from ..datasets.scale import UNKNOWN_SCALE, scale_of
 from ..datasets.sources import Found, as_utf8, find_photographs
-from ..models.scoring import Scorer, fingerprint
+from ..models.fingerprint import fingerprint
+from ..models.scoring import Scorer
 from ..training.load_model import find_model, load_model
 from .score_sheet import open_sheet
 

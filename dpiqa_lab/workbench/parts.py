@@ -19,7 +19,8 @@ from ..core.locks import hold
 from ..core.paths import DEFAULT_MODEL
 from ..core.progress import progress_bar
 from ..datasets.sources import Found, as_utf8, find_photographs
-from ..models.scoring import Scorer, fingerprint
+from ..models.fingerprint import fingerprint
+from ..models.scoring import Scorer
 from ..training.load_model import EMBEDDED, find_model
 from .bulk import open_scorer, results
 from .score_sheet import agree

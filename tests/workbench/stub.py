@@ -22,6 +22,9 @@ class StubScorer(torch.nn.Module, Scorer):
         self.image_size = 8
         self.log, self.reads, self.deadly = log, reads, deadly
 
+    def settings(self):
+        return {"image_size": self.image_size}  # how it is watched changes no score
+
     def prepare(self, photograph):
         if self.log is not None:
             with open(self.log / str(os.getpid()), "a") as file:
