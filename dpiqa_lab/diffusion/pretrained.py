@@ -11,6 +11,7 @@ from ..core.errors import LabError
 from ..core.files import json_hash, read_json, remembered_hash, tensors_hash
 from .embeddings import PromptEmbedder, text_files
 from .loading import random_part
+from .presets import Preset
 from .sources import explain, find_place, is_random, part_config, part_files, source_name
 
 # The parts, and what each is called in a run's record of the models that went into it.
@@ -82,7 +83,7 @@ def _text_encoder(embedder: PromptEmbedder, shown: str) -> dict:
     words = files.tokenizer(tokenizer)
     if embedder.seed is not None:
         config = files.hashes([_path(encoder, "config.json")])
-        values = _random_encoder_hash(embedder.preset, files.revision, embedder.seed, str(config))
+        values = _random_encoder_hash(source, files.revision, embedder.seed, str(config))
         sha256 = json_hash([words, config, values])
         return {"random": True, "seed": embedder.seed, "sha256": sha256}
     sha256 = json_hash(words | files.model(encoder, _TRANSFORMERS))
@@ -96,8 +97,8 @@ def _random_hash(part: str, config: str, seed: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _random_encoder_hash(preset, revision: str | None, seed: int, config: str) -> str:
-    return PromptEmbedder(preset, revision, 0, seed).load()[2]
+def _random_encoder_hash(source: str, revision: str | None, seed: int, config: str) -> str:
+    return PromptEmbedder(Preset(source), revision, 0, seed).load()[2]
 
 
 class _Files:

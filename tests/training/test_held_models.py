@@ -40,12 +40,20 @@ TEACHERS = [
     dict(zip(("trainable", "adapter_start", "decoder_head", "recipe"), values, strict=True))
     for values in itertools.product(TRAINABLE, STARTS, HEADS, RECIPES)
 ]
-# Every pair of values of any two of them but for trainable with adapter_start, where each is twice.
+# What is trained with each head and recipe, each start with each head.
 SOME = [
-    {"trainable": TRAINABLE[i % 4], "adapter_start": STARTS[(i + i // 4) % 4],
-     "decoder_head": HEADS[(i % 4 + i // 4) % 2], "recipe": RECIPES[(i % 4 // 2 + i // 4) % 2]}
-    for i in range(8)
-]  # fmt: skip
+    dict(zip(("trainable", "adapter_start", "decoder_head", "recipe"), values, strict=True))
+    for values in (
+        ("all", "torch", "pooled", "default"),
+        ("lora", "frequencies", "flat", "official"),
+        ("adapters", "prior", "pooled", "official"),
+        ("decoder", "frequency-student", "flat", "default"),
+        ("all", "prior", "flat", "official"),
+        ("lora", "frequency-student", "pooled", "default"),
+        ("adapters", "torch", "flat", "default"),
+        ("decoder", "frequencies", "pooled", "official"),
+    )
+]
 OTHER_TEACHERS = [
     {"trainable": trainable, **options}
     for trainable, options in zip(
