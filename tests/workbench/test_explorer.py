@@ -265,14 +265,14 @@ def test_damage_under_noise_keeps_that_photographs_noise(root):
 def _teacher_run(name, root, **options):
     given = {"dataset": "folder", "data_root": str(root), "mos_range": "0,100", "backbone": "tiny"}
     given |= {"prompts": "none", "decoder_width": 8, "device": "cpu", "precision": "float32"}
-    numbers = lab.TrainConfig.from_parameters({**given, **options}).resolve().numbers()
+    numbers = lab.TrainConfig.from_parameters({**given, **options}).resolve().identity()
     _weights_of(name, numbers, build_teacher(numbers))
 
 
 def _weights_of(name, numbers, model):
     folder = runs_dir() / name
     write_json(folder / "config.json", numbers)
-    save_weights(folder / "checkpoints" / "best.safetensors", model.trainable_state())
+    save_weights(folder / "checkpoints" / "best.safetensors", model.run_state())
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def large(tmp_path_factory):
     _teacher_run("teacher-official", root, image_size=192, recipe="official")
     peer = PmtIqaConfig(trunk="resnet18", image_size=128, crop_size=96)
     network = PmtIqa(peer.trunk, peer.image_size, peer.crop_size)
-    _weights_of("pmt-128", peer.numbers(), network)
+    _weights_of("pmt-128", peer.identity(), network)
     small_student(runs_dir() / "student-64")
     explorer = Explorer(_config(root, timesteps="1", taps="mid_block"))
     explorer.compute()
