@@ -321,7 +321,7 @@ def test_a_teacher_s_scores_on_another_scale_are_told_of(root, teacher, capsys):
     taught = {"teacher": "teacher", "teacher_score_weight": 1.0}
     (note,) = student_run._other_scale(teacher, _config(root, **taught, mos_range="0,200"))
     assert note in capsys.readouterr().out
-    assert "scale of folder (0 to 100), MOS on that of folder (0 to 200)" in note
+    assert "scale of photos, 0 to 100 (higher is better); MOS on that of photos, 0 to 200" in note
     assert student_run._other_scale(teacher, _config(root, **taught)) == []
     only_maps = _config(root, teacher="teacher", mos_range="0,200")
     assert student_run._other_scale(teacher, only_maps) == []
