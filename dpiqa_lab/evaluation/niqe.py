@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from ..core.errors import LabError
 from ..datasets.images import half_size
 from ..datasets.naturalness import local_moments, of_normalised
+from ..datasets.parts import mos_of
 from ..datasets.statistics import each_photograph, luma_of
-from .parts import mos_of
 
 # Published: patches at least this sharp, as a share of their photograph's sharpest one, count in
 # photographs that the model of naturalness is fitted to. All count in those that are judged.

@@ -15,12 +15,12 @@ from ..core.cache import RowCache
 from ..core.device import choose_compute
 from ..core.files import json_hash, tensors_hash
 from ..core.progress import progress_bar
+from ..datasets.parts import content_of, mos_of
 from ..models.re_iqa import ReIqa, load_re_iqa
 from ..ridge import fit_ridge
 from ..training.peer_config import PeerConfig, PmtIqaConfig, QualityEncoderConfig
 from ..training.pmt_iqa_run import load_pmt_iqa, train_pmt_iqa
 from ..training.quality_encoder_run import load_quality_encoder, train_quality_encoder
-from .parts import content_of, mos_of
 
 PMT_IQA_BUDGET = PmtIqaConfig(
     trunk="resnet18", image_size=256, crop_size=128, epochs=6, lr_every=2, photographs=1000

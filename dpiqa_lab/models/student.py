@@ -9,7 +9,7 @@ from .pooled_regressor import HEADS, PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .scoring import ModelOutput, Scorer
 from .trainable import Trainable
-from .trunks import find_trunk
+from .trunks import find_trunk, normalised
 
 _SMALLEST = 32  # pixels: one position of the trunk's features
 
@@ -68,10 +68,7 @@ class Student(Scorer, Trainable):
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         """Score and feature map of images (b, 3, h, w) in [0,1]."""
-        if self.pixels is not None:
-            mean, deviation = (images.new_tensor(v).view(1, 3, 1, 1) for v in self.pixels)
-            images = (images - mean) / deviation
-        features = self.trunk(images)
+        features = self.trunk(normalised(images, self.pixels))
         x = F.relu(self.to_map(features))
         feature_map = F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="nearest")
         if self.head == "pooled":
