@@ -82,6 +82,8 @@ _HOME = {
     "most_different": "evaluation.distillation",
     "model_costs": "evaluation.model_cost",
     "svr_on_naturalness": "evaluation.baselines",
+    "damage_ladder": "evaluation.ladder",
+    "ladder_summary": "evaluation.ladder",
     "niqe": "evaluation.niqe",
     "pmt_iqa": "evaluation.peers",
     "re_iqa": "evaluation.peers",
