@@ -197,7 +197,7 @@ class _SameConv2d(_EvenConv2d):
             for more in (max(0, kernel - ((side - 1) % stride + 1)) for side in x.shape[2:])
         )
         padded = F.pad(x, (left, right, top, bottom))
-        return F.conv2d(padded, self.weight, None, self.stride, groups=self.groups)
+        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
 
 
 def _convolution(

@@ -1,10 +1,15 @@
 """The student: a small network that learns the teacher's feature map and the scores."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.device import Compute
 from ..core.errors import LabError, unknown
+from ..core.fused import fused
 from .pooled_regressor import PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .scoring import ModelOutput, Scorer
@@ -86,6 +91,12 @@ class Student(Scorer, Trainable):
     def _map(self, features: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.to_map(features))
         return F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="nearest")
+
+    @contextlib.contextmanager
+    def evaluation(self, compute: Compute) -> Iterator[None]:
+        """See ``Scorer.evaluation``."""
+        with super().evaluation(compute), fused(self.trunk):
+            yield
 
     def freeze(self, norms: bool, stages: int) -> None:
         """Leave parts of a pretrained trunk as they are in a training.
