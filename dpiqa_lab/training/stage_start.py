@@ -1,6 +1,9 @@
 """The start of a student with a pretrained trunk: ridge regression on all stages' statistics."""
 
+import copy
+
 import numpy as np
+import torch
 
 from .. import metrics
 from ..models.stage_head import StageHead
@@ -25,8 +28,8 @@ def start_at_ridge(
         features_val, mos_val: (m, k) and (m,), by which the penalty is chosen.
     """
     head.standardise(features)
-    usual, spread = (part.double().cpu().numpy() for part in (head.norm.usual, head.norm.spread))
-    x, x_val = ((part - usual) / spread for part in (features, features_val))
+    norm = copy.deepcopy(head.norm).double().cpu()
+    x, x_val = (norm(torch.from_numpy(part)).numpy() for part in (features, features_val))
     ridge = fit_ridge(x, mos, x_val, mos_val, tolerance=_TOLERANCE)
     scaler, line = ridge.named_steps.values()
     weight = line.coef_ / scaler.scale_
