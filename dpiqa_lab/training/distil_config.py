@@ -82,7 +82,7 @@ class DistilConfig(DatasetConfig):
     )
 
     trunk: str = option("auto", "auto, or a name of models.trunks as efficientnet_b7")
-    trunk_weights: str = option("none", "none (random), prior, hub, a folder, or a file")
+    trunk_weights: str = option("none", "none (random), imagenet, prior, hub, a folder or file")
     normalise: bool | None = option(None, "pixels as published weights expect; None: where used")
     head: str | None = option(None, "flat (as published), pooled or stages", STUDENT_HEADS)
     student_width: int | None = option(
