@@ -155,7 +155,7 @@ def trunk_input(name: str, weights: str) -> dict:
     if weights == "hub" or weights.startswith("hub@"):
         trunk = find_trunk(name)
         return {"source": trunk.hub, "revision": weights[len("hub@") :] or trunk.revision}
-    return files_input(weights)
+    return files_input(_package_file(name) if weights == "imagenet" else weights)
 
 
 def _from_file(path: Path) -> dict[str, torch.Tensor]:
@@ -190,6 +190,17 @@ def _from_transformers(
 
 def _from_package(trunk: nn.Module, name: str) -> dict[str, torch.Tensor]:
     """The weights in the installed package that the registry names, under the trunk's names."""
+    path = _package_file(name)
+    convolutions = {k: v for k, v in read_state_dict(path).items() if not k.startswith("_fc.")}
+    return _in_order(trunk, convolutions, str(path))
+
+
+def _package_file(name: str) -> Path:
+    """The file of weights in the installed package that the registry names.
+
+    Raises:
+        LabError: no package is named, or it is not installed or not whole.
+    """
     package = find_trunk(name).package
     if package is None:
         offered = ", ".join(repr(key) for key, trunk in TRUNKS.items() if trunk.package)
@@ -210,9 +221,7 @@ def _from_package(trunk: nn.Module, name: str) -> dict[str, torch.Tensor]:
             f"{Path(found.origin).parent}: expected one .pth file in models/, found {len(files)}; "
             f"pip install --force-reinstall {package}"
         )
-    state = read_state_dict(files[0])
-    convolutions = {k: v for k, v in state.items() if not k.startswith("_fc.")}
-    return _in_order(trunk, convolutions, str(files[0]))
+    return files[0]
 
 
 def _in_order(
