@@ -5,7 +5,7 @@
 
 import re
 import sys
-from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from .errors import LabError
@@ -34,20 +34,23 @@ def dependencies(requirements: Path) -> str:
     rows = []
     for name, version in sorted(pins, key=lambda pin: pin[0].lower()):
         try:
-            found = metadata(name)
+            found = distribution(name)
         except PackageNotFoundError as error:
             raise LabError(f"{name} is not installed: pip install -r {requirements}.") from error
         rows.append(f"| {name} | {version} | {licence(found)} |\n")
     return _HEAD + "".join(rows)
 
 
-def licence(found: PackageMetadata) -> str:
-    """The licence in a package's metadata: its expression, else its short text, else its class."""
+def licence(package: Distribution) -> str:
+    """The licence of a package: its metadata's expression, short text or class, else its file's."""
+    found = package.metadata
     text = found.get("License-Expression") or found.get("License") or ""
-    if text in ("", "UNKNOWN") or len(text) > 80 or "\n" in text:
+    text = "" if text == "UNKNOWN" else text
+    if not text or len(text) > 80 or "\n" in text:
         classes = [line for line in found.get_all("Classifier") or [] if line.startswith(_TROVE)]
         names = [line.split(" :: ")[-1] for line in classes]
         text = ", ".join(name for name in names if name != "OSI Approved") or _first_line(text)
+    text = text or _first_line(package.read_text("LICENSE") or "")
     return text.replace("|", "or").strip() or "not stated"
 
 

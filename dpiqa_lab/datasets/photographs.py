@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..core.errors import LabError, listing
 from ..core.paths import user_path
@@ -16,7 +17,8 @@ from .sources import as_utf8
 class Photographs:
     """Rows of photographs and the side that each is squashed to, in pixels.
 
-    table: name, path, hash of the file, and mos in [0,1], NaN where there is none.
+    table: name, path, hash of the file, and mos in [0,1], NaN where there is none; subset where the
+    dataset has subsets.
     """
 
     table: pd.DataFrame
@@ -24,6 +26,12 @@ class Photographs:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def groups(self) -> torch.Tensor:
+        """(n,) int64: the number of each one's subset; -1 where it has none."""
+        if "subset" not in self.table:
+            return torch.full((len(self),), -1)
+        return torch.from_numpy(pd.factorize(self.table["subset"])[0].astype(np.int64))
 
 
 def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> pd.DataFrame:

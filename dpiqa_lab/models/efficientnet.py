@@ -2,13 +2,16 @@
 
 Weights in torchvision's layout fit without a change (``features.0.0.weight`` and so on). Padding is
 even on both sides, (k-1)//2: TensorFlow's uneven one at stride 2, which transformers keeps, gives
-other numbers from the same weights.
+other numbers from the same weights. The Lite variants, whose weights came from TensorFlow, have the
+uneven one.
 """
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import unknown
@@ -24,21 +27,38 @@ _STAGES = (
     (6, 3, 1, 320, 1),
 )
 _STEM = 32
-# What the variants multiply the channels and the repeats by.
+_LITE_HEAD = 1280
+
+
+class Variant(NamedTuple):
+    """What a variant multiplies B0's channels and repeats by.
+
+    lite: without channel gates, ReLU6 for SiLU; the stem's and the head's channels and the repeats
+    of the first and the last stage stay B0's; padding as in TensorFlow. tensorflow: the batch norms
+    have TensorFlow's constants, as the published weights come from there.
+    """
+
+    width: float
+    depth: float
+    lite: bool = False
+    tensorflow: bool = False
+
+
 VARIANTS = {
-    "efficientnet_b0": (1.0, 1.0),
-    "efficientnet_b1": (1.0, 1.1),
-    "efficientnet_b2": (1.1, 1.2),
-    "efficientnet_b3": (1.2, 1.4),
-    "efficientnet_b4": (1.4, 1.8),
-    "efficientnet_b5": (1.6, 2.2),
-    "efficientnet_b6": (1.8, 2.6),
-    "efficientnet_b7": (2.0, 3.1),
+    "efficientnet_b0": Variant(1.0, 1.0),
+    "efficientnet_b1": Variant(1.0, 1.1),
+    "efficientnet_b2": Variant(1.1, 1.2),
+    "efficientnet_b3": Variant(1.2, 1.4),
+    "efficientnet_b4": Variant(1.4, 1.8),
+    "efficientnet_b5": Variant(1.6, 2.2, tensorflow=True),
+    "efficientnet_b6": Variant(1.8, 2.6, tensorflow=True),
+    "efficientnet_b7": Variant(2.0, 3.1, tensorflow=True),
+    "efficientnet_lite0": Variant(1.0, 1.0, lite=True, tensorflow=True),
+    "efficientnet_lite1": Variant(1.0, 1.1, lite=True, tensorflow=True),
+    "efficientnet_lite2": Variant(1.1, 1.2, lite=True, tensorflow=True),
     # None of the paper's: 0.6 M parameters, for small sets and slow machines.
-    "efficientnet_tiny": (0.4, 0.6),
+    "efficientnet_tiny": Variant(0.4, 0.6),
 }
-# torchvision's weights of these three came from TensorFlow, whose batch norm has other constants.
-_TENSORFLOW = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
 
 
 class EfficientNet(nn.Module):
@@ -46,9 +66,13 @@ class EfficientNet(nn.Module):
 
     Args:
         variant: "efficientnet_b0" (1,280 channels, 4.0 M parameters) to "efficientnet_b7" (2,560
-            channels, 63.8 M), or "efficientnet_tiny" (512 channels, 0.6 M).
+            channels, 63.8 M), "efficientnet_lite0" (1,280 channels, 3.4 M) to
+            "efficientnet_lite2", or "efficientnet_tiny" (512 channels, 0.6 M).
         stochastic_depth: share of photographs that skip the last block in training; it falls to 0
             at the first (Huang et al. 2016). Without effect in evaluation.
+
+    Attributes:
+        stage_channels: channels of each of ``stages``.
 
     Raises:
         LabError: an unknown variant.
@@ -58,12 +82,19 @@ class EfficientNet(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise unknown("trunk", variant, VARIANTS)
-        width, depth = VARIANTS[variant]
-        constants = {"eps": 1e-3, "momentum": 0.01} if variant in _TENSORFLOW else {}
-        norm = partial(nn.BatchNorm2d, **constants)
+        width, depth, lite, tensorflow = VARIANTS[variant]
+        layer = partial(
+            _convolution,
+            convolution=_SameConv2d if lite else _EvenConv2d,
+            norm=partial(nn.BatchNorm2d, **({"eps": 1e-3, "momentum": 0.01} if tensorflow else {})),
+            activation=nn.ReLU6 if lite else nn.SiLU,
+        )
         repeats = [math.ceil(n * depth) for *_, n in _STAGES]
-        channels = _widen(_STEM, width)
-        stages = [_convolution(3, channels, 3, 2, norm=norm)]
+        if lite:
+            repeats[0], repeats[-1] = _STAGES[0][-1], _STAGES[-1][-1]
+        channels = _STEM if lite else _widen(_STEM, width)
+        stages = [layer(3, channels, 3, 2)]
+        widths = []
         done = 0
         for (expand, kernel, stride, out, _), n in zip(_STAGES, repeats, strict=True):
             blocks = []
@@ -72,34 +103,49 @@ class EfficientNet(nn.Module):
                 blocks.append(
                     _Block(
                         channels, _widen(out, width), expand, kernel, stride if i == 0 else 1,
-                        drop, norm,
+                        drop, layer, gated=not lite,
                     )
                 )  # fmt: skip
                 channels = _widen(out, width)
             stages.append(nn.Sequential(*blocks))
+            widths.append(channels)
             done += n
         self.variant = variant
-        self.channels = 4 * channels
-        self.features = nn.Sequential(*stages, _convolution(channels, self.channels, 1, norm=norm))
+        self.channels = _LITE_HEAD if lite else 4 * channels
+        self.stage_channels = (*widths, self.channels)
+        self.features = nn.Sequential(*stages, layer(channels, self.channels, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """See the class."""
         return self.features(images)
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Outputs of the seven stages of blocks and of the head, (b, c, h / s, w / s) each.
+
+        The channels c are ``stage_channels``, the strides s 2, 4, 8, 16, 16, 32, 32 and 32; a side
+        that a stride does not divide is rounded up.
+        """
+        x, outputs = self.features[0](images), []
+        for stage in self.features[1:]:
+            x = stage(x)
+            outputs.append(x)
+        return tuple(outputs)
 
 
 class _Block(nn.Module):
     """Inverted bottleneck: expand, convolve each channel, weigh the channels, project."""
 
     def __init__(self, inputs: int, outputs: int, expand: int, kernel: int, stride: int,
-                 drop: float, norm):  # fmt: skip
+                 drop: float, layer, gated: bool):  # fmt: skip
         super().__init__()
         hidden = inputs * expand
-        widen = [_convolution(inputs, hidden, 1, norm=norm)] if expand > 1 else []
+        widen = [layer(inputs, hidden, 1)] if expand > 1 else []
+        gate = [_ChannelGate(hidden, max(1, inputs // 4))] if gated else []
         self.block = nn.Sequential(
             *widen,
-            _convolution(hidden, hidden, kernel, stride, groups=hidden, norm=norm),
-            _ChannelGate(hidden, max(1, inputs // 4)),
-            _convolution(hidden, outputs, 1, norm=norm, activation=False),
+            layer(hidden, hidden, kernel, stride, groups=hidden),
+            *gate,
+            layer(hidden, outputs, 1, activation=None),
         )
         self.residual = stride == 1 and inputs == outputs
         self.drop = drop
@@ -123,21 +169,43 @@ class _ChannelGate(nn.Module):
         self.fc2 = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = nn.functional.silu(self.fc1(x.mean((2, 3), keepdim=True)))
+        hidden = F.silu(self.fc1(x.mean((2, 3), keepdim=True)))
         return x * torch.sigmoid(self.fc2(hidden))
 
 
+class _EvenConv2d(nn.Conv2d):
+    """A convolution padded by (k - 1) / 2 on all sides, without bias."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int):
+        padding = (kernel - 1) // 2
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+
+
+class _SameConv2d(_EvenConv2d):
+    """The same padded as in TensorFlow: no more than ceil(side / stride) outputs need.
+
+    An odd number of rows or columns has one more below or on the right. Only at stride 2 and an
+    even side does it differ.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride == (1, 1):
+            return super().forward(x)
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        (top, bottom), (left, right) = (
+            (more // 2, more - more // 2)
+            for more in (max(0, kernel - ((side - 1) % stride + 1)) for side in x.shape[2:])
+        )
+        padded = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+
+
 def _convolution(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, norm,
-    activation: bool = True,
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, convolution, norm,
+    activation,
 ) -> nn.Sequential:  # fmt: skip
-    layers = [
-        nn.Conv2d(
-            inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
-        ),
-        norm(outputs),
-    ]  # fmt: skip
-    return nn.Sequential(*layers, *([nn.SiLU()] if activation else []))
+    layers = [convolution(inputs, outputs, kernel, stride, groups), norm(outputs)]
+    return nn.Sequential(*layers, *([activation()] if activation else []))
 
 
 def _widen(channels: int, by: float) -> int:

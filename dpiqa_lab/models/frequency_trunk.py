@@ -21,6 +21,7 @@ class FrequencyTrunk(nn.Module):
     def __init__(self):
         super().__init__()
         self.stages = ImageAdapter(_WIDTHS)
+        self.stage_channels = _WIDTHS
         self.channels = sum(_WIDTHS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -48,41 +48,55 @@ class PooledRegressor(nn.Module):
             return self.fc3(torch.cat([hidden, x], dim=1))
 
 
-class PooledHead(nn.Module):
-    """The same with one hidden layer, for a network that is trained from its first layer on.
+class CorrectedHead(nn.Module):
+    """Base of heads whose features ``norm`` gives: a linear function of them can join the score.
 
-    Means and deviations are put on one scale each, photograph by photograph, first.
-
-    ``correction``, a linear function of each of them as deviation from its usual value, is added to
+    ``correction``, a linear function of each feature as deviation from its usual value, is added to
     the first output. It is 0, and not trained by steps, until ``correct``.
+
+    Args:
+        features: how many there are.
     """
 
-    def __init__(self, channels: int, hidden: int, outputs: int = 1):
+    def __init__(self, features: int):
         super().__init__()
-        self.norm = nn.GroupNorm(2, 2 * channels)
-        self.fc1 = nn.Linear(2 * channels, hidden)
-        self.fc2 = nn.Linear(hidden, outputs)
-        self.correction = nn.Linear(2 * channels, 1).requires_grad_(False)
-        self.register_buffer("usual", torch.empty(2 * channels))
-        self.register_buffer("spread", torch.empty(2 * channels))
+        self.correction = nn.Linear(features, 1).requires_grad_(False)
+        self.register_buffer("usual", torch.empty(features))
+        self.register_buffer("spread", torch.empty(features))
         self.correct()
 
-    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
-        """Maps (b, c, h, w) of any sizes to (b, outputs)."""
-        with torch.autocast(maps[0].device.type, enabled=False):
-            x = self.norm(pooled(maps))
-            told = self.fc2(F.relu(self.fc1(x)))
-            corrected = told[:, :1] + self.correction((x - self.usual) / self.spread)
-            return torch.cat([corrected, told[:, 1:]], dim=1)
+    def corrected(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        """``told`` (b, outputs) of features ``x`` (b, features), the first output corrected."""
+        score = told[:, :1] + self.correction((x - self.usual) / self.spread)
+        return torch.cat([score, told[:, 1:]], dim=1)
 
     @torch.no_grad()
     def correct(self, usual=0.0, spread=1.0, weight=0.0, bias=0.0) -> None:
         """Add weight . (x - usual) / spread + bias to the first output; by default nothing.
 
         Args:
-            usual, spread, weight: (2 * channels,), or a number for all of them. bias: a number.
+            usual, spread, weight: (features,), or a number for all of them. bias: a number.
                 Standardised so that half precision does little to the sum.
         """
         targets = self.usual, self.spread, self.correction.weight, self.correction.bias
         for target, value in zip(targets, (usual, spread, weight, bias), strict=True):
             target.copy_(torch.as_tensor(value).expand(target.shape))
+
+
+class PooledHead(CorrectedHead):
+    """The same with one hidden layer, for a network that is trained from its first layer on.
+
+    Means and deviations are put on one scale each, photograph by photograph, first.
+    """
+
+    def __init__(self, channels: int, hidden: int, outputs: int = 1):
+        super().__init__(2 * channels)
+        self.norm = nn.GroupNorm(2, 2 * channels)
+        self.fc1 = nn.Linear(2 * channels, hidden)
+        self.fc2 = nn.Linear(hidden, outputs)
+
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        """Maps (b, c, h, w) of any sizes to (b, outputs)."""
+        with torch.autocast(maps[0].device.type, enabled=False):
+            x = self.norm(pooled(maps))
+            return self.corrected(x, self.fc2(F.relu(self.fc1(x))))

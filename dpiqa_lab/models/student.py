@@ -1,15 +1,21 @@
 """The student: a small network that learns the teacher's feature map and the scores."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.device import Compute
 from ..core.errors import LabError, unknown
-from .pooled_regressor import HEADS, PooledHead
+from ..core.fused import fused
+from .pooled_regressor import PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .scoring import ModelOutput, Scorer
+from .stage_head import STAGES, STUDENT_HEADS, StageHead
 from .trainable import Trainable
-from .trunks import find_trunk
+from .trunks import find_trunk, normalised, stage_channels_of, stages_of
 
 _SMALLEST = 32  # pixels: one position of the trunk's features
 
@@ -25,7 +31,8 @@ class Student(Scorer, Trainable):
             student with the head "flat").
         head: "flat", the published one, reads the score from the map's every position; "pooled"
             from mean and deviation over positions of the trunk's features and of the map, with a
-            few thousand parameters in place of millions.
+            few thousand parameters in place of millions; "stages" in a line from those of all the
+            trunk's stages, for a trunk that is pretrained.
         normalise: take the pixels' mean and deviation that the trunk's published weights expect;
             the paper's student sees [0,1] as it is.
         statistics: hand-made statistics that a pooled head tells beside the score.
@@ -46,38 +53,80 @@ class Student(Scorer, Trainable):
         super().__init__()
         if image_size < _SMALLEST:
             raise LabError(f"image_size must be at least {_SMALLEST} pixels, got {image_size!r}.")
-        if head not in HEADS:
-            raise unknown("head", head, HEADS)
+        if head not in STUDENT_HEADS:
+            raise unknown("head", head, STUDENT_HEADS)
         kind = find_trunk(trunk)
         self.trunk_name = trunk
         self.image_size = image_size
         self.head = head
         # Plain numbers: a checkpoint holds what is trained alone.
         self.pixels = kind.pixels if normalise else None
+        self.frozen_norms = False
         self.trunk = kind.build()
-        channels = self.trunk.channels
+        stages = stage_channels_of(self.trunk)
+        channels = stages[-1] if head == STAGES else self.trunk.channels
         self.to_map = nn.ConvTranspose2d(
             channels, MAP_CHANNELS, 3, stride=2, padding=1, output_padding=1
         )
-        pooled = head == "pooled"
-        self.regressor = (
-            PooledHead(channels + MAP_CHANNELS, width, 1 + statistics)
-            if pooled
-            else Regressor(width)
-        )
+        if head == STAGES:
+            self.regressor = StageHead(sum(stages))
+        elif head == "pooled":
+            self.regressor = PooledHead(channels + MAP_CHANNELS, width, 1 + statistics)
+        else:
+            self.regressor = Regressor(width)
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         """Score and feature map of images (b, 3, h, w) in [0,1]."""
-        if self.pixels is not None:
-            mean, deviation = (images.new_tensor(v).view(1, 3, 1, 1) for v in self.pixels)
-            images = (images - mean) / deviation
+        images = normalised(images, self.pixels)
+        if self.head == STAGES:
+            stages = stages_of(self.trunk, images)
+            return ModelOutput(self.regressor(*stages)[:, 0], self._map(stages[-1]))
         features = self.trunk(images)
-        x = F.relu(self.to_map(features))
-        feature_map = F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="nearest")
+        feature_map = self._map(features)
         if self.head == "pooled":
             told = self.regressor(features, feature_map)
             return ModelOutput(told[:, 0], feature_map, told[:, 1:])
         return ModelOutput(self.regressor(feature_map), feature_map)
+
+    def _map(self, features: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.to_map(features))
+        return F.interpolate(x, (MAP_SIZE, MAP_SIZE), mode="nearest")
+
+    @contextlib.contextmanager
+    def evaluation(self, compute: Compute) -> Iterator[None]:
+        """See ``Scorer.evaluation``."""
+        with super().evaluation(compute), fused(self.trunk):
+            yield
+
+    def freeze(self, norms: bool, stages: int) -> None:
+        """Leave parts of a pretrained trunk as they are in a training.
+
+        Args:
+            norms: whether its batch norms use the running statistics that they have, and keep them.
+            stages: how many of an EfficientNet's parts are not trained, the first of which is its
+                stem.
+
+        Raises:
+            LabError: the trunk has not so many parts.
+        """
+        self.frozen_norms = norms
+        parts = getattr(self.trunk, "features", ())
+        if stages > len(parts):
+            raise LabError(
+                f"frozen_stages must be at most {len(parts)}, the parts of the trunk "
+                f"{self.trunk_name!r} that can be left as they are; got {stages}."
+            )
+        for part in parts[:stages]:
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Student":
+        """See ``nn.Module``; frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_norms:
+            for layer in self.trunk.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part."""

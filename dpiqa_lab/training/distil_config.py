@@ -9,7 +9,7 @@ from ..core.errors import LabError
 from ..core.paths import runs_dir
 from ..core.runs import Run, find_run
 from ..datasets.config import DatasetConfig
-from ..models.pooled_regressor import HEADS
+from ..models.stage_head import STAGES, STUDENT_HEADS
 from ..models.trunks import find_trunk
 from .checkpoints import find_weights
 
@@ -27,6 +27,14 @@ PUBLISHED = {
     "warmup_steps": 0,
     "clip_norm": None,
 }
+# Of trunks that start at random.
+_PLAIN = {
+    "score_weight": 1.0,
+    "correlation_weight": 0.0,
+    "ranking_weight": 0.0,
+    "frozen_norms": False,
+    "frozen_stages": 0,
+}
 SMALL = {
     "head": "pooled",
     "student_width": 64,
@@ -41,6 +49,25 @@ SMALL = {
     "clip_norm": 1.0,
 }
 
+# What suits a trunk that has ImageNet's weights and a few thousand photographs with scores.
+PRETRAINED = {
+    "head": STAGES,
+    "learning_rate": 1e-4,
+    "head_learning_rate": 2e-5,
+    "cosine": True,
+    "flip": True,
+    "lr_milestones": (),
+    "statistics_weight": 0.0,
+    "correlation_weight": 1.0,
+    "score_weight": 12.0,
+    "ranking_weight": 1.0,
+    "frozen_norms": True,
+    "frozen_stages": 3,
+    "correction": True,
+    "warmup_steps": 30,
+    "clip_norm": 5.0,
+}
+
 
 @configuration
 class DistilConfig(DatasetConfig):
@@ -52,15 +79,17 @@ class DistilConfig(DatasetConfig):
     )
 
     trunk: str = option("auto", "auto, or a name of models.trunks as efficientnet_b7")
-    trunk_weights: str = option("none", "none (random), prior, hub, a folder, or a file")
+    trunk_weights: str = option("none", "none (random), imagenet, prior, hub, a folder or file")
     normalise: bool | None = option(None, "pixels as published weights expect; None: where used")
-    head: str | None = option(None, "flat (as published) or pooled", HEADS)
+    head: str | None = option(None, "flat (as published), pooled or stages", STUDENT_HEADS)
     student_width: int | None = option(
         None, "of the head's hidden layers; 512 published", low=1, high=65536
     )
     start_from: str | None = option(None, "run or safetensors file with the student's first values")
 
-    score_weight: float = option(1.0, "of the squared error of score against MOS", low=0.0)
+    score_weight: float | None = option(
+        None, "of the squared error of score against MOS; 1 as published", low=0.0
+    )
     teacher_score_weight: float = option(
         0.0, "of the squared error of score against the teacher's; 0 as published", low=0.0
     )
@@ -75,6 +104,18 @@ class DistilConfig(DatasetConfig):
         None, "after the last step, fit by ridge what the pooled head leaves; published: not"
     )
 
+    correlation_weight: float | None = option(
+        None, "of a half of 1 - PLCC in the batch and in its subsets; 0 as published", low=0.0
+    )
+    ranking_weight: float | None = option(
+        None, "of order between photographs and damaged copies of them; 0 as published", low=0.0
+    )
+    ranking_copies: int = option(3, "photographs a batch that are copied for it", low=1)
+    frozen_norms: bool | None = option(None, "keep the statistics of the trunk's batch norms")
+    frozen_stages: int | None = option(
+        None, "first parts of an EfficientNet that are not trained", low=0
+    )
+
     flip: bool | None = option(None, "mirror half of the train photographs, other ones each epoch")
     crop: int | None = option(None, "side in pixels of a random part of each; None: whole", low=32)
     select_on: str = option("val", "part that chooses the checkpoint", ("val", "test"))
@@ -83,6 +124,7 @@ class DistilConfig(DatasetConfig):
     batch_size: int = option(24, "photographs a step and device", low=1, high=65536)
     accumulation_steps: int = option(1, "batches an optimiser step", low=1)
     learning_rate: float | None = option(None, "of Adam", low=0.0)
+    head_learning_rate: float | None = option(None, "of the head; None: learning_rate", low=0.0)
     warmup_steps: int | None = option(None, "over which the rate rises from 0", low=0)
     clip_norm: float | None = option(None, "limit of the gradient's norm", low=0.0)
     lr_milestones: tuple[int, ...] | None = option(None, "epochs after which the rate falls")
@@ -114,11 +156,16 @@ class DistilConfig(DatasetConfig):
             "lr_milestones": MILESTONES.get(self.dataset, (5,)),
             "normalise": self.trunk_weights not in ("none", "prior"),
             "map_weight": 0.0 if self.teacher is None else 1.0,
+            **_PLAIN,
             **(SMALL if find_trunk(trunk).small else PUBLISHED),
         }
+        if self.trunk_weights == "imagenet":
+            defaults |= PRETRAINED
         if self.head == "flat":  # which knows neither
             defaults |= {name: PUBLISHED[name] for name in ("statistics_weight", "correction")}
         values = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        if self.head_learning_rate is None and "head_learning_rate" not in values:
+            values["head_learning_rate"] = values.get("learning_rate", self.learning_rate)
         values |= {"trunk": trunk, **self.machine_defaults(), **self.dataset_defaults()}
         if self.teacher is not None:
             run = find_teacher(self.teacher)
@@ -157,9 +204,9 @@ class DistilConfig(DatasetConfig):
                 "statistics_weight needs the head that can tell statistics beside the score: set "
                 "head='pooled', or statistics_weight=0."
             )
-        if self.correction and self.head != "pooled":
+        if self.correction and self.head == "flat":
             raise LabError(
-                "correction needs a head whose features are few: set head='pooled', or "
+                "correction needs a head whose features are few: set head='pooled' or 'stages', or "
                 "correction=False."
             )
         if self.crop is not None and self.crop > self.image_size:

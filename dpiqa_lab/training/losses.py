@@ -36,6 +36,25 @@ def correlation(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
     return 0.5 - 0.5 * (a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-8)
 
 
+def correlation_by_group(
+    score: torch.Tensor, mos: torch.Tensor, groups: torch.Tensor, fewest: int = 5
+) -> torch.Tensor:
+    """Mean of ``correlation`` over the batch and over each of its groups of photographs.
+
+    Sets from several sources differ in level, which the batch's correlation is full of; those
+    within the groups say how well photographs of one source are told apart.
+
+    Args:
+        score, mos: (b,); photographs whose mos is NaN are left out.
+        groups: (b,) int, negative where a photograph is of none.
+        fewest: members that a group of the batch must have to count.
+    """
+    known = ~mos.isnan()
+    parts = [known, *(known & (groups == group) for group in groups.unique() if group >= 0)]
+    parts = [part for i, part in enumerate(parts) if i == 0 or fewest <= part.sum() < known.sum()]
+    return torch.stack([correlation(score[part], mos[part]) for part in parts]).mean()
+
+
 def score_loss(
     score: torch.Tensor,
     mos: torch.Tensor,

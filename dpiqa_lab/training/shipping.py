@@ -29,7 +29,10 @@ def ship_student(run: str | Path, folder: str | Path) -> Path:
     if "trunk" not in found.config or "arms" in found.config:
         raise LabError(f"run {found.name} trained no student: name a run of train_student.")
     state = load_weights(find_weights(found, "best"))
-    small = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
+    # Biases and what norms count are few, and small variances would be lost.
+    small = {
+        k: v.half() if v.dtype == torch.float32 and v.ndim > 1 else v for k, v in state.items()
+    }
     folder = Path(folder)
     save_weights(folder / "checkpoints" / "best.safetensors", small)
     write_json(folder / "config.json", {name: found.config[name] for name in _KEPT})

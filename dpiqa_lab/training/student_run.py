@@ -18,16 +18,19 @@ from ..datasets.photographs import Photographs, unlabelled_photographs
 from ..datasets.pixels import Pixels
 from ..datasets.scale import scale_of
 from ..models.scoring import ModelOutput
+from ..models.stage_head import STAGES
 from ..models.student import Student
 from ..models.trunks import trunk_input
 from .averaging import Averaged
 from .batches import StepBatches
 from .correction import fit_correction
 from .distil_config import DistilConfig
-from .losses import distillation_loss
+from .losses import correlation_by_group, distillation_loss
+from .ranking_copies import ranking_copies, ranking_loss
 from .run_fingerprint import run_fingerprint
 from .scored_run import ScoreTask, fit_and_record, run_training
 from .shown import Shown, maps_at
+from .stage_start import start_at_ridge
 from .statistic_targets import statistic_targets
 from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
@@ -100,6 +103,10 @@ class StudentTask(ScoreTask):
     ):
         super().__init__(student, dataset, config, compute)
         self.student = student
+        student.freeze(config.frozen_norms, config.frozen_stages)
+        # A ridge regression on what the trunk knows already may be hard to improve on.
+        self.fitted_start = student.head == STAGES
+        self.groups = photographs.groups()
         if config.ema:
             self.network = Averaged(student, config.ema)
         self.taught = taught
@@ -121,8 +128,20 @@ class StudentTask(ScoreTask):
             generator = torch.Generator().manual_seed(self.config.seed)
             few = torch.randperm(len(self.shown), generator=generator)[:64]
             fit_start(self.images(torch.stack([self.shown[int(i)][0] for i in few])))
+        if self.student.head == STAGES and self.config.start_from is None:
+            self._start_at_ridge()
         if self.config.ema:
             self.network.restart()
+
+    def parameter_groups(self) -> list[dict]:
+        """See ``loop.Task``: the head's rate may be another."""
+        head = [p for p in self.student.regressor.parameters() if p.requires_grad]
+        others = [
+            p for name, p in self.student.named_parameters()
+            if p.requires_grad and not name.startswith("regressor.")
+        ]  # fmt: skip
+        scale = self.config.head_learning_rate / (self.config.learning_rate or 1.0)
+        return [{"params": others, "scale": 1.0}, {"params": head, "scale": scale}]
 
     def names(self, batch) -> list[str]:
         """See ``loop.Task``."""
@@ -145,23 +164,37 @@ class StudentTask(ScoreTask):
     def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         pixels, mos, positions, places = batch
-        device = self.compute.device
+        config, device, n = self.config, self.compute.device, len(pixels)
+        seed, copies = self._seed(int(positions[0])), None
+        if config.ranking_weight:
+            copies = ranking_copies(pixels[: config.ranking_copies], seed)
+            pixels = torch.cat([pixels, copies.pixels])
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Blocks that are skipped at random are the same ones where a run is resumed.
-            torch.manual_seed(self._seed(int(positions[0])))
+            torch.manual_seed(seed)
             output = model(self.images(pixels))
+        score = output.score
+        output = ModelOutput(*(part if part is None else part[:n] for part in output))
         taught = None
         if self.taught is not None:
             score, maps = (part[positions].to(device).float() for part in self.taught[:2])
-            if self.config.flip or self.config.crop:
+            if config.flip or config.crop:
                 maps = maps_at(maps, places.to(device))
             taught = ModelOutput(score, maps)
-        config = self.config
         weights = config.score_weight, config.teacher_score_weight, config.map_weight
         known = ()
         if self.statistics is not None:
             known = self.statistics[positions].to(device), config.statistics_weight
-        return distillation_loss(output, mos.to(device), taught, *weights, *known), len(mos)
+        mos = mos.to(device)
+        loss = distillation_loss(output, mos, taught, *weights, *known)
+        if config.correlation_weight:
+            groups = self.groups[positions].to(device)
+            loss = loss + config.correlation_weight * correlation_by_group(score[:n], mos, groups)
+        if copies is not None:
+            clean = score[: copies.gaps.shape[1]]
+            order = ranking_loss(clean, score[n:], copies.gaps.to(device))
+            loss = loss + config.ranking_weight * order
+        return loss, n
 
     def finish(self) -> dict:
         """See ``scored_run.ScoreTask``: the head is corrected, see ``correction``."""
@@ -172,8 +205,8 @@ class StudentTask(ScoreTask):
         head.correct()
         target = self._taught_score()
         known = np.flatnonzero(~np.isnan(target))
-        features, score = self._features(Subset(self.shown.whole, known), "train")
-        chosen = self._features(Pixels(self.parts[part]), part)
+        features, score = self._features(self.scorer(), Subset(self.shown.whole, known), "train")
+        chosen = self._features(self.scorer(), Pixels(self.parts[part]), part)
         mos = self.parts[part].table["mos"].to_numpy(float)
         found = fit_correction(head, features, target[known] - score, *chosen, mos)
         before, after = map(metrics.said, found.values())
@@ -192,9 +225,19 @@ class StudentTask(ScoreTask):
         weights = config.score_weight, config.teacher_score_weight
         return np.where(np.isnan(mos), teacher, np.average([mos, teacher], axis=0, weights=weights))
 
-    def _features(self, photographs: Dataset, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the head's correction sees of whole photographs (n, k), and their scores (n,)."""
-        scorer = self.scorer()
+    def _start_at_ridge(self) -> None:
+        """Let the head start as the ridge regression of MOS on the trunk's features."""
+        part, mos = self.config.select_on, self.shown.table["mos"].to_numpy(float)
+        known = np.flatnonzero(~np.isnan(mos))
+        features, _ = self._features(self.student, Subset(self.shown.whole, known), "train")
+        chosen, _ = self._features(self.student, Pixels(self.parts[part]), part)
+        chosen_mos = self.parts[part].table["mos"].to_numpy(float)
+        start_at_ridge(self.student.regressor, features, mos[known], chosen, chosen_mos)
+
+    def _features(
+        self, scorer: Student, photographs: Dataset, part: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the head's ``norm`` gives of whole photographs (n, k), and their scores (n,)."""
         norm = scorer.regressor.norm
         seen = [torch.zeros(0, norm.num_channels)]
         handle = norm.register_forward_hook(lambda layer, inputs, output: seen.append(output.cpu()))
@@ -234,13 +277,15 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
 def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photographs, list[str]]:
     """What is trained on, and notes on it."""
     columns = ["name", "path", "hash", "mos"]
-    table, notes = dataset.part_of("train").table[columns], []
+    train = dataset.part_of("train").table
+    columns += [name for name in ("subset",) if name in train]
+    table, notes = train[columns], []
     if config.unlabelled is not None:
         # None of the dataset's own: the teacher's word on test photographs would flatter.
         known = set(dataset.manifest.table["hash"])
         extra = unlabelled_photographs(config.unlabelled, config.on_bad_image, known)
         notes.append(f"{len(extra)} photographs without a score joined; the teacher labels them")
-        table = pd.concat([table, extra[columns]], ignore_index=True)
+        table = pd.concat([table, extra], ignore_index=True)
     return Photographs(table, config.image_size), notes
 
 

@@ -28,6 +28,7 @@ def test_the_registry_s_baselines_take_parts_and_give_a_score_each(tmp_path):
         "niqe": {"patch": 24},
         "pmt_iqa": {"config": PmtIqaConfig(**small, epochs=2)},
         "re_iqa": {"config": QualityEncoderConfig(**small, steps=2, scenes=4)},
+        "ridge_on_efficientnet_lite0": {"weights": "none", "image_size": 64},
     }
     train, val, test = Photographs(24, 0), Photographs(12, 1), Photographs(8, 2)
     for name, baseline in BASELINES.items():

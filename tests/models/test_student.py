@@ -1,5 +1,7 @@
 """The student and its EfficientNet, against plain formulas, published sizes and another library."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,7 +9,14 @@ import torch
 import torch.nn.functional as F
 
 import dpiqa_lab as lab
-from dpiqa_lab.models.efficientnet import VARIANTS, EfficientNet, _Block, _ChannelGate
+from dpiqa_lab.models.efficientnet import (
+    VARIANTS,
+    EfficientNet,
+    _Block,
+    _ChannelGate,
+    _convolution,
+    _EvenConv2d,
+)
 from dpiqa_lab.models.pooled_regressor import PooledHead
 from dpiqa_lab.models.trunks import IMAGENET
 
@@ -30,6 +39,10 @@ def stir(module):
     return module
 
 
+def _layer(norm):
+    return partial(_convolution, convolution=_EvenConv2d, norm=norm, activation=torch.nn.SiLU)
+
+
 @pytest.fixture(scope="module")
 def student():
     torch.manual_seed(0)
@@ -40,6 +53,8 @@ def test_every_variant_has_the_published_size():
     """Parameters that torchvision states for its classifiers, less the classifier itself."""
     whole = [
         5_288_548, 7_794_184, 9_109_994, 12_233_232, 19_341_616, 30_389_784, 43_040_704, 66_347_960,
+        # timm's of the Lite ones.
+        4_652_008, 5_416_680, 6_092_072,
     ]  # fmt: skip
     published = [variant for variant in VARIANTS if variant != "efficientnet_tiny"]
     for variant, parameters in zip(published, whole, strict=True):
@@ -97,8 +112,8 @@ def test_trunk_equals_transformers_but_for_the_padding(student):
 @torch.no_grad()
 def test_inverted_bottleneck_formula():
     torch.manual_seed(0)
-    norm = torch.nn.BatchNorm2d
-    block = stir(_Block(8, 8, 6, 5, 1, 0.5, norm)).eval()
+    layer = _layer(torch.nn.BatchNorm2d)
+    block = stir(_Block(8, 8, 6, 5, 1, 0.5, layer, gated=True)).eval()
     state = block.state_dict()
 
     def normed(x, name):
@@ -122,8 +137,8 @@ def test_inverted_bottleneck_formula():
     assert state["block.2.fc1.weight"].shape == (2, 48, 1, 1)  # a quarter of what comes in
     assert torch.allclose(block(x), x + y, atol=1e-5)
     assert block(x).shape == x.shape
-    assert not _Block(8, 16, 6, 3, 1, 0.0, norm).residual
-    assert not _Block(8, 8, 6, 3, 2, 0.0, norm).residual
+    assert not _Block(8, 16, 6, 3, 1, 0.0, layer, gated=True).residual
+    assert not _Block(8, 8, 6, 3, 2, 0.0, layer, gated=True).residual
 
 
 def test_a_gate_leaves_shapes_and_only_shrinks():
@@ -136,7 +151,7 @@ def test_a_gate_leaves_shapes_and_only_shrinks():
 @torch.no_grad()
 def test_stochastic_depth_skips_photographs_in_training_alone():
     torch.manual_seed(0)
-    block = _Block(8, 8, 1, 3, 1, 0.25, torch.nn.Identity)
+    block = _Block(8, 8, 1, 3, 1, 0.25, _layer(torch.nn.Identity), gated=True)
     x = torch.randn(1, 8, 4, 4).expand(4000, -1, -1, -1)
     whole = block.eval()(x[:1]) - x[:1]
     added = block.train()(x) - x

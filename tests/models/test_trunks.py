@@ -12,7 +12,7 @@ from tests.models.test_student import stir
 MILLIONS = {
     "efficientnet_b0": 4.0, "efficientnet_b7": 63.8, "efficientnet_tiny": 0.6,
     "convnext_tiny": 27.8, "mobilenet_v2": 2.2, "dinov2_small": 22.1,
-    "frequency": 1.0,
+    "frequency": 1.0, "efficientnet_lite0": 3.4, "efficientnet_lite2": 4.8,
 }  # fmt: skip
 
 
