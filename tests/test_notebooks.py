@@ -114,7 +114,8 @@ def test_01_probes_features_and_shows_its_figures(small_folder, few_prompts, tmp
         "cka", "pearson", "pca", "tsne", "activation_maps", "attention_maps",
     }  # fmt: skip
     names = {path.name for path in run.path.glob("*.csv")}
-    assert names == {"probes.csv", "statistics.csv", "labels.csv", "channels.csv", "attention.csv"}
+    tables = {"probes", "statistics", "labels", "channels", "attention", "data"}
+    assert {name.removesuffix(".csv") for name in names} == tables
     figures, text = _shown(tmp_path)
     assert figures == 11
     assert "own split" in text

@@ -13,6 +13,7 @@ from dpiqa_lab.core.compiled import compiled
 from dpiqa_lab.core.device import choose_compute, exact
 from dpiqa_lab.core.int8 import int8_kernels
 from dpiqa_lab.core.runs import find_run
+from dpiqa_lab.datasets.near_copies import scenes_of
 from dpiqa_lab.datasets.photographs import Photographs
 from dpiqa_lab.diffusion.attention import fixed_prompts
 from dpiqa_lab.diffusion.attention_maps import map_taps
@@ -21,6 +22,7 @@ from dpiqa_lab.evaluation.ablation import cached_statistics
 from dpiqa_lab.evaluation.open_judges import open_judge
 from dpiqa_lab.evaluation.peers import features as re_iqa_features
 from dpiqa_lab.evaluation.scores import scores_of
+from dpiqa_lab.models.encoders import Encoder, encoder_features
 from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
 from dpiqa_lab.probing.features import FeatureStore, extract_features
 from dpiqa_lab.training.statistic_targets import statistic_targets
@@ -170,6 +172,8 @@ def test_every_kind_of_rows_is_the_same_whatever_surrounds_it(teacher_run, small
         statistic_targets(Photographs(few.table, 64))
         re_iqa_features(encoder, few, "cpu")
         scores_of(judge, few, few.table)
+        scenes_of(few.table)
+        encoder_features(Encoder("efficientnet_tiny", "none", 64), few, "cpu")
 
     expected = None
     for name, around in AROUND.items():
