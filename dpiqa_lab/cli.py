@@ -108,9 +108,10 @@ def runs(
     from .core.runs import list_runs
 
     if check is not None:
-        return _check_run(check)
-    table = list_runs()
-    print(table.to_string(index=False) if len(table) else f"no runs in {runs_dir()} yet")
+        _check_run(check)
+    else:
+        table = list_runs()
+        print(table.to_string(index=False) if len(table) else f"no runs in {runs_dir()} yet")
 
 
 def _check_run(name: str) -> None:
@@ -154,7 +155,8 @@ def cache(
     table = pd.DataFrame(entries, columns=["kind", "entry", "bytes"])
     size = f"{table['bytes'].sum() / 1e6:,.1f} MB in {cache_dir()}"
     if action == "clear":
-        return print(f"entries deleted: {clear_cache(kind)}, {size}")
+        print(f"entries deleted: {clear_cache(kind)}, {size}")
+        return
     if len(table):
         table["MB"] = table.pop("bytes") / 1e6
         print(table.to_string(index=False, float_format="{:,.1f}".format))
