@@ -9,10 +9,13 @@ from itertools import pairwise
 import click
 import papermill
 import pytest
+import typer
 import yaml
 from papermill.cli import papermill as papermill_command
+from typer.main import get_command
 
-from dpiqa_lab.__main__ import _literal, build_parser
+from dpiqa_lab.cli import app
+from dpiqa_lab.core.command_line import values
 from dpiqa_lab.evaluation.components_config import ComponentsConfig
 from dpiqa_lab.training.config import TrainConfig
 from dpiqa_lab.training.distil_config import DistilConfig
@@ -27,6 +30,7 @@ PAGES = [
 ]
 OURS = re.compile(
     r"(?:^|[\s/\\])python -m dpiqa_lab(?=\s|$)|^accelerate launch .*?-m dpiqa_lab(?=\s|$)"
+    r"|(?:^|[/\\])dpiqa(?=\s)"
 )
 
 
@@ -56,6 +60,12 @@ def _commands(pattern):
                 yield pytest.param(words, id=f"{path.stem}: {code[:90]}")
 
 
+def _parsed(words):
+    """The command's name and its arguments, without running it."""
+    name, *others = words
+    return name, get_command(app).commands[name].make_context(name, others).params
+
+
 def _check_notebook(path, names):
     if path == "NOTEBOOK":  # stands for any
         return
@@ -68,12 +78,13 @@ def _check_notebook(path, names):
 def test_a_command_of_the_lab_is_one(words):
     if words in ([], ["--help"]):
         return
-    arguments = build_parser().parse_args(words)
-    given = {name: _literal(value) for name, value in getattr(arguments, "parameter", [])}
-    if arguments.command == "sweep":
-        _check_notebook(str(arguments.notebook), {*given, *(name for name, _ in arguments.grid)})
+    command, arguments = _parsed(words)
+    given = values(arguments.get("parameter"))
+    if command == "sweep":
+        names = {*given, *(name for name, _ in arguments["grid"])}
+        _check_notebook(str(arguments["notebook"]), names)
     elif given:
-        student = getattr(arguments, "what", "") == "student"
+        student = arguments.get("what") == "student"
         (DistilConfig if student else TrainConfig)(**given)
 
 
@@ -107,8 +118,10 @@ def test_commands_are_found():
     joined = "```\npython -m dpiqa_lab train teacher \\\n    -p dataset koniq  # a remark\n```"
     (code,) = _code(joined)
     assert shlex.split(code, comments=True)[3:] == ["train", "teacher", "-p", "dataset", "koniq"]
-    with pytest.raises(SystemExit):
-        build_parser().parse_args(["train", "-p", "dataset", "biq2021"])
+    with pytest.raises(typer.TyperException, match="what"):
+        _parsed(["train", "-p", "dataset", "biq2021"])
+    with pytest.raises(KeyError):
+        _parsed(["trian", "teacher"])
     with pytest.raises(click.UsageError):
         papermill_command.make_context("papermill", ["a.ipynb", "out.ipynb", "-p", "dataset"])
     with pytest.raises(AssertionError):

@@ -7,7 +7,9 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 
+from dpiqa_lab.cli import app
 from dpiqa_lab.core.dependencies import dependencies
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.diffusion.presets import PRESETS
@@ -69,9 +71,8 @@ def test_what_a_page_names_is_there(page):
         assert (REPOSITORY / path).is_file(), path
     for name in re.findall(r"notebook `(\w+)`", text):
         assert (REPOSITORY / "notebooks" / f"{name}.ipynb").is_file(), name
-    commands = (REPOSITORY / "dpiqa_lab" / "__main__.py").read_text(encoding="utf-8")
-    for name in re.findall(r"python -m dpiqa_lab (\w+)", text):
-        assert f"def {name}(" in commands, name
+    for name in re.findall(r"(?:python -m dpiqa_lab|`dpiqa|^dpiqa) ([a-z][\w-]*)", text, re.M):
+        assert name in get_command(app).commands, name
 
 
 def test_the_dependencies_page_is_that_of_the_pins():

@@ -36,10 +36,10 @@ print(json.dumps({
 # The demo at its smallest: one step of 64x64 pixels.
 DEMO = """
 import sys
-from dpiqa_lab import __main__ as commands
+from dpiqa_lab import cli
 small = {"max_steps": 1, "validate_every": 1, "warmup_steps": 0, "image_size": 64, "device": "cpu"}
-commands.DEMO |= small
-sys.exit(commands.main(["demo"]))
+cli.DEMO |= small
+sys.exit(cli.main(["demo"]))
 """
 
 
@@ -128,6 +128,10 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     expected = lab.load_model(source / "data" / "student").score(paths, device="cpu")
     assert np.allclose(table["score"], expected, atol=1e-5)
     assert len(table) == 5
+
+    program = [python.with_name("dpiqa"), "--version"]
+    result = subprocess.run(program, cwd=elsewhere, env=variables, capture_output=True, text=True)
+    assert result.stdout == f"dpiqa-lab {lab.__version__}\n"
 
     result = subprocess.run(
         [python, "-c", DEMO],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dpiqa_lab as lab
-from dpiqa_lab.__main__ import DEMO
+from dpiqa_lab.cli import DEMO
 from dpiqa_lab.datasets.splits import folds
 
 
