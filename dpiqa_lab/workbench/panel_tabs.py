@@ -76,7 +76,7 @@ class PhotographsTab(w.VBox):
         scale = self.view.explorer.dataset.manifest.scale
         facts = [
             ["photograph", escape(name)],
-            ["MOS", f"{card['mos']:.3f} ({card['mos_raw']:g} of {scale})"],
+            ["MOS", f"{card['mos']:.3f} ({card['mos_raw']:g} as released, of {scale})"],
             ["score of the probe", score],
             [card["column"], f"{card['feature']:.4g}"],
             ["part", card["split"]],

@@ -223,6 +223,9 @@ def check_whole(home: Path, scores: bytes | None = None) -> None:
             np.load(path, mmap_mode="r")
         elif path.name == "scores.csv":
             assert scores.startswith(path.read_bytes())
+        elif path.name == "scores-files.csv":  # as the scores, but for the files' time stamps
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                assert line.count(b",") >= 2, line
         elif path.suffix == ".csv":
             assert path.read_bytes().endswith(b"\n"), path
         elif path.suffix == ".jsonl":
