@@ -281,6 +281,13 @@ def test_another_dataset_under_the_same_name_is_refused(completed):
     assert _bytes(run.path) == before
 
 
+def test_a_configuration_that_is_not_resolved_is_taken(completed, root):
+    _, run = completed("student")
+    given = {**STUDENT, "data_root": str(root), "split": str(root / "split.csv")}
+    config = lab.DistilConfig(**given, start_from="start", run_name=run.name)
+    assert lab.train_student(config).path == run.path
+
+
 def test_a_sweep_of_completed_runs_is_refused_where_their_inputs_changed(root, tmp_path):
     from dpiqa_lab.workbench.changed_inputs import changed_inputs
 

@@ -56,6 +56,16 @@ def configuration(cls):
     return made
 
 
+def resolves(run):
+    """``run(config, ...)`` that takes a configuration which is not resolved yet, too."""
+
+    @functools.wraps(run)
+    def resolved(config, *args, **kwargs):
+        return run(config.resolve(), *args, **kwargs)
+
+    return resolved
+
+
 class Configuration:
     """What all configurations have in common.
 

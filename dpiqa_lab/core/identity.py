@@ -7,6 +7,7 @@ name, SHA-256 of the file, score, split and group), so that a difference can be 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from .files import atomic_path, json_hash, read_json, remembered_hash, write_jso
 KEY = ["dataset", "name"]
 COLUMNS = [*KEY, "sha256", "mos", "split", "group"]
 _NAMED = 3  # photographs that a sentence names
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 class Inputs(NamedTuple):
@@ -140,10 +142,17 @@ def _table(data: pd.DataFrame) -> pd.DataFrame:
 def _differing(stored: dict, wanted: dict) -> list[str]:
     missing = object()
     return [
-        f"{name}: {_shown(stored, name)} there, {_shown(wanted, name)} asked for"
+        _difference(name, stored, wanted)
         for name in sorted(stored.keys() | wanted.keys())
         if stored.get(name, missing) != wanted.get(name, missing)
     ]
+
+
+def _difference(name: str, stored: dict, wanted: dict) -> str:
+    if all(_HASH.fullmatch(str(values.get(name))) for values in (stored, wanted)):
+        # A hash itself says nothing to a reader.
+        return f"{'content' if name == 'sha256' else name} changed"
+    return f"{name}: {_shown(stored, name)} there, {_shown(wanted, name)} asked for"
 
 
 def _shown(values: dict, name: str) -> str:
@@ -185,7 +194,8 @@ def _data_differences(folder: Path, now: pd.DataFrame | None) -> list[str]:
             found.append(f"{len(names):,} of {len(both):,} {what} ({_names(names)})")
     if len(names := changed("split")):
         moved = pd.concat([before_both["split"], now_both["split"]]).loc[names].unique()
-        drawn = series(sorted(moved)).replace(", ", " and ")
+        *others, last = sorted(moved)
+        drawn = f"{', '.join(others)} and {last}"
         found.append(f"{drawn} drawn anew: {len(names):,} photographs changed place")
     if len(names := changed("group")):
         found.append(f"{len(names):,} photographs belong to other groups ({_names(names)})")

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Subset
 
 from ..core.cache import RowCache
+from ..core.config import resolves
 from ..core.progress import progress_bar
 from ..core.runs import Run
 from ..datasets.config import DatasetConfig
@@ -50,6 +51,7 @@ def arms(config: AblationConfig) -> dict[str, AblationConfig]:
     return result
 
 
+@resolves
 def run_ablation(config: AblationConfig) -> Run:
     """Probe every arm, timestep and tap, or reuse the run of that name.
 

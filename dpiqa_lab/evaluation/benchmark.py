@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from ..core.config import resolves
 from ..core.device import choose_compute, keep_freed_memory
 from ..core.experiment import experiment
 from ..core.identity import Inputs
@@ -30,6 +31,7 @@ from .stages import stage_table
 _SIZE = (1024, 768)
 
 
+@resolves
 def run_benchmark(config: BenchmarkConfig) -> Run:
     """Measure, or reuse the run of that name.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics
+from ..core.config import resolves
 from ..core.experiment import experiment
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
@@ -15,6 +16,7 @@ from .components_config import ComponentsConfig
 ALL = "all"
 
 
+@resolves
 def run_components(config: ComponentsConfig) -> Run:
     """Train every arm from every seed, and compare each with the first.
 

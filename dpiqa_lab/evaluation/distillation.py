@@ -3,15 +3,15 @@
 import pandas as pd
 
 from .. import metrics
+from ..core.config import resolves
 from ..core.errors import LabError
 from ..core.experiment import experiment
 from ..core.identity import Inputs
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
-from ..diffusion.model_inputs import backbone_inputs
 from ..training.student_run import student_inputs, train_student
 from ..training.teacher_outputs import teacher_outputs
-from ..training.teacher_run import train_teacher
+from ..training.teacher_run import teacher_inputs, train_teacher
 from .distil_ablation_config import DistilAblationConfig
 from .model_cost import model_costs
 
@@ -20,6 +20,7 @@ TEACHER = "teacher"
 MEASURED_ON = 8
 
 
+@resolves
 def run_distillation(config: DistilAblationConfig) -> Run:
     """Train a student for each arm, and compare them with each other and with the teacher.
 
@@ -74,11 +75,12 @@ def distillation_inputs(
     config: DistilAblationConfig, dataset: QualityDataset | None = None
 ) -> Inputs:
     """What goes into a comparison of students; ``dataset`` in place of the one that is named."""
+    dataset = dataset or config.load_dataset()
     inputs = student_inputs(config, dataset)
     if config.teacher:
         return inputs
-    backbone = backbone_inputs(config.teacher_backbone, seed=config.seed)
-    return inputs._replace(models={**inputs.models, **backbone})
+    teacher = teacher_inputs(config.own_teacher(), dataset)
+    return inputs._replace(models={**inputs.models, **teacher.models})
 
 
 def compare_arms(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:

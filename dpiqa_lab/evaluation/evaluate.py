@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import metrics
+from ..core.config import resolves
 from ..core.errors import LabError
 from ..core.experiment import experiment
 from ..core.files import json_hash
@@ -66,6 +67,7 @@ def evaluate(
     return _tables(judges, datasets, part, photographs, robustness, resamples, seed)
 
 
+@resolves
 def run_evaluation(
     config: EvaluateConfig,
     models: Mapping[str, object] | Sequence | None = None,

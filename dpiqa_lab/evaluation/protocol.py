@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from ..core.config import resolves
 from ..core.errors import LabError
 from ..core.experiment import run_once
 from ..core.identity import Identity
@@ -16,6 +17,7 @@ from .published import published
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
 
+@resolves
 def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     """Train on numbered splits, test on each; interrupted, it goes on where it stopped.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from ..core.config import resolves
 from ..core.device import keep_freed_memory
 from ..core.experiment import experiment
 from ..core.identity import Inputs
@@ -68,6 +69,7 @@ def probe_inputs(config: ProbeConfig, dataset: QualityDataset | None = None) -> 
     return (dataset or config.load_dataset()).inputs(models)
 
 
+@resolves
 def run_probe(config: FeatureProbeConfig) -> Run:
     """Probe every timestep and tap, or reuse the run of that name.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.config import resolves
 from ..core.device import Compute, keep_freed_memory, make_deterministic
 from ..core.experiment import run_once
 from ..core.files import json_hash, needs_space, tensors_hash
@@ -32,6 +33,7 @@ from .prior_vae import DecoderTask, PriorVae, VaeTask, to_images
 _EXPORTING = ".model-"
 
 
+@resolves
 def train_prior(config: PriorConfig) -> Run:
     """Train image adapter, VAE, then U-Net and text encoder; continue or reuse runs of these names.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from ..core.config import resolves
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.runs import Run
@@ -16,6 +17,7 @@ from .peer_config import QualityEncoderConfig
 from .peer_run import Source, chosen, run_peer
 
 
+@resolves
 def train_quality_encoder(
     config: QualityEncoderConfig, dataset: Source | None = None, rename: bool | None = None
 ) -> Run:

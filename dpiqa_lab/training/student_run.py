@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from .. import metrics
 from ..core import processes
+from ..core.config import resolves
 from ..core.device import Compute
 from ..core.identity import Inputs, files_input
 from ..core.runs import Run, find_run
@@ -36,6 +37,7 @@ from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
 
 
+@resolves
 def train_student(
     config: DistilConfig, dataset: QualityDataset | None = None, rename: bool | None = None
 ) -> Run:

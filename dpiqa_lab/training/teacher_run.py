@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.config import resolves
 from ..core.device import Compute
 from ..core.errors import LabError, listing
 from ..core.identity import Inputs, files_input
@@ -40,6 +41,7 @@ CALIBRATED_ON = 8192
 FITTED = 64
 
 
+@resolves
 def train_teacher(
     config: TrainConfig, dataset: QualityDataset | None = None, rename: bool | None = None
 ) -> Run:

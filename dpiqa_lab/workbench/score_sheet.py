@@ -130,7 +130,9 @@ def agree(side: Path, record: dict, filled: bool) -> None:
     if "model_sha256" not in stored:
         raise LabError(f"{side} is there and is not about scores: give another name.")
     other = [
-        f"{key}: {stored.get(key)!r} there, {record.get(key)!r} now"
+        "model: its weights or settings are others"
+        if key == "model_sha256"
+        else f"{key}: {stored.get(key)!r} there, {record.get(key)!r} now"
         for key in ("model_sha256", "folder", "precision", "device", "lab")
         if stored.get(key) != record.get(key)
     ]

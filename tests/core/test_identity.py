@@ -21,7 +21,7 @@ DATA = pd.DataFrame(
         "group": [None, "a", "a", None, "b", "b", None, None],
     }
 )
-MODELS = {"unet": {"source": "tiny", "revision": None, "sha256": "0f"}}
+MODELS = {"unet": {"source": "tiny", "revision": None, "sha256": "0f" * 32}}
 
 
 def _identity(data=DATA, models=MODELS, **parameters):
@@ -57,6 +57,10 @@ CHANGES = {
     "rows gone": (DATA.iloc[:5], r"3 photographs gone \(p5\.png, p6\.png, p7\.png\)"),
     "rows new": (pd.concat([DATA, DATA.tail(1).assign(name="q.png")]), r"1 photographs new \(q"),
     "splits": (_edited("split", [4, 6], ["test", "val"]), "test and val drawn anew: 2 photographs"),
+    "splits of three": (
+        _edited("split", [0, 4, 6], ["val", "test", "train"]),
+        "test, train and val drawn anew: 3 photographs",
+    ),
     "a group": (_edited("group", 0, "a"), r"1 photographs belong to other groups \(p0\.png\)"),
     "the order": (DATA.iloc[::-1], "in another order"),
     "no photographs": (None, "the photographs are others"),
@@ -81,8 +85,8 @@ def test_other_data_is_refused_in_words_and_touches_nothing(tmp_path, data, word
         (_identity(rate=0.1), "rate: absent there, 0.1 asked for"),
         (_identity(models={}), "unet: only there"),
         (
-            _identity(models={"unet": {**MODELS["unet"], "sha256": "1e"}}),
-            "'0f' there, '1e' asked for",
+            _identity(models={"unet": {**MODELS["unet"], "sha256": "1e" * 32}}),
+            r"unet is another one \(content changed\)",
         ),
         (Identity({"epochs": 3, "timesteps": (1, 5)}, Inputs(DATA, MODELS), "Large"), "by a Large"),
     ],

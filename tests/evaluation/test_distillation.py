@@ -1,5 +1,7 @@
 """The comparison of students: its numbers by hand, and which trainings it asks for."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,9 @@ import pytest
 import dpiqa_lab as lab
 from dpiqa_lab.core.files import write_json
 from dpiqa_lab.core.paths import runs_dir
+from dpiqa_lab.diffusion.presets import find_preset
+from dpiqa_lab.evaluation.distillation import distillation_inputs
+from tests.conftest import photographs
 
 MOS = np.linspace(0, 1, 40)
 
@@ -106,3 +111,17 @@ def test_an_unfinished_teacher_is_refused(teacher):
     write_json(runs_dir() / teacher / "summary.json", {"status": "running"})
     with pytest.raises(lab.LabError, match="some-teacher is not finished"):
         _config(teacher=teacher)
+
+
+def test_all_parts_of_a_teacher_made_here_are_inputs(tmp_path):
+    folder = shutil.copytree(find_preset("tiny").source, tmp_path / "backbone")
+    photographs(tmp_path / "photos", 12).to_csv(tmp_path / "photos" / "scores.csv", index=False)
+    given = {"dataset": "folder", "data_root": str(tmp_path / "photos"), "mos_range": "0,100"}
+    config = _config(**given, image_size=64, labels="scores.csv", teacher_backbone=str(folder))
+    before = distillation_inputs(config).models
+    for part in ("unet", "vae", "text_encoder", "image_adapter"):
+        path = folder / part / "config.json"
+        path.write_text(path.read_text() + "\n")
+        after = distillation_inputs(config).models
+        assert len([role for role in before if before[role] != after[role]]) == 1
+        before = after
