@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A process a core, of one thread each: on two cores two thirds of the time of one process with both.
-SPREAD := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
+SPREAD := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 .PHONY: setup demo test test-all test-gpu torture lab lint clean
 setup: .venv/ready

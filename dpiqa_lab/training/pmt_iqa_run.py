@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from .. import metrics
-from ..core.config import resolves
 from ..core.device import Compute
 from ..core.runs import Run
 from ..datasets.pixels import pixels_of
@@ -22,7 +21,6 @@ from .peer_run import Source, chosen, run_peer, scored, to_images
 from .run_metrics import part_metrics
 
 
-@resolves
 def train_pmt_iqa(
     config: PmtIqaConfig, dataset: Source | None = None, rename: bool | None = None
 ) -> Run:

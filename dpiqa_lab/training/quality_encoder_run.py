@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..core.config import resolves
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.runs import Run
@@ -17,7 +16,6 @@ from .peer_config import QualityEncoderConfig
 from .peer_run import Source, chosen, run_peer
 
 
-@resolves
 def train_quality_encoder(
     config: QualityEncoderConfig, dataset: Source | None = None, rename: bool | None = None
 ) -> Run:
