@@ -168,7 +168,7 @@ def test_04_distils_students_and_compares_them(small_folder, tmp_path):
     photographs(tmp_path / "extra", 5, seed=1)
     options = {
         "dataset": "folder", "data_root": "photos", "mos_range": "0,100", "image_size": 64,
-        "unlabelled": "extra", "teacher_steps": 1, "arms": "labels,both", "max_steps": 6,
+        "unlabelled": "extra", "teacher_steps": 1, "arms": "labels,both", "max_steps": 2,
         "validate_every": 1, "batch_size": 4, "student_width": 8, "device": "cpu",
         "run_name": "by_04",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import skip_init
 
 HEADS = ("flat", "pooled")
 
@@ -60,7 +61,8 @@ class CorrectedHead(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
-        self.correction = nn.Linear(features, 1).requires_grad_(False)
+        # Without drawing weights that are replaced here: a seed gives a head what it always gave.
+        self.correction = skip_init(nn.Linear, features, 1).requires_grad_(False)
         self.register_buffer("usual", torch.empty(features))
         self.register_buffer("spread", torch.empty(features))
         self.correct()

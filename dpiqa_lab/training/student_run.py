@@ -179,10 +179,9 @@ class StudentTask(ScoreTask):
         output = ModelOutput(*(part if part is None else part[:n] for part in output))
         taught = None
         if self.taught is not None:
-            score, maps = (part[positions].to(device).float() for part in self.taught[:2])
+            taught = ModelOutput(*(p[positions].to(device).float() for p in self.taught[:2]))
             if config.flip or config.crop:
-                maps = maps_at(maps, places.to(device))
-            taught = ModelOutput(score, maps)
+                taught = taught._replace(feature_map=maps_at(taught.feature_map, places.to(device)))
         weights = config.score_weight, config.teacher_score_weight, config.map_weight
         known = ()
         if self.statistics is not None:

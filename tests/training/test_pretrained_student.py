@@ -8,12 +8,16 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 import dpiqa_lab as lab
+from dpiqa_lab.datasets.photographs import Photographs
 from dpiqa_lab.models.encoders import Encoder, encoder_features
+from dpiqa_lab.models.scoring import ModelOutput
 from dpiqa_lab.models.stage_head import StageHead
 from dpiqa_lab.ridge import ALPHAS, fit_ridge
 from dpiqa_lab.training.losses import correlation, correlation_by_group
 from dpiqa_lab.training.ranking_copies import ranking_copies, ranking_loss
 from dpiqa_lab.training.stage_start import start_at_ridge
+from dpiqa_lab.training.student_model import build_student
+from dpiqa_lab.training.student_run import StudentTask
 from tests.conftest import photographs
 
 RECIPE = {
@@ -67,6 +71,29 @@ def test_the_recipe_starts_at_the_frozen_encoder_s_ridge_and_keeps_what_is_froze
     table = run.predictions()
     scores = model.score([root / name for name in table["name"]], device="cpu")
     assert np.allclose(scores, table["score"], atol=1e-5)
+
+
+def test_order_and_correlation_are_of_the_student_s_scores_where_a_teacher_is_there_too(root):
+    options = {"trunk": "efficientnet_tiny", "trunk_weights": "none", "crop": None, "ema": 0.0}
+    options |= {"correlation_weight": 1.0, "ranking_weight": 1.0, "ranking_copies": 2}
+    given = {**RECIPE, **options, "data_root": str(root)}
+    config = lab.DistilConfig.from_parameters(given)
+    dataset = config.load_dataset()
+    photos = Photographs(dataset.part_of("train").table, 64)
+    student = build_student(config.identity())
+    losses = []
+    for level in (0.0, 1.0):
+        # Its weights in the loss are 0, so what it gives must not matter.
+        n = len(photos)
+        taught = ModelOutput(torch.full((n,), level), torch.full((n, 8, 64, 64), level))
+        task = StudentTask(student, dataset, photos, taught, None, config, config.compute())
+        (batch,) = next(iter(task.batches(0, 0)))
+        loss, _ = task.loss(student.train(), batch)
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[0] == losses[1]
+    alone = StudentTask(student, dataset, photos, None, None, config, config.compute())
+    assert alone.loss(student, batch)[0].item() == pytest.approx(losses[0])
 
 
 def test_a_head_at_ridge_scores_as_the_ridge_does():
