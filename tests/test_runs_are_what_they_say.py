@@ -293,6 +293,10 @@ def test_a_sweep_of_completed_runs_is_refused_where_their_inputs_changed(root, t
 
     run = KINDS["teacher"]("of-a-sweep")(root)
     assert changed_inputs(run) == []
+    path = run.path / "config.json"
+    write_json(path, {**run.config, "processes": 2})
+    assert changed_inputs(find_run(run.path)) == []
+    write_json(path, run.config)
     with _changed(root, _label):
         (said,) = changed_inputs(run)
     assert "1 of 24 scores differ" in said

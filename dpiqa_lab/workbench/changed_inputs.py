@@ -1,5 +1,6 @@
 """Whether a finished run would come out the same today: what went in, looked at again."""
 
+import dataclasses
 from collections.abc import Callable
 
 from ..core.config import Configuration
@@ -44,6 +45,8 @@ def changed_inputs(run: Run) -> list[str]:
     kind = recorded_kind(run.path)
     for config_class, inputs in INPUTS.items():
         if config_class.__name__ == kind:
-            config = config_class(**run.config)
-            return Identity(config.identity(), inputs(config), kind).differences(run.path)
+            names = {field.name for field in dataclasses.fields(config_class)}
+            config = config_class(**{n: v for n, v in run.config.items() if n in names})
+            # The run's own parameters hold more than these, as the number of processes.
+            return Identity(run.config, inputs(config), kind).differences(run.path)
     return []
