@@ -135,7 +135,7 @@ def test_a_failure_before_anything_was_computed_gives_way_and_a_later_one_does_n
 
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)
-scores = st.floats(0, 1, allow_subnormal=False)
+scores = st.floats(0, 1, allow_subnormal=False)  # a training lets torch round these to 0
 rows = st.lists(
     st.tuples(names, scores, st.sampled_from(["train", "val", "test", ""])),
     max_size=6, unique_by=lambda row: row[0],
