@@ -198,6 +198,12 @@ CHANGES = {
 }
 
 
+def _of(kind, *others):
+    """A case of a kind of run; those whose runs take long are for ``make test-all``."""
+    slow = kind in ("prior", "distillation", "benchmark", "components")
+    return pytest.param(kind, *others, marks=[pytest.mark.slow] if slow else [])
+
+
 @contextlib.contextmanager
 def _changed(root, change):
     """The inputs after ``change``; afterwards as before."""
@@ -229,7 +235,7 @@ def completed(root):
     return of
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [_of(kind) for kind in KINDS])
 def test_the_same_inputs_are_reused(completed, kind, root, capsys):
     make, run = completed(kind)
     before = _bytes(run.path)
@@ -239,7 +245,8 @@ def test_the_same_inputs_are_reused(completed, kind, root, capsys):
 
 
 @pytest.mark.parametrize(
-    ("what", "kind"), [(what, k) for k in KINDS for what in CHANGES if k in CHANGES[what][1]]
+    ("kind", "what"),
+    [_of(kind, what) for kind in KINDS for what in CHANGES if kind in CHANGES[what][1]],
 )
 @pytest.mark.parametrize("state", ["completed", "interrupted"])
 def test_changed_inputs_are_refused_in_words_and_the_run_stays_as_it_was(
