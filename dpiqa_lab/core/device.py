@@ -131,6 +131,12 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until ``device`` has done all work given to it; a CPU has at once."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is torch running out of memory, on any device."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (

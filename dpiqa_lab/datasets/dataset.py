@@ -83,12 +83,6 @@ class QualityDataset:
         )
         return QualityDataset(manifest, self.part, self.image_size)
 
-    def with_split(self, parts: pd.Series, said: str) -> "QualityDataset":
-        """The same photographs parted otherwise, for instance by ``splits.folds``."""
-        table = self.manifest.table.assign(split=parts)
-        manifest = dataclasses.replace(self.manifest, table=table, split=said)
-        return QualityDataset(manifest, self.part, self.image_size)
-
 
 def load_dataset(
     name: str,

@@ -84,9 +84,14 @@ def open_image(path: Path | str) -> Iterator[Image.Image]:
         raise LabError(f"{path}: not a readable photograph ({_cause(path, error)}).") from error
 
 
+def unit_range(pixels: torch.Tensor, device: torch.device | str | None = None) -> torch.Tensor:
+    """uint8 of any shape to float32 in [0,1] on ``device``; ``None``: where they are."""
+    return pixels.to(device, non_blocking=True).float().div(255)
+
+
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:
     """(height, width, 3) uint8 to (3, height, width) float32 in [0,1]."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous().float().div(255)
+    return unit_range(torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous())
 
 
 def half_size(images: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
+from ..core.device import synchronize
 from .attention_maps import attention_maps_of
 from .backbone import Backbone
 from .prompts import prompt_texts
@@ -65,12 +66,10 @@ def describe_taps(
 
 def _seconds(backbone, taps, latents, prompts) -> dict[str, float]:
     """Time from the start of a second pass to each tap; the first one has warmed up."""
-    device = backbone.device.type
     moments = {}
 
     def now() -> float:
-        if device in ("cuda", "mps"):
-            getattr(torch, device).synchronize()
+        synchronize(backbone.device)
         return time.perf_counter()
 
     def note(tap: str):

@@ -11,6 +11,7 @@ from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
+from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
 from .backbone import Backbone
 
@@ -59,7 +60,7 @@ def dataset_latents(
 
     def encode(item) -> dict[str, torch.Tensor]:
         positions, (pixels, _, _) = item
-        images = pixels.to(compute.device).float().div(255)
+        images = unit_range(pixels, compute.device)
         noise = None
         if sample_seed is not None:
             noise = torch.stack([content_noise(hashes[i], sample_seed, shape) for i in positions])

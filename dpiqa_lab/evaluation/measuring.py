@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..core.device import PRECISIONS
+from ..core.device import PRECISIONS, synchronize
 
 Call = Callable[[], object]
 # Names of torch's kernels, by what they do; the first that fits.
@@ -38,10 +38,10 @@ def timed(call: Call, device: torch.device) -> float:
     """
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
-    _wait(device)
+    synchronize(device)
     began = clock()
     call()
-    _wait(device)
+    synchronize(device)
     return clock() - began
 
 
@@ -119,7 +119,7 @@ def profiled(call: Call, device: torch.device) -> Profile:
     profiler = torch.profiler.profile(activities=activities, profile_memory=not cuda)
     with _quiet(), profiler as profile:
         call()
-        _wait(device)
+        synchronize(device)
     seconds = dict.fromkeys((*_KINDS, "elementwise"), 0.0)
     for event in profile.key_averages():
         spent = event.self_device_time_total if cuda else event.self_cpu_time_total
@@ -151,11 +151,6 @@ def _quiet() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
 
 
 class _Traffic(TorchDispatchMode):

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from ..core.device import Compute
+from ..datasets.images import unit_range
 from ..datasets.photographs import Photographs
 from ..datasets.pixels import Pixels
 from ..models.scoring import Scorer
@@ -78,7 +79,7 @@ def in_memory(photographs: Photographs, device: torch.device) -> torch.Tensor:
     """Photographs (n, 3, s, s) in [0,1] on ``device``."""
     pixels = Pixels(photographs)
     images = torch.stack([pixels[i][0] for i in range(len(pixels))])
-    return images.to(device).float().div(255)
+    return unit_range(images, device)
 
 
 class _Lab:

@@ -12,6 +12,7 @@ from torch import nn
 from ..core.errors import LabError, listing, unknown
 from ..core.identity import files_input
 from .trainable import misfits
+from .trunks import IMAGENET
 
 # Kind of block, channels of the stem and of the four stages, blocks a stage.
 VARIANTS = {
@@ -26,7 +27,6 @@ _REVISIONS = {
     "resnet18": "65a5785d9156231087c481e0c7dd33a5ff6f7e3e",
     "resnet50": "34c2154c194f829b11125337b98c8f5f9965ff19",
 }
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # torchvision's names of a trunk's tensors and transformers' for the same, applied in this order.
 _NAMES = (
     (r"^conv1\.", "embedder.embedder.convolution."),
@@ -87,7 +87,7 @@ class ResNet(nn.Module):
 
 def imagenet_normalised(images: torch.Tensor) -> torch.Tensor:
     """Images (b, 3, h, w) in [0,1] less ImageNet's mean, in units of its deviation."""
-    mean, deviation = (images.new_tensor(v).view(3, 1, 1) for v in (_MEAN, _DEVIATION))
+    mean, deviation = (images.new_tensor(v).view(3, 1, 1) for v in IMAGENET)
     return (images - mean) / deviation
 
 

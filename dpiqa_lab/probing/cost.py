@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from ..core.device import Compute, choose_compute, keep_freed_memory
+from ..core.device import Compute, choose_compute, keep_freed_memory, synchronize
 from ..datasets.dataset import QualityDataset
 from ..diffusion.attention_maps import attention_maps_of
 from ..diffusion.backbone import Backbone
@@ -93,6 +93,5 @@ def extraction_cost(
 def _timed(run, compute: Compute) -> float:
     start = time.perf_counter()
     run()
-    if compute.device.type in ("cuda", "mps"):
-        getattr(torch, compute.device.type).synchronize()
+    synchronize(compute.device)
     return time.perf_counter() - start

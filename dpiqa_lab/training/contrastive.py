@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..core.device import Compute
 from ..datasets.damages import draw_damages
-from ..datasets.images import half_size
+from ..datasets.images import half_size, unit_range
 from ..models.re_iqa import QualityEncoder
 from ..models.trainable import Trainable
 from .loop import Task
@@ -107,7 +107,7 @@ def damaged_pairs(
     scale = 2 if rng.random() < 0.5 and min(height, width) >= 2 * size else 1
     sides = [min(side, 2 * size * scale) // scale * scale for side in (height, width)]
     y, x = (int(rng.integers(free + 1)) for free in (height - sides[0], width - sides[1]))
-    part = pixels[:, y : y + sides[0], x : x + sides[1]].permute(1, 2, 0).float().div(255).numpy()
+    part = unit_range(pixels[:, y : y + sides[0], x : x + sides[1]].permute(1, 2, 0)).numpy()
     pairs = []
     for version in range(versions):
         count = int(rng.integers(1, 3)) if version else 0

@@ -14,6 +14,7 @@ from ..core.identity import Inputs
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.dataset_access import content_table
+from ..datasets.images import unit_range
 from ..datasets.pixels import pixels_of
 from ..datasets.splits import PARTS
 from .checkpoints import drop_checkpoints
@@ -86,4 +87,4 @@ def scored(
 
 def to_images(pixels: torch.Tensor, compute: Compute) -> torch.Tensor:
     """Pixels (b, 3, h, w) uint8 as images in [0,1] on the device."""
-    return pixels.to(compute.device, non_blocking=True).float().div(255)
+    return unit_range(pixels, compute.device)

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..core.device import Compute
 from ..datasets.damages import DAMAGES, strength_table
+from ..datasets.images import unit_range
 from ..datasets.views import Views
 from ..models.calibrate import QUIET
 from ..models.frequency_trunk import FrequencyTrunk
@@ -101,5 +102,5 @@ class AdapterTask(Task):
     def _images(self, rows: np.ndarray, mirrored: bool) -> torch.Tensor:
         """Views (b, 3, h, w) in [0,1]."""
         pixels = torch.from_numpy(np.ascontiguousarray(self.views.pixels[rows]))
-        images = pixels.to(self.compute.device).permute(0, 3, 1, 2).float().div(255)
+        images = unit_range(pixels, self.compute.device).permute(0, 3, 1, 2)
         return images.flip(3) if mirrored else images

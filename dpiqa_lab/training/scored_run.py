@@ -22,6 +22,7 @@ from ..core.experiment import experiment
 from ..core.identity import Inputs
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
+from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
 from ..datasets.splits import PARTS
 from ..models.scoring import ModelOutput
@@ -117,7 +118,7 @@ class ScoreTask(Task):
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (b, 3, s, s) uint8 as images in [0,1] on the task's device."""
-        return pixels.to(self.compute.device, non_blocking=True).float().div(255)
+        return unit_range(pixels, self.compute.device)
 
 
 def run_training(

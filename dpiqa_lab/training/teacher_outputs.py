@@ -12,6 +12,7 @@ from ..core.cache import RowCache
 from ..core.device import Compute
 from ..core.progress import progress_bar
 from ..core.runs import Run
+from ..datasets.images import unit_range
 from ..datasets.photographs import Photographs
 from ..datasets.pixels import Pixels
 from ..diffusion.latents import dataset_latents
@@ -58,7 +59,7 @@ def teacher_outputs(
             )  # fmt: skip
         loader = DataLoader(Pixels(photographs), batch_size=batch_size, num_workers=workers)
         for pixels, _, positions in progress_bar(loader, "teacher's outputs", len(batches)):
-            images = pixels.to(compute.device).float().div(255)
+            images = unit_range(pixels, compute.device)
             known = () if latents is None else (latents[positions].to(compute.device),)
             with torch.no_grad(), plain.autocast():
                 output = model(images, *known)

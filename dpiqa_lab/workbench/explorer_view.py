@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io
 from IPython.display import Markdown, display
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,7 +16,7 @@ from .contact_sheet import pictures
 from .explorer import Explorer
 from .explorer_photographs import Photographs
 from .overlays import overlay
-from .style import escaped
+from .pages import render
 
 _THUMB, _CAPTION, _GAP = 192, 34, 12  # pixels
 
@@ -123,7 +122,9 @@ class View:
         """
         folder = runs_dir() / self.explorer.config.name
         stills, command = self.stills(), self.explorer.config.command()
-        write_text(folder / "view.html", _page(stills, command))
+        write_text(
+            folder / "view.html", render("view.html", figures=stills.values(), command=command)
+        )
         write_text(folder / "command.txt", command + "\n")
         points = self.explorer.points().drop(columns="path")
         tables = {"points": points, "curves": self.explorer.overview()}
@@ -170,15 +171,6 @@ def contact_sheet(shown: list[Image.Image], captions: list[str], columns: int = 
                 text = text[1:]  # names differ in their ends
             draw.text((x + _THUMB / 2, y + _THUMB + 4 + 15 * line), text, "#222222", font, "ma")
     return sheet
-
-
-def _page(stills: dict[str, go.Figure], command: str) -> str:
-    parts = [
-        plotly.io.to_html(figure, full_html=False, include_plotlyjs=place == 0)
-        for place, figure in enumerate(stills.values())
-    ]
-    head = "<!doctype html><meta charset='utf-8'><title>DP-IQA Lab: a view</title>"
-    return "\n".join([head, *parts, f"<pre>{escaped(command)}</pre>"])
 
 
 def _png(figure: go.Figure) -> bytes | None:

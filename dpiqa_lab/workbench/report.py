@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io
 
 from .. import metrics
 from ..core.errors import LabError
@@ -14,16 +13,11 @@ from ..core.runs import Run, find_run
 from ..evaluation.evaluate import evaluation_tables
 from . import evaluation_figures as figures
 from .contact_sheet import KINDS, photographs, pick, pictures
+from .pages import render
 from .style import escaped
 
-_STYLE = """
-body { font: 16px/1.5 Helvetica, Arial, sans-serif; color: #222; max-width: 1080px;
-       margin: 2em auto; padding: 0 1em; }
-h2 { border-top: 2px solid #0072B2; padding-top: .6em; margin-top: 2.5em; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; }
-th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: left; }
-tr:hover { background: #f5f5f5; } .failed, .note { color: #a04000; }
-"""
+# A kind that the template knows (h2, h3, p, note, failed, table, figure), and what it shows.
+Block = tuple[str, str | pd.DataFrame | go.Figure]
 _SHORT = {"srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC raw", "plcc_logistic": "PLCC logistic",
           "rmse": "RMSE raw", "rmse_logistic": "RMSE logistic"}  # fmt: skip
 _SUBSETS = {"within_srcc": "SRCC within subsets", "oracle_srcc": "SRCC of subset means"}
@@ -66,17 +60,14 @@ def write_report(run: Run | str | Path, shown: int | None = None) -> Path:
     run = run if isinstance(run, Run) else find_run(run)
     tables = evaluation_tables(run)
     shown = shown or run.config.get("shown", 5)
-    first = [True]  # plotly.js goes with the first figure
-    parts = [_text("h1", f"Evaluation: {run.name}")]
     summary = run.summary()
-    parts += [_text("p", text) for text in summary.get("datasets", {}).values()]
-    parts += [_text("p", text, "note") for text in summary.get("notes", [])]
-    for content in _contents(tables, shown):
-        parts.append(content if isinstance(content, str) else _drawn(content, first))
-    head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escaped(run.name)}"
-    page = "\n".join([f"{head}</title><style>{_STYLE}</style>", *parts, "</html>\n"])
+    blocks = [
+        *(("p", text) for text in summary.get("datasets", {}).values()),
+        *(("note", text) for text in summary.get("notes", [])),
+        *_contents(tables, shown),
+    ]
     path = run.path / "report.html"
-    write_text(path, page)
+    write_text(path, render("report.html", name=run.name, blocks=blocks))
     return path
 
 
@@ -141,48 +132,52 @@ def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterato
         yield pictures(list(apart["path"]), captions, title, n, 160, hover)
 
 
-def _contents(tables: dict[str, pd.DataFrame], shown: int) -> Iterator[str | go.Figure]:
+def _contents(tables: dict[str, pd.DataFrame], shown: int) -> Iterator[Block]:
     results = tables["agreement"]
     yield from _results(results)
     if tables["cross"]["srcc"].notna().sum() > 1:
-        yield _text("h2", "Trained on one, tested on another")
-        yield _text("p", _READING["cross"])
+        yield "h2", "Trained on one, tested on another"
+        yield "p", _READING["cross"]
         for metric in ("srcc", "plcc_logistic"):
-            yield figures.cross_matrix(tables["cross"], metric)
+            yield "figure", figures.cross_matrix(tables["cross"], metric)
     for dataset in dict.fromkeys(results["dataset"]):
         if not results.loc[results["dataset"] == dataset, "n"].any():
             continue  # every model failed, which is said above
-        yield _text("h2", dataset)
+        yield "h2", dataset
         if _has(results, dataset, "srcc"):
-            yield _text("p", _READING["agreement"])
-            yield figures.agreement_intervals(results, dataset)
+            yield "p", _READING["agreement"]
+            yield "figure", figures.agreement_intervals(results, dataset)
         if _has(tables["differences"], dataset, "difference"):
-            yield _text("p", _READING["differences"])
-            yield figures.difference_matrix(tables["differences"], dataset)
+            yield "p", _READING["differences"]
+            yield "figure", figures.difference_matrix(tables["differences"], dataset)
         others = tables["published"].query("dataset == @dataset").drop(columns="dataset")
         if len(others):
-            yield _text("h3", "Beside published results")
-            yield _text("p", _READING["published"])
-            yield _table(others)
-        yield _text("p", _READING["panels"])
-        yield figures.score_panels(tables["scores"], tables["calibration"], results, dataset)
+            yield "h3", "Beside published results"
+            yield "p", _READING["published"]
+            yield "table", others
+        yield "p", _READING["panels"]
+        yield (
+            "figure",
+            figures.score_panels(tables["scores"], tables["calibration"], results, dataset),
+        )
         if _has(tables["errors"], dataset, "distance"):
-            yield _text("p", _READING["errors"])
-            yield figures.error_panels(tables["errors"], dataset)
+            yield "p", _READING["errors"]
+            yield "figure", figures.error_panels(tables["errors"], dataset)
         if _has(tables["robustness"], dataset, "moved"):
-            yield _text("p", _READING["robustness"])
-            yield figures.robustness_bars(tables["robustness"], dataset)
-        yield _text("p", _READING["photographs"])
+            yield "p", _READING["robustness"]
+            yield "figure", figures.robustness_bars(tables["robustness"], dataset)
+        yield "p", _READING["photographs"]
         try:
-            yield from sheets(tables, dataset, shown)
+            for sheet in sheets(tables, dataset, shown):
+                yield "figure", sheet
         except LabError as error:  # moved since: the numbers are still worth a page
-            yield _text("p", f"no photographs: {error}", "failed")
+            yield "failed", f"no photographs: {error}"
 
 
-def _results(results: pd.DataFrame) -> Iterator[str]:
-    yield _text("h2", "Results")
-    yield _table(results_table(results[results["error"] == ""]))
-    yield _text(
+def _results(results: pd.DataFrame) -> Iterator[Block]:
+    yield "h2", "Results"
+    yield "table", results_table(results[results["error"] == ""])
+    yield (
         "p",
         "95% bootstrap intervals over the contents: photographs, or groups of those that share "
         "one. With fewer than about twenty contents they are too narrow to be trusted. A logistic "
@@ -194,26 +189,10 @@ def _results(results: pd.DataFrame) -> Iterator[str]:
     for row in results[results["subset"] == "all"].itertuples():
         where = f"{row.model} on {row.dataset}"
         if row.error:
-            yield _text("p", f"{where} FAILED: {row.error}", "failed")
+            yield "failed", f"{where} FAILED: {row.error}"
         elif row.notes:
-            yield _text("p", f"{where}: {row.notes}", "note")
+            yield "note", f"{where}: {row.notes}"
 
 
 def _has(table: pd.DataFrame, dataset: str, column: str) -> bool:
     return bool(table.loc[table["dataset"] == dataset, column].notna().any())
-
-
-def _text(tag: str, text: str, style: str = "") -> str:
-    style = f" class='{style}'" if style else ""
-    return f"<{tag}{style}>{escaped(text)}</{tag}>"
-
-
-def _table(table: pd.DataFrame) -> str:
-    html = table.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
-    return f"<div class='table'>{html}</div>".encode("utf-8", "replace").decode("utf-8")
-
-
-def _drawn(figure: go.Figure, first: list[bool]) -> str:
-    script, first[0] = first[0], False
-    config = {"displaylogo": False, "responsive": True}
-    return plotly.io.to_html(figure, config, full_html=False, include_plotlyjs=script)
