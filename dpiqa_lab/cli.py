@@ -75,9 +75,9 @@ def _options(
 @_command
 def demo() -> None:
     """Train the tiny teacher on the demo set by notebook 03, and list the files written."""
+    from .automation.notebook_runner import run_notebook
     from .core.runs import Run
     from .metrics import said
-    from .workbench.runner import run_notebook
 
     print("notebook 03_train on the demo set: makes it, encodes it once, trains. Takes minutes;")
     print("interrupted, the same command goes on where it stopped.", flush=True)
@@ -116,9 +116,9 @@ def runs(
 
 def _check_run(name: str) -> None:
     """List what changed in a run's inputs; exit code 1 where anything did."""
+    from .automation.changed_inputs import INPUTS, changed_inputs
     from .core.identity import recorded_kind
     from .core.runs import find_run
-    from .workbench.changed_inputs import INPUTS, changed_inputs
 
     run = find_run(name)
     kind, known = recorded_kind(run.path), sorted(config.__name__ for config in INPUTS)
@@ -178,9 +178,9 @@ def check(
     ] = None,
 ) -> None:
     """List what is wrong with a dataset's folder, and what a training on it needs."""
-    from .datasets.doctor import examine
-    from .training.config import TrainConfig
-    from .workbench.needs import durations, sizes
+    from .automation.resource_estimate import durations, sizes
+    from .datasets.validation import examine
+    from .training.teacher_config import TrainConfig
 
     named = {"dataset": dataset, "split": split, "backbone": backbone, "data_root": root}
     config = TrainConfig.from_parameters({**named, **values(parameter)})
@@ -204,16 +204,16 @@ def train(
     ] = None,
 ) -> None:
     """Train a teacher or a student; under "accelerate launch" in several processes."""
-    from .core.processes import is_main
+    from .core.distributed import is_main
 
     given = values(parameter)
     if what == "teacher":
-        from .training.config import TrainConfig
+        from .training.teacher_config import TrainConfig
         from .training.teacher_run import train_teacher
 
         run = train_teacher(TrainConfig.from_parameters(given))
     else:
-        from .training.distil_config import DistilConfig
+        from .training.student_config import DistilConfig
         from .training.student_run import train_student
 
         run = train_student(DistilConfig.from_parameters(given))
@@ -260,7 +260,7 @@ def score(
     if cluster and (out is None or out.suffix):
         raise LabError("--cluster writes Parquet parts: give a folder by --out, as --out scores.")
     if out is not None and not out.suffix:
-        from .workbench.parts import score_parts, unreadable
+        from .scoring.parquet_scores import score_parts, unreadable
 
         manifest = score_parts(
             photographs, out, model, batch_size, device, cluster, part_size, precision, compile
@@ -269,8 +269,8 @@ def score(
         reasons = listing(unreadable(out)) if bad else ""
         where = f", see column reason in {out}"
         return _end_scoring(manifest["photographs"] - bad, manifest, bad, where, reasons, manifest)
-    from .workbench.bulk import score_photographs
-    from .workbench.score_sheet import unreadable_path
+    from .scoring.score import score_photographs
+    from .scoring.scores_csv import unreadable_path
 
     table = score_photographs(photographs, model, out, batch_size, device, precision, compile)
     if out is None:
@@ -304,7 +304,7 @@ def export_onnx(
     file: Annotated[Path, Argument(help="to write, *.onnx")],
 ) -> None:
     """Write a student as an ONNX file, which gives the same scores without PyTorch."""
-    from .workbench.onnx_file import export_onnx
+    from .scoring.onnx_export import export_onnx
 
     path = export_onnx(model, file)
     print(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
@@ -320,7 +320,7 @@ def convert(
     ] = None,
 ) -> None:
     """Write a checkpoint of DP-IQA's authors as a folder of safetensors that this lab opens."""
-    from .training.converted import convert
+    from .training.conversion import convert
 
     run = convert(checkpoint, folder, prompts)
     size = sum(path.stat().st_size for path in run.checkpoints.iterdir()) / 1e9
@@ -342,7 +342,7 @@ def protocol(
 ) -> None:
     """Train and test on numbered splits; print medians beside published results."""
     from .evaluation.protocol import beside_published, over_splits, run_protocol
-    from .training.config import TrainConfig
+    from .training.teacher_config import TrainConfig
 
     config = TrainConfig.from_parameters(
         {"dataset": dataset, "data_root": root, **values(parameter)}
@@ -366,7 +366,7 @@ def sweep(
     cluster: Cluster = None,
 ) -> None:
     """Run a notebook over a grid of parameters; what is finished is not run again."""
-    from .workbench.sweep import run_sweep
+    from .automation.sweep import run_sweep
 
     variants = {name: [literal(text) for text in texts.split(",")] for name, texts in grid}
     table = run_sweep(notebook, variants, values(parameter), name, cluster)

@@ -1,6 +1,7 @@
 """A home of its own for every test session: nothing is read from or written to the repository's."""
 
 import os
+import shutil
 import sys
 import tempfile
 
@@ -22,6 +23,8 @@ LABELS = REPOSITORY.parent / "shared" / "labels"
 needs_biq = pytest.mark.skipif(not BIQ.is_dir(), reason="the BIQ2021 photographs are not here")
 needs_labels = pytest.mark.skipif(not LABELS.is_dir(), reason="the real label files are not here")
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
 
 def photographs(folder: Path, n: int, size: int = 64, seed: int = 0) -> pd.DataFrame:
     """``n`` noisy pictures of falling contrast under ``folder``, and their labels from 0 to 100."""
@@ -39,8 +42,8 @@ def photographs(folder: Path, n: int, size: int = 64, seed: int = 0) -> pd.DataF
 
 def demo_photographs(folder: Path, names: tuple[str, ...] | None = None) -> None:
     """Views of the demo set's pictures under six damages each, 256x256, with ``scores.csv``."""
-    from dpiqa_lab.datasets.damages import damage, to_floats, to_pillow
     from dpiqa_lab.datasets.demo import PICTURES, open_picture, pseudo_mos
+    from dpiqa_lab.datasets.distortions import damage, to_floats, to_pillow
 
     kinds = {"none": 0, "defocus": 0.3, "motion_blur": 0.6, "noise": 0.8, "jpeg": 0.9}
     folder.mkdir(parents=True)
@@ -66,7 +69,7 @@ def small_student(folder: Path, seed: int = 0):
     import dpiqa_lab as lab
     from dpiqa_lab.core.files import write_json
     from dpiqa_lab.training.checkpoints import save_weights
-    from tests.models.test_student import stir
+    from tests.support.networks import stir
 
     torch.manual_seed(seed)
     student = stir(lab.Student("efficientnet_b0", image_size=64, width=8)).eval()
@@ -111,3 +114,32 @@ def pictures_folder(tmp_path_factory):
         small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
         small.resize((256, 260), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def kl_folder(tmp_path_factory):
+    """A folder in diffusers layout with the other kind of VAE, and no text encoder."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    folder = tmp_path_factory.mktemp("kl")
+    torch.manual_seed(0)
+    UNet2DConditionModel(
+        block_out_channels=(8, 8, 16, 16), cross_attention_dim=12, attention_head_dim=2,
+        norm_num_groups=4,
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def chromium():
+    if CHROMIUM is None:
+        message = "Chromium is not installed: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return CHROMIUM

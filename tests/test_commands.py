@@ -16,9 +16,9 @@ from typer.main import get_command
 
 from dpiqa_lab.cli import app
 from dpiqa_lab.core.command_line import values
-from dpiqa_lab.evaluation.components_config import ComponentsConfig
-from dpiqa_lab.training.config import TrainConfig
-from dpiqa_lab.training.distil_config import DistilConfig
+from dpiqa_lab.experiments.component_ablation_config import ComponentsConfig
+from dpiqa_lab.training.student_config import DistilConfig
+from dpiqa_lab.training.teacher_config import TrainConfig
 from tests.conftest import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from dpiqa_lab.core.runs import find_run
 from tests.conftest import REPOSITORY
-from tests.test_notebooks import _papermill
+from tests.support.notebooks import papermill
 
 TRAINED = {"batch_size": 4, "validate_every": 2}
 
@@ -78,7 +78,7 @@ def koniq(tmp_path_factory):
 
 
 def _ran(folder, notebook, **options):
-    result = _papermill(folder, notebook, **options)
+    result = papermill(folder, notebook, **options)
     assert result.returncode == 0, result.stderr[-3000:]
     run = find_run(options["run_name"])
     assert run.summary()["status"] == "completed"
@@ -120,7 +120,7 @@ def test_01_02_and_08_look_inside_and_compare(koniq, tmp_path, place):
 
 def test_06_and_07_open_and_measure(koniq, tmp_path, place):
     data = {"dataset": "koniq", "data_root": koniq, **place.read, **place.model}
-    result = _papermill(tmp_path, "06_explore", **data, timesteps="1,100", name="gpu_06")
+    result = papermill(tmp_path, "06_explore", **data, timesteps="1,100", name="gpu_06")
     assert result.returncode == 0, result.stderr[-3000:]
     few = {"photographs": 1, "batch_sizes": "1", "timesteps": 2, "rounds": 1}
     run = _ran(tmp_path, "07_benchmark", **place.read, **place.model, **few, run_name="gpu_07")
@@ -132,7 +132,7 @@ def test_00_trains_a_small_prior(koniq, tmp_path, place):
     options |= {"vae_steps": 20, "vae_linear": 5, "decoder_steps": 10, "adapter_steps": 10}
     options |= {"unet_steps": 10, "validate_every": 10, "views": 1}
     if place is GPU:
-        result = _papermill(tmp_path, "00_pretrain_prior", **options)
+        result = papermill(tmp_path, "00_pretrain_prior", **options)
     else:  # the rest of the notebook, with the whole demo set, takes too long there
         config = f"lab.PriorConfig.from_parameters({options})"
         train = f"import dpiqa_lab as lab; lab.train_prior({config})"

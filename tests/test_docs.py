@@ -14,7 +14,7 @@ from dpiqa_lab.core.dependencies import dependencies
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.diffusion.presets import PRESETS
 from tests.conftest import REPOSITORY, photographs
-from tests.datasets.trees import write_pictures
+from tests.support.trees import write_pictures
 
 DOCS = REPOSITORY / "docs"
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
@@ -16,38 +15,13 @@ from dpiqa_lab.__main__ import main
 from dpiqa_lab.core.paths import notebook_path, runs_dir
 from dpiqa_lab.core.runs import find_run
 from tests.conftest import BIQ, REPOSITORY, photographs
-from tests.training.test_training import QUICK
-
-
-def _command(notebook="03_train", path=None, **parameters):
-    pairs = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
-    path = path or REPOSITORY / "notebooks" / f"{notebook}.ipynb"
-    return [sys.executable, "-m", "papermill", path, "out.ipynb", *pairs, "--no-progress-bar"]
-
-
-def _solved(notebook, folder):
-    """A copy of a notebook with the hidden solution of its exercise as a last cell to run."""
-    opened = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    (text,) = [cell.source for cell in opened.cells if cell.source.startswith("## Exercise")]
-    assert "<details><summary>Solution</summary>" in text
-    solution = text.split("```python\n")[1].split("```")[0].strip()
-    opened.cells.append(nbformat.v4.new_code_cell(solution))
-    path = folder.with_name(f"{folder.name}-solved") / f"{notebook}.ipynb"
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(opened, path)
-    return path
-
-
-def _papermill(folder, notebook="03_train", **parameters):
-    return subprocess.run(
-        _command(notebook, _solved(notebook, folder), **parameters),
-        cwd=folder, capture_output=True, text=True, timeout=900, env=os.environ,
-    )  # fmt: skip
+from tests.support.configs import QUICK
+from tests.support.notebooks import command, papermill
 
 
 def test_03_trains_from_any_folder_and_shows_its_figures(small_folder, tmp_path):
     options = {**QUICK, "data_root": "photos", "max_steps": 4, "run_name": "by_papermill"}
-    result = _papermill(tmp_path, **options)
+    result = papermill(tmp_path, **options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Unable to parse" not in result.stderr
     run = find_run("by_papermill")
@@ -77,7 +51,7 @@ def test_03_trains_from_any_folder_and_shows_its_figures(small_folder, tmp_path)
     ],
 )
 def test_03_refuses_wrong_parameters_before_any_work(tmp_path, wrong, message):
-    result = _papermill(tmp_path, **wrong)
+    result = papermill(tmp_path, **wrong)
     assert result.returncode != 0
     assert message in result.stderr
 
@@ -104,7 +78,7 @@ def _shown(folder):
 
 def test_01_probes_features_and_shows_its_figures(small_folder, few_prompts, tmp_path):
     options = {**PROBED, "run_name": "by_01", "shown": 2}
-    result = _papermill(tmp_path, "01_feature_probing", **options)
+    result = papermill(tmp_path, "01_feature_probing", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     run = find_run("by_01")
     assert run.summary()["status"] == "completed"
@@ -126,7 +100,7 @@ def test_01_probes_features_and_shows_its_figures(small_folder, few_prompts, tmp
 def test_02_compares_arms_and_trains_at_a_timestep(small_folder, few_prompts, tmp_path):
     short = {"end_to_end": True, "end_to_end_timesteps": "1", "end_to_end_steps": 1}
     options = {**PROBED, "run_name": "by_02", "taps": "mid_block,up_blocks.3", **short}
-    result = _papermill(tmp_path, "02_timestep_ablation", **options)
+    result = papermill(tmp_path, "02_timestep_ablation", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     run = find_run("by_02")
     table = pd.read_csv(run.path / "ablation.csv")
@@ -150,7 +124,7 @@ def test_05_evaluates_and_reports(small_folder, tmp_path):
         "data_roots": "photos", "mos_range": "0,100", "image_size": 64, "robustness": 3,
         "resamples": 50, "shown": 2, "device": "cpu", "run_name": "by_05",
     }  # fmt: skip
-    result = _papermill(tmp_path, "05_evaluate", **options)
+    result = papermill(tmp_path, "05_evaluate", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Unable to parse" not in result.stderr
     run = find_run("by_05")
@@ -172,7 +146,7 @@ def test_04_distils_students_and_compares_them(small_folder, tmp_path):
         "validate_every": 1, "batch_size": 4, "student_width": 8, "device": "cpu",
         "run_name": "by_04",
     }  # fmt: skip
-    result = _papermill(tmp_path, "04_distill", **options)
+    result = papermill(tmp_path, "04_distill", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Unable to parse" not in result.stderr
     run = find_run("by_04")
@@ -205,7 +179,7 @@ def test_06_shows_its_view_without_widgets(small_folder, tmp_path):
         "backbone": "tiny", "prompts": "none", "timesteps": "1,100", "taps": "mid_block",
         "device": "cpu", "name": "by_06",
     }  # fmt: skip
-    result = _papermill(tmp_path, "06_explore", **options)
+    result = papermill(tmp_path, "06_explore", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     figures, text = _shown(tmp_path)
     assert figures == 6
@@ -222,7 +196,7 @@ def test_07_measures_and_shows_its_bars(tmp_path):
         "precisions": "float32", "prompts": "none", "timesteps": 2, "rounds": 1, "device": "cpu",
         "run_name": "by_07",
     }  # fmt: skip
-    result = _papermill(tmp_path, "07_benchmark", **options)
+    result = papermill(tmp_path, "07_benchmark", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Unable to parse" not in result.stderr
     run = find_run("by_07")
@@ -241,7 +215,7 @@ def test_07_measures_and_shows_its_bars(tmp_path):
 def test_08_compares_components(small_folder, tmp_path):
     options = {**QUICK, "data_root": "photos", "max_steps": 1, "run_name": "by_08", "share": 0.5}
     options |= {"arms": "whole,random weights", "seeds": 2}
-    result = _papermill(tmp_path, "08_components", **options)
+    result = papermill(tmp_path, "08_components", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     run = find_run("by_08")
     assert {path.stem for path in run.figures.iterdir()} == {"components", "levels"}
@@ -264,7 +238,7 @@ def test_00_trains_a_prior_and_shows_it(pictures_folder, tmp_path):
         "unet_batch": 2,
         "validate_every": 2,
     }
-    result = _papermill(
+    result = papermill(
         tmp_path, "00_pretrain_prior", photographs=pictures_folder, run_name="by_00", **options
     )
     assert result.returncode == 0, result.stderr[-3000:]
@@ -282,14 +256,14 @@ def test_03_killed_three_times_ends_with_the_same_bytes(tmp_path, small_folder):
     real = {"dataset": "biq2021", "data_root": BIQ}
     data = real if BIQ.is_dir() else {"dataset": "folder", "data_root": small_folder}
     options = {**QUICK, **data, "max_steps": 24, "mos_range": None if BIQ.is_dir() else "0,100"}
-    whole = _papermill(tmp_path, **options, run_name="undisturbed")
+    whole = papermill(tmp_path, **options, run_name="undisturbed")
     assert whole.returncode == 0, whole.stderr[-3000:]
     run = find_run("undisturbed")
     metrics = run.path.with_name("killed") / "metrics.jsonl"
     rng = np.random.default_rng(0)
     for _ in range(3):
         child = subprocess.Popen(
-            _command(**options, run_name="killed"), cwd=tmp_path, env=os.environ,
+            command(**options, run_name="killed"), cwd=tmp_path, env=os.environ,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         before = metrics.read_text().count("\n") if metrics.exists() else 0
@@ -305,7 +279,7 @@ def test_03_killed_three_times_ends_with_the_same_bytes(tmp_path, small_folder):
         os.kill(int((metrics.parent / ".holder").read_text().split()[1]), signal.SIGKILL)
         child.kill()
         child.wait()
-    last = _papermill(tmp_path, **options, run_name="killed")
+    last = papermill(tmp_path, **options, run_name="killed")
     assert last.returncode == 0, last.stderr[-3000:]
     assert "resumed killed at step" in (tmp_path / "out.ipynb").read_text()
     killed = find_run("killed")
@@ -333,7 +307,7 @@ def test_demo_finds_its_notebook_wherever_the_lab_keeps_things(tmp_path, monkeyp
         ran.append(notebook)
         raise LabError("enough")
 
-    monkeypatch.setattr("dpiqa_lab.workbench.runner.run_notebook", run_notebook)
+    monkeypatch.setattr("dpiqa_lab.automation.notebook_runner.run_notebook", run_notebook)
     assert main(["demo"]) == 2
     assert ran == [folders[place] / "03_train.ipynb"]
 

@@ -15,27 +15,9 @@ import yaml
 
 import dpiqa_lab as lab
 from dpiqa_lab.datasets.specs import SPECS
-from dpiqa_lab.evaluation.benchmark_config import BenchmarkConfig
-from dpiqa_lab.evaluation.components_config import ComponentsConfig
-from dpiqa_lab.evaluation.distil_ablation_config import DistilAblationConfig
-from dpiqa_lab.evaluation.evaluate_config import EvaluateConfig
-from dpiqa_lab.probing.config import AblationConfig, FeatureProbeConfig
-from dpiqa_lab.training.config import TrainConfig
-from dpiqa_lab.training.prior_config import PriorConfig
-from dpiqa_lab.workbench.explore_config import ExploreConfig
 from tests.conftest import REPOSITORY
+from tests.support.configs import CONFIGS
 
-CONFIGS = {
-    "00_pretrain_prior": PriorConfig,
-    "01_feature_probing": FeatureProbeConfig,
-    "02_timestep_ablation": AblationConfig,
-    "03_train": TrainConfig,
-    "05_evaluate": EvaluateConfig,
-    "04_distill": DistilAblationConfig,
-    "06_explore": ExploreConfig,
-    "07_benchmark": BenchmarkConfig,
-    "08_components": ComponentsConfig,
-}
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
@@ -143,15 +125,3 @@ def test_every_public_name_resolves():
         assert getattr(lab, name) is not None
     with pytest.raises(AttributeError):
         _ = lab.nothing
-
-
-def test_rooms_import_downwards_only():
-    order = ["core", "metrics", "logistic", "ridge", "datasets", "diffusion", "models", "training"]
-    order += ["probing", "evaluation", "workbench"]
-    above = {"core": 0, "metrics": 0, "logistic": 0, "ridge": 0}
-    rank = {name: above.get(name, i) for i, name in enumerate(order)}
-    for path in (REPOSITORY / "dpiqa_lab").rglob("*.py"):
-        room = path.relative_to(REPOSITORY / "dpiqa_lab").parts[0].removesuffix(".py")
-        if room in rank:
-            for target in re.findall(r"from \.\.(\w+)", path.read_text()):
-                assert rank[target] <= rank[room], f"{path}: imports {target}"

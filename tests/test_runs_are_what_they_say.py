@@ -296,7 +296,7 @@ def test_a_configuration_that_is_not_resolved_is_taken(completed, root):
 
 
 def test_a_sweep_of_completed_runs_is_refused_where_their_inputs_changed(root, tmp_path):
-    from dpiqa_lab.workbench.changed_inputs import changed_inputs
+    from dpiqa_lab.automation.changed_inputs import changed_inputs
 
     run = KINDS["teacher"]("of-a-sweep")(root)
     assert changed_inputs(run) == []

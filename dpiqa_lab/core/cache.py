@@ -23,14 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .device import exact
-from .files import (
-    atomic_path,
-    drop_leftovers,
-    json_hash,
-    read_json,
-    tensors_hash,
-    write_json,
-)
+from .files import atomic_path, drop_leftovers, json_hash, read_json, tensors_hash, write_json
 from .locks import hold
 from .paths import cache_dir
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .compiled import compiling
+from ..nn.compiling import compiling
+from ..nn.int8 import int8, int8_kernels
+from ..nn.tensor_memo import keeping
 from .errors import LabError, unknown
-from .int8 import int8, int8_kernels
-from .kept import keeping
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # In the last one, weights and inputs rounded to eight bits, a model cannot be trained.

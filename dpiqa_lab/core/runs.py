@@ -17,17 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import processes
+from . import distributed
 from .device import Compute
 from .errors import LabError, listing, shortened, unknown
-from .files import (
-    atomic_path,
-    drop_leftovers,
-    needs_space,
-    read_json,
-    write_json,
-    write_text,
-)
+from .files import atomic_path, drop_leftovers, needs_space, read_json, write_json, write_text
 from .identity import Identity, recorded_splits
 from .locks import hold
 from .paths import home, runs_dir, user_path
@@ -81,14 +74,14 @@ class Run:
 
     def write_summary(self, status: str, **values) -> None:
         """Write ``summary.json``."""
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         write_json(self.path / "summary.json", {"name": self.name, "status": status, **values})
 
     def complete(self, **values) -> None:
         """Write the summary of a run whose work is done; everything else is written before."""
         self.write_summary("completed", **values)
-        processes.wait()
+        distributed.wait()
         self.state = "completed"
 
     def splits(self) -> pd.Series | None:
@@ -101,7 +94,7 @@ class Run:
 
     def log(self, line: dict) -> None:
         """Append a line to ``metrics.jsonl``."""
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         path = self.path / "metrics.jsonl"
         with needs_space(path), open(path, "a", encoding="utf-8") as file:
@@ -109,14 +102,14 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Drop the lines logged after ``step``: a resumed run writes them again."""
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         kept = [json.dumps(line) + "\n" for line in self._lines() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``<name>.csv``, without the table's index."""
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         with atomic_path(self.path / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
@@ -174,9 +167,9 @@ def open_run(
                 )
             return path, _state(path)
 
-        path, state = processes.from_main(take)
+        path, state = distributed.from_main(take)
         run = Run(path, identity.parameters, state)
-        if run.state != "completed" and processes.is_main():
+        if run.state != "completed" and distributed.is_main():
             for folder in (path, run.checkpoints):
                 drop_leftovers(folder)
             write_json(path / "environment.json", _environment(compute))

@@ -20,7 +20,7 @@ from skimage.transform import downscale_local_mean
 
 from ..core.errors import LabError
 from ..core.files import needs_space, write_text
-from .damages import draw_damages, to_floats, to_pillow
+from .distortions import draw_damages, to_floats, to_pillow
 
 PSEUDO_MOS = (
     "Pseudo-MOS in [0, 1], computed and not a human opinion: the squared similarity of edges to the"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..core.errors import LabError
-from .own_pillow import load_own_pillow
+from .pillow_settings import load_own_pillow
 
 # Whatever others set in Pillow, files are read by these modules, with their own switches.
 _OWN = load_own_pillow()

@@ -11,7 +11,14 @@ import pandas as pd
 
 from ..core.errors import LabError, listing, unknown
 from ..core.paths import data_dir, user_path
-from .checks import (
+from .demo import make_demo
+from .image_index import take_inventory
+from .images import SUFFIXES
+from .near_duplicates import scenes_of, with_scenes
+from .scale import Scale, check_scale, label_from
+from .specs import DatasetSpec, get_spec
+from .splits import assign_split
+from .validation_checks import (
     check_count,
     check_labels,
     check_leaks,
@@ -20,13 +27,6 @@ from .checks import (
     numbers,
     refuse,
 )
-from .demo import make_demo
-from .images import SUFFIXES
-from .inventory import take_inventory
-from .near_copies import scenes_of, with_scenes
-from .scale import Scale, check_scale, label_from
-from .specs import DatasetSpec, get_spec
-from .splits import assign_split
 
 
 @dataclass(frozen=True)

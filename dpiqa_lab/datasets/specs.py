@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import unknown
-from . import labels
+from . import label_tables
 from .demo import PSEUDO_MOS
 
 
@@ -80,7 +80,7 @@ _ROWS = [
         tree="images/\nlabels.csv",
         source="made on first use from pictures inside scikit-image and scikit-learn",
         licence="that of the pictures: free to use, see scikit-image and scikit-learn",
-        read=labels.demo,
+        read=label_tables.demo,
         label_files={"labels.csv": ("name", "mos", "scene", "damage", "split")},
         parts="train, val and test, by scene",
         image_size=256,
@@ -101,7 +101,7 @@ _ROWS = [
         citation="V. Hosu, H. Lin, T. Sziranyi, D. Saupe. KonIQ-10k: An ecologically valid "
         "database for deep learning of blind image quality assessment. IEEE Transactions on Image "
         "Processing 29, 2020",
-        read=labels.koniq,
+        read=label_tables.koniq,
         label_files={
             "koniq10k_distributions_sets.csv": (*_VOTES, "set"),
             "koniq10k_scores_and_distributions.csv": (*_VOTES, "MOS_zscore"),
@@ -123,7 +123,7 @@ _ROWS = [
         "see the README inside",
         citation="D. Ghadiyaram, A. C. Bovik. Massive online crowdsourced study of subjective and "
         "objective picture quality. IEEE Transactions on Image Processing 25(1), 2016",
-        read=labels.clive,
+        read=label_tables.clive,
         label_files={"Data/AllImages_release.mat": (), "Data/AllMOS_release.mat": ()},
     ),
     DatasetSpec(
@@ -139,7 +139,7 @@ _ROWS = [
         licence="see its pages; the photographs come from VOC, EMOTIC, AVA and a blur dataset",
         citation="Z. Ying, H. Niu, P. Gupta, D. Mahajan, D. Ghadiyaram, A. Bovik. From patches to "
         "pictures (PaQ-2-PiQ): mapping the perceptual space of picture quality. CVPR 2020",
-        read=labels.livefb,
+        read=label_tables.livefb,
         label_files={
             "labels_image.csv": ("name", "mos"),
             "labels640.csv": (
@@ -164,7 +164,7 @@ _ROWS = [
         licence="see its page",
         citation="Y. Fang, H. Zhu, Y. Zeng, K. Ma, Z. Wang. Perceptual quality assessment of "
         "smartphone photography. CVPR 2020",
-        read=labels.spaq,
+        read=label_tables.spaq,
         label_files={
             f"{folder}MOS and Image attribute scores.xlsx": (
                 "Image name",
@@ -189,7 +189,7 @@ _ROWS = [
         licence="see its repository",
         citation="N. Ahmed, S. Asif. BIQ2021: a large-scale blind image quality assessment "
         "database. Journal of Electronic Imaging 31(5), 2022",
-        read=labels.biq2021,
+        read=label_tables.biq2021,
         label_files={
             f"{part} (Images and MOS).csv": ("Image Name", "MOS") for part in ("Train", "Test")
         },
@@ -208,7 +208,7 @@ _ROWS = [
         licence="see its page",
         citation="H. Lin, V. Hosu, D. Saupe. KADID-10k: a large-scale artificially distorted IQA "
         "database. QoMEX 2019",
-        read=labels.kadid10k,
+        read=label_tables.kadid10k,
         label_files={"dmos.csv": ("dist_img", "ref_img", "dmos", "var")},
     ),
     DatasetSpec(
@@ -224,7 +224,7 @@ _ROWS = [
         licence="see its page",
         citation="N. Ponomarenko et al. Image database TID2013: peculiarities, results and "
         "perspectives. Signal Processing: Image Communication 30, 2015",
-        read=labels.tid2013,
+        read=label_tables.tid2013,
         label_files={"mos_with_names.txt": ()},
     ),
     DatasetSpec(
@@ -236,7 +236,7 @@ _ROWS = [
         source="any folder of photographs with a CSV of scores; "
         "name_column, mos_column, mos_range and lower_better describe it",
         licence="yours",
-        read=labels.folder,
+        read=label_tables.folder,
         parts="its column split, where it has one",
     ),
 ]

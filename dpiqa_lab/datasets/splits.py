@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError, listing, unknown
-from .labels import pick, read_table
+from .label_tables import pick, read_table
 
 PARTS = ("train", "val", "test")
 _KINDS = ("auto", "official", "random", "random-3", "a CSV file with the columns name and split")

@@ -8,10 +8,10 @@ from torch import nn
 from ..core.device import exact
 from ..core.errors import LabError
 from ..core.files import RememberedHash
-from ..core.small_maps import use_small_maps
+from ..nn.matmul_conv2d import use_small_maps
+from ..nn.upsampling import fold_upsampling
 from .attention import share_prompts
 from .prompts import prompt_texts
-from .upsampling import fold_upsampling
 
 
 class Backbone(nn.Module):

@@ -6,9 +6,9 @@ import torch
 
 from ..core.device import choose_compute
 from .backbone import Backbone
-from .embeddings import PromptEmbedder
 from .presets import PRESETS, Preset
 from .sources import explain, find_place, is_random, part_config, part_files, source_name
+from .text_embeddings import PromptEmbedder
 
 
 def load_backbone(

@@ -9,10 +9,10 @@ import torch
 
 from ..core.errors import LabError
 from ..core.files import json_hash, read_json, remembered_hash, tensors_hash
-from .embeddings import PromptEmbedder, text_files
 from .loading import random_part
 from .presets import Preset
 from .sources import explain, find_place, is_random, part_config, part_files, source_name
+from .text_embeddings import PromptEmbedder, text_files
 
 # The parts, and what each is called in a run's record of the models that went into it.
 ROLES = {

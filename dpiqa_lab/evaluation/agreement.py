@@ -13,7 +13,7 @@ import pandas as pd
 
 from .. import metrics
 from ..logistic import Logistic
-from .published import published
+from .published_results import published
 
 # Beside the whole of a dataset with subsets.
 SUBSETS = (

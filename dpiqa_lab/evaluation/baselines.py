@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..datasets.brisque_features import naturalness
 from ..datasets.dataset_access import mos_of
-from ..datasets.naturalness import naturalness
-from ..datasets.statistics import dataset_statistics
+from ..datasets.image_statistics import dataset_statistics
 from ..metrics import srcc
 from ..models.encoders import Encoder, encoder_features
 from ..ridge import fit_ridge

@@ -14,14 +14,14 @@ from ..core.files import json_hash
 from ..core.identity import Inputs
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
-from . import weaknesses
+from . import error_analysis
 from .agreement import agreement, beside_published, calibration, cross_table, differences
-from .changes import changed
+from .dataset_scores import scores_of
 from .evaluate_config import EvaluateConfig
-from .judges import Judge
-from .open_judges import open_judges
+from .perturbations import changed
 from .quick_teacher import QUICK, quick_teacher
-from .scores import scores_of
+from .resolve_scorer import open_judges
+from .scorers import Judge
 
 TABLES = (
     "scores", "agreement", "differences", "cross", "published", "calibration", "errors",
@@ -191,7 +191,7 @@ def _tables(
         chosen = dataset.part_of(part)
         chosen = chosen if photographs is None else chosen.sample(photographs, seed)
         table = _with_subset_means(chosen.table, dataset.part_of("train").table)
-        traits.append(weaknesses.photograph_traits(chosen).assign(dataset=label))
+        traits.append(error_analysis.photograph_traits(chosen).assign(dataset=label))
         with changed(chosen.sample(sampled, seed)) as copies:
             for judge in judges:
                 row = {"dataset": label, "model": judge.name, "trained_on": judge.trained_on}
@@ -233,9 +233,9 @@ def _tables(
         "cross": cross_table(results),
         "published": beside_published(results, part),
         "calibration": calibration(scores),
-        "errors": weaknesses.errors_by_trait(scores, traits),
-        "robustness": weaknesses.robustness(scores, changes),
-        "disagreements": weaknesses.disagreements(scores),
+        "errors": error_analysis.errors_by_trait(scores, traits),
+        "robustness": error_analysis.robustness(scores, changes),
+        "disagreements": error_analysis.disagreements(scores),
         "photographs": traits[["dataset", *traits.columns.drop("dataset")]],
     }
 

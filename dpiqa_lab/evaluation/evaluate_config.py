@@ -7,11 +7,11 @@ from typing import ClassVar
 from ..core.config import configuration, option
 from ..core.device import DEVICES, choose_compute
 from ..core.errors import LabError
-from ..datasets.config import DatasetConfig, ReadingConfig
 from ..datasets.dataset import QualityDataset, load_dataset
+from ..datasets.dataset_config import DatasetConfig, ReadingConfig
 from ..datasets.splits import PARTS
-from .judges import label_of
 from .quick_teacher import QUICK
+from .scorers import label_of
 
 _DEFAULT = "-"  # of data_roots: data/<dataset>
 

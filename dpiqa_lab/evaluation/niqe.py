@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from ..core.errors import LabError
+from ..datasets.brisque_features import local_moments, of_normalised
 from ..datasets.dataset_access import mos_of
+from ..datasets.image_statistics import each_photograph, luma_of
 from ..datasets.images import half_size
-from ..datasets.naturalness import local_moments, of_normalised
-from ..datasets.statistics import each_photograph, luma_of
 
 # Published: patches at least this sharp, as a share of their photograph's sharpest one, count in
 # photographs that the model of naturalness is fitted to. All count in those that are judged.

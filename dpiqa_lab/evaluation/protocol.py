@@ -10,9 +10,9 @@ from ..core.errors import LabError
 from ..core.experiment import run_once
 from ..core.identity import Identity
 from ..core.runs import Run
-from ..training.config import TrainConfig
+from ..training.teacher_config import TrainConfig
 from ..training.teacher_run import teacher_inputs, train_teacher
-from .published import published
+from .published_results import published
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 

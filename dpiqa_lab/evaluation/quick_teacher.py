@@ -10,9 +10,9 @@ from pathlib import Path
 from ..core.files import json_hash
 from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
-from ..training.config import TrainConfig
+from ..training.teacher_config import TrainConfig
 from ..training.teacher_run import train_teacher
-from .judges import label_of
+from .scorers import label_of
 
 QUICK = "quick_teacher"
 _SIZE = 128  # pixels

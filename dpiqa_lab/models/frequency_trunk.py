@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .calibrate import start_at_frequencies
 from .image_adapter import ImageAdapter
+from .initialization import start_at_frequencies
 
 _WIDTHS = (48, 96, 128, 128)
 

@@ -8,7 +8,7 @@ from diffusers import T2IAdapter
 from diffusers.models.adapter import FullAdapter
 
 from ..core.errors import LabError
-from ..core.small_maps import use_small_maps
+from ..nn.matmul_conv2d import use_small_maps
 
 
 class ImageAdapter(FullAdapter):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import LabError
+from .image_scorer import Scorer
 from .resnet import ResNet, imagenet_normalised
-from .scoring import Scorer
 from .trainable import Trainable
 
 CLASSES = 10

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import unknown
-from ..core.resized_conv2d import ResizedConv2d
+from ..nn.resized_conv2d import ResizedConv2d
 from .pooled_regressor import HEADS, PooledRegressor
 
 MAP_SIZE = 64

@@ -9,10 +9,10 @@ from torch import nn
 
 from ..core.device import Compute
 from ..core.errors import LabError, unknown
-from ..core.fused import fused
+from ..nn.fused_norms import fused
+from .image_scorer import ModelOutput, Scorer
 from .pooled_regressor import PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
-from .scoring import ModelOutput, Scorer
 from .stage_head import STAGES, STUDENT_HEADS, StageHead
 from .trainable import Trainable
 from .trunks import find_trunk, normalised, stage_channels_of, stages_of

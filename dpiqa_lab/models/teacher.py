@@ -11,8 +11,8 @@ from ..diffusion.attention import fixed_prompts
 from ..diffusion.backbone import Backbone
 from ..diffusion.taps import FeatureTaps
 from .image_adapter import ImageAdapter
+from .image_scorer import ModelOutput, Scorer
 from .quality_feature_decoder import QualityFeatureDecoder
-from .scoring import ModelOutput, Scorer
 from .text_adapter import TextAdapter
 from .trainable import Trainable
 

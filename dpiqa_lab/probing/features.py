@@ -13,7 +13,6 @@ from ..core.cache import RowCache, Rows, shared_rows
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
-from ..core.kept import keeping
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
 from ..diffusion.attention import fixed_prompts
@@ -22,6 +21,7 @@ from ..diffusion.backbone import Backbone
 from ..diffusion.latents import content_noise, dataset_latents
 from ..diffusion.prompts import FACTORS
 from ..diffusion.taps import FeatureTaps, block_taps
+from ..nn.tensor_memo import keeping
 
 POOLINGS = ("mean", "std", "max", "grid")
 

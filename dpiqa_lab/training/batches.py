@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..core import processes
+from ..core import distributed
 
 
 class Share(list):
@@ -48,7 +48,7 @@ class StepBatches:
     @property
     def step_size(self) -> int:
         """Photographs a step, of all processes."""
-        return self.batch_size * self.accumulation * processes.count()
+        return self.batch_size * self.accumulation * distributed.count()
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -72,5 +72,5 @@ class StepBatches:
     def _share(self, step: torch.Tensor) -> Share:
         """Of a step's positions, batches of positions."""
         batches = [batch.tolist() for batch in step.split(self.batch_size)]
-        own = batches[processes.rank() :: processes.count()]
+        own = batches[distributed.rank() :: distributed.count()]
         return Share(own or batches[:1], len(step), counts=bool(own))

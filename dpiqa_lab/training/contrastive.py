@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..core.device import Compute
-from ..datasets.damages import draw_damages
+from ..datasets.distortions import draw_damages
 from ..datasets.images import half_size, unit_range
 from ..models.re_iqa import QualityEncoder
 from ..models.trainable import Trainable

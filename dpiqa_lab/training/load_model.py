@@ -7,7 +7,7 @@ from torch import nn
 from ..core.errors import LabError
 from ..core.paths import embedded
 from ..core.runs import Run, find_run
-from .converted import load_converted
+from .conversion import load_converted
 from .pmt_iqa_run import load_pmt_iqa
 from .student_model import load_student
 from .teacher_run import load_teacher

@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..core import processes
-from ..core.compiled import compiled
+from ..core import distributed
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import interactive
 from ..core.runs import Run
 from ..models.trainable import Trainable
-from .accelerated import accelerator_for, agreed, share_statistics
+from ..nn.compiling import compiled
+from .acceleration import accelerator_for, agreed, share_statistics
 from .batches import Share
 from .checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
-from .finite import NotFiniteError, gradient_problem, not_finite, stopped
+from .nonfinite import NotFiniteError, gradient_problem, not_finite, stopped
 
 # In place of a goal that is NaN, as a constant prediction's SRCC is: worse than any, but better
 # than no weights at all.
@@ -202,7 +202,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
         bar.close()
         # Takes accelerate's mixed-precision wrapper off again.
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    processes.wait()  # what the main process has written is there for all
+    distributed.wait()  # what the main process has written is there for all
     return progress
 
 
@@ -250,7 +250,7 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
     score = metrics[task.goal] if math.isfinite(metrics[task.goal]) else _UNDEFINED
     if score > progress.best:
         progress = progress._replace(best=score, best_step=progress.step)
-        if processes.is_main():
+        if distributed.is_main():
             save_weights(run.checkpoints / "best.safetensors", task.kept())
     return progress._replace(metrics=metrics)
 
@@ -284,7 +284,7 @@ def _said(value: float) -> str:
 
 
 def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scaler) -> Progress:
-    with processes.main_first():  # which drops damaged ones
+    with distributed.main_first():  # which drops damaged ones
         found = load_checkpoint(run.checkpoints, optimizer)
     if found is None:
         run.rewind(-1)
@@ -303,7 +303,7 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scal
 
 
 def _save(run: Run, network: nn.Module, optimizer, scaler, progress: Progress) -> None:
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     state = progress.record()
     if scaler is not None:

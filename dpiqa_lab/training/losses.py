@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..models.scoring import ModelOutput
+from ..models.image_scorer import ModelOutput
 
 
 def margin_ranking(score: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:

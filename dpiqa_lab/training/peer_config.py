@@ -6,7 +6,7 @@ from typing import ClassVar
 from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
 from ..core.errors import LabError
-from ..datasets.config import DatasetConfig
+from ..datasets.dataset_config import DatasetConfig
 
 
 @configuration

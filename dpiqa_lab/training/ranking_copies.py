@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..datasets.damage_families import draw_family_damage, no_photograph
+from ..datasets.distortion_families import draw_family_damage, no_photograph
 
 # By how much a score is to fall, in MOS in [0,1] a unit of strength.
 _MARGIN = 0.12

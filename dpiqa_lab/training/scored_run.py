@@ -10,13 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from .. import metrics
-from ..core import processes
-from ..core.device import (
-    Compute,
-    keep_freed_memory,
-    make_deterministic,
-    out_of_memory,
-)
+from ..core import distributed
+from ..core.device import Compute, keep_freed_memory, make_deterministic, out_of_memory
 from ..core.errors import LabError, listing
 from ..core.experiment import experiment
 from ..core.identity import Inputs
@@ -25,7 +20,7 @@ from ..datasets.dataset import QualityDataset
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
 from ..datasets.splits import PARTS
-from ..models.scoring import ModelOutput
+from ..models.image_scorer import ModelOutput
 from ..models.trainable import Trainable
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
@@ -107,14 +102,14 @@ class ScoreTask(Task):
         Each process passes its ``processes.mine`` of them through ``model``.
         """
         model.eval()
-        own = Subset(photographs, processes.mine(len(photographs)))
+        own = Subset(photographs, distributed.mine(len(photographs)))
         loader = DataLoader(own, batch_size=EVALUATION_BATCH, num_workers=self.config.workers)
         found = [torch.zeros(0)]
         with self.scorer().evaluation(self.compute):
             for pixels, _, positions in loader:
                 output = self.output(model, pixels, part, positions)
                 found.append(output.score.float().cpu())
-        return processes.together(torch.cat(found), len(photographs))
+        return distributed.together(torch.cat(found), len(photographs))
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (b, 3, s, s) uint8 as images in [0,1] on the task's device."""
@@ -144,9 +139,9 @@ def run_training(
     compute = config.compute()
     make_deterministic()
     keep_freed_memory()
-    processes.join(compute.device)
+    distributed.join(compute.device)
     # They multiply the batch.
-    more = {"processes": processes.count()} if processes.count() > 1 else {}
+    more = {"processes": distributed.count()} if distributed.count() > 1 else {}
 
     def work(run: Run) -> dict:
         try:
@@ -160,9 +155,9 @@ def run_training(
                 f"{config.image_size}), {advice}"
             ) from error
 
-    with processes.main_speaks():
+    with distributed.main_speaks():
         run = experiment(config, inputs, work, rename, **more)
-        if processes.is_main():
+        if distributed.is_main():
             drop_checkpoints(run.checkpoints)  # here, as a killed run may have come to its summary
     return run
 
@@ -181,13 +176,13 @@ def fit_and_record(
         run.write_table("skipped", dataset.manifest.skipped)
     progress = fit(run, task, schedule_of(config, len(task.steps)), task.compute)
     scorer = task.scorer()
-    if processes.is_main():
+    if distributed.is_main():
         save_weights(run.checkpoints / "last.safetensors", scorer.run_state())
     best = run.checkpoints / "best.safetensors"
     scorer.load_run_state(load_weights(best))
     if finished := task.finish():
         record |= finished
-        if processes.is_main():
+        if distributed.is_main():
             save_weights(best, scorer.run_state())
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)

@@ -9,7 +9,7 @@ from ..core.runs import Run, find_run
 from ..models.student import Student
 from ..models.trunks import load_trunk
 from .checkpoints import find_weights, restore
-from .statistic_targets import COUNT
+from .statistics_targets import COUNT
 
 
 def build_student(config: dict) -> Student:

@@ -9,30 +9,30 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from .. import metrics
-from ..core import processes
+from ..core import distributed
 from ..core.config import resolves
 from ..core.device import Compute
 from ..core.identity import Inputs, files_input
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
-from ..datasets.photographs import Photographs, unlabelled_photographs
+from ..datasets.image_set import Photographs, unlabelled_photographs
 from ..datasets.pixels import Pixels
 from ..datasets.scale import scale_of
-from ..models.scoring import ModelOutput
+from ..models.image_scorer import ModelOutput
 from ..models.stage_head import STAGES
 from ..models.student import Student
 from ..models.trunks import trunk_input
-from .averaging import Averaged
 from .batches import StepBatches
-from .correction import fit_correction
-from .distil_config import DistilConfig
+from .ema import Averaged
+from .init_from_ridge import start_at_ridge
 from .losses import correlation_by_group, distillation_loss
 from .ranking_copies import ranking_copies, ranking_loss
+from .ridge_head_correction import fit_correction
 from .run_fingerprint import run_fingerprint
 from .scored_run import ScoreTask, fit_and_record, run_training
-from .shown import Shown, maps_at
-from .stage_start import start_at_ridge
-from .statistic_targets import statistic_targets
+from .statistics_targets import statistic_targets
+from .student_config import DistilConfig
+from .student_dataset import Shown, maps_at
 from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
 
@@ -246,7 +246,7 @@ class StudentTask(ScoreTask):
             score = self.scores(scorer, photographs, part)
         finally:
             handle.remove()
-        features = processes.together(torch.cat(seen), len(photographs))
+        features = distributed.together(torch.cat(seen), len(photographs))
         return features.double().numpy(), score.double().numpy()
 
     def _seed(self, first: int) -> int:

@@ -12,11 +12,11 @@ from ..core.cache import RowCache
 from ..core.device import Compute
 from ..core.progress import progress_bar
 from ..core.runs import Run
+from ..datasets.image_set import Photographs
 from ..datasets.images import unit_range
-from ..datasets.photographs import Photographs
 from ..datasets.pixels import Pixels
 from ..diffusion.latents import dataset_latents
-from ..models.scoring import ModelOutput
+from ..models.image_scorer import ModelOutput
 from ..models.teacher import Teacher
 from .load_model import load_model
 from .run_fingerprint import run_fingerprint

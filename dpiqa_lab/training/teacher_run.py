@@ -19,21 +19,21 @@ from ..diffusion.latents import dataset_latents
 from ..diffusion.loading import load_backbone
 from ..diffusion.model_inputs import backbone_inputs
 from ..diffusion.presets import find_preset
-from ..models.calibrate import standardise_layers, start_at_frequencies, start_at_line
 from ..models.frequency_trunk import FrequencyTrunk
 from ..models.image_adapter import ImageAdapter, load_image_adapter
-from ..models.scoring import ModelOutput
+from ..models.image_scorer import ModelOutput
+from ..models.initialization import standardise_layers, start_at_frequencies, start_at_line
 from ..models.teacher import Teacher
 from ..models.trainable import misfits
 from ..ridge import fit_ridge_left_out
 from .batches import StepBatches
 from .checkpoints import find_weights, load_weights, naming
-from .config import TrainConfig
+from .learning_rates import rate_groups
 from .losses import score_loss
-from .rates import rate_groups
 from .run_fingerprint import check_pretrained, recorded_revision, run_fingerprint
 from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
 from .student_model import load_student
+from .teacher_config import TrainConfig
 
 # Photographs that a calibrated start is fitted to, at most.
 CALIBRATED_ON = 8192

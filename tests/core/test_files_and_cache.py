@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dpiqa_lab.automation.sweep import run_sweep
 from dpiqa_lab.core import files
 from dpiqa_lab.core.cache import RowCache, cache_table, clear_cache
 from dpiqa_lab.core.device import choose_compute
@@ -24,10 +25,9 @@ from dpiqa_lab.core.files import (
 )
 from dpiqa_lab.core.locks import hold
 from dpiqa_lab.core.runs import Run, open_run
-from dpiqa_lab.datasets.views import make_views
+from dpiqa_lab.datasets.prior_views import make_views
+from dpiqa_lab.scoring.score import score_folder
 from dpiqa_lab.training.checkpoints import save_weights
-from dpiqa_lab.workbench.bulk import score_folder
-from dpiqa_lab.workbench.sweep import run_sweep
 from tests.conftest import REPOSITORY, photographs
 
 

@@ -11,7 +11,7 @@ from traitlets.config import Config
 
 import dpiqa_lab as lab
 from dpiqa_lab import LabError
-from dpiqa_lab.workbench.runner import run_notebook
+from dpiqa_lab.automation.notebook_runner import run_notebook
 from tests.conftest import REPOSITORY
 
 READ = "import dpiqa_lab as lab\n\nfound = lab.notebook_parameters(globals())"

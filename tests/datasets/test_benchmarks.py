@@ -8,13 +8,13 @@ import pytest
 import scipy.io
 
 import dpiqa_lab as lab
-from dpiqa_lab.datasets.checks import check_labels, numbers
 from dpiqa_lab.datasets.manifests import read_labels
 from dpiqa_lab.datasets.readme import data_readme
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.datasets.splits import assign_split
+from dpiqa_lab.datasets.validation_checks import check_labels, numbers
 from tests.conftest import LABELS, REPOSITORY, needs_labels
-from tests.datasets import trees
+from tests.support import trees
 
 # Folder among the real label files, and the release's numbers: photographs, parts, ends of MOS.
 REAL = {

@@ -7,7 +7,6 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.diffusion.attention import fixed_prompts
-from tests.diffusion.test_backbone import kl_folder  # noqa: F401 - a fixture
 
 
 def _drawn(*shape):

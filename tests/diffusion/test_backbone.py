@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 import dpiqa_lab as lab
@@ -19,22 +19,6 @@ from dpiqa_lab.diffusion.tiny import write_layout
 @pytest.fixture(scope="module")
 def tiny():
     return lab.load_backbone("tiny")
-
-
-@pytest.fixture(scope="module")
-def kl_folder(tmp_path_factory):
-    """A folder in diffusers layout with the other kind of VAE, and no text encoder."""
-    folder = tmp_path_factory.mktemp("kl")
-    torch.manual_seed(0)
-    UNet2DConditionModel(
-        block_out_channels=(8, 8, 16, 16), cross_attention_dim=12, attention_head_dim=2,
-        norm_num_groups=4,
-    ).save_pretrained(folder / "unet")  # fmt: skip
-    AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4,
-        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
-    ).save_pretrained(folder / "vae")  # fmt: skip
-    return folder
 
 
 def test_official_prompts_are_all_combinations():

@@ -14,7 +14,7 @@ from dpiqa_lab.evaluation.agreement import (
     differences,
     fitted_curve,
 )
-from dpiqa_lab.evaluation.weaknesses import disagreements, errors_by_trait, robustness
+from dpiqa_lab.evaluation.error_analysis import disagreements, errors_by_trait, robustness
 
 
 def table(model: str, score, mos, dataset: str = "d", **columns) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
 from dpiqa_lab.ridge import ALPHAS
 from dpiqa_lab.training.peer_config import PmtIqaConfig, QualityEncoderConfig
 from tests.conftest import BIQ, needs_biq
-from tests.datasets.test_statistics import Photographs
+from tests.support.images import NoiseImages
 
 
 def test_ridge_on_statistics_of_photographs():
-    train, val, test = Photographs(60, 0), Photographs(20, 1), Photographs(20, 2)
+    train, val, test = NoiseImages(60, 0), NoiseImages(20, 1), NoiseImages(20, 2)
     result = ridge_on_statistics(train, val, test, workers=3)
     mos = 5 - 20 * test.strength
     assert result["predictions"].shape == (20,)
@@ -30,7 +30,7 @@ def test_the_registry_s_baselines_take_parts_and_give_a_score_each(tmp_path):
         "re_iqa": {"config": QualityEncoderConfig(**small, steps=2, scenes=4)},
         "ridge_on_efficientnet_lite0": {"weights": "none", "image_size": 64},
     }
-    train, val, test = Photographs(24, 0), Photographs(12, 1), Photographs(8, 2)
+    train, val, test = NoiseImages(24, 0), NoiseImages(12, 1), NoiseImages(8, 2)
     for name, baseline in BASELINES.items():
         found = baseline(train, val, test, **budgets.get(name, {}))["predictions"]
         assert found.shape == (8,), name
@@ -42,7 +42,7 @@ def test_learned_peers_are_trained_once_and_again_on_other_scores(capsys):
     config = PmtIqaConfig(
         trunk="resnet_tiny", image_size=64, crop_size=32, device="cpu", epochs=1, validate_every=9
     )
-    train, val, test = ([Photographs(9, seed)[i] for i in range(9)] for seed in (5, 6, 7))
+    train, val, test = ([NoiseImages(9, seed)[i] for i in range(9)] for seed in (5, 6, 7))
     first = pmt_iqa(train, val, test, config)
     again = pmt_iqa(train, val, test[:4], config)
     assert again["run"] == first["run"]
@@ -55,7 +55,7 @@ def test_learned_peers_are_trained_once_and_again_on_other_scores(capsys):
 def test_re_iqa_reads_released_encoders_and_caches_features(tmp_path, monkeypatch):
     model = ReIqa([QualityEncoder("resnet_tiny")])
     monkeypatch.setattr(peers, "load_re_iqa", lambda quality, content: model)
-    train, val, test = Photographs(24, 0), Photographs(12, 1), Photographs(8, 2)
+    train, val, test = NoiseImages(24, 0), NoiseImages(12, 1), NoiseImages(8, 2)
     first = re_iqa(train, val, test, quality="quality.pth")
     monkeypatch.setattr(model, "forward", None)  # every row is known
     second = re_iqa(train, val, test, quality="quality.pth")

@@ -13,10 +13,10 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.runs import find_run
 from dpiqa_lab.datasets.images import read_image
-from dpiqa_lab.evaluation.changes import CHANGES, changed
-from dpiqa_lab.evaluation.open_judges import open_judge
+from dpiqa_lab.evaluation.perturbations import CHANGES, changed
+from dpiqa_lab.evaluation.resolve_scorer import open_judge
 from tests.conftest import photographs
-from tests.training.test_training import QUICK
+from tests.support.configs import QUICK
 
 TRAINED = {"max_steps": 2, "precision": "float32", "random_weights": True}
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.datasets.damages import damage
-from dpiqa_lab.datasets.naturalness import normalised, of_normalised
-from dpiqa_lab.datasets.statistics import luma_of
+from dpiqa_lab.datasets.brisque_features import normalised, of_normalised
+from dpiqa_lab.datasets.distortions import damage
+from dpiqa_lab.datasets.image_statistics import luma_of
 from dpiqa_lab.evaluation.niqe import Gaussian, distance, fit_gaussian, niqe, patch_statistics
 
 

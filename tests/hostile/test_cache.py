@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from dpiqa_lab.core.cache import RowCache, cache_table, clear_cache
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import tensors_hash
-from dpiqa_lab.datasets.views import list_photographs, make_views
+from dpiqa_lab.datasets.prior_views import list_photographs, make_views
 
 RIGHT = [[0.0, 1.0], [2.0, 3.0]]
 

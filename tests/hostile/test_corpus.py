@@ -25,7 +25,7 @@ SCREEN = 25  # lines
 @pytest.fixture(autouse=True)
 def no_costs(monkeypatch):
     """``check`` leaves out what a training needs: it builds a network each time."""
-    monkeypatch.setattr("dpiqa_lab.workbench.needs.sizes", lambda config, n: [])
+    monkeypatch.setattr("dpiqa_lab.automation.resource_estimate.sizes", lambda config, n: [])
 
 
 def told(text: str, says: str) -> None:
@@ -192,7 +192,7 @@ def test_no_pickle_runs(tmp_path, capsys, what, make, says):
 
 @pytest.mark.parametrize(("name", "value", "says"), ANYWHERE, ids=ids(ANYWHERE))
 def test_a_wrong_parameter_is_named_by_every_notebook(name, value, says):
-    from tests.test_project import CONFIGS
+    from tests.support.configs import CONFIGS
 
     tried = 0
     for config in CONFIGS.values():

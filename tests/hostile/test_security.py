@@ -17,13 +17,14 @@ import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
 from dpiqa_lab.core.runs import Run
 from dpiqa_lab.diffusion.presets import PRESETS
+from dpiqa_lab.explorer import figures
+from dpiqa_lab.explorer.explore_config import ExploreConfig
 from dpiqa_lab.models.transformers_trunk import hub_model
 from dpiqa_lab.models.trunks import TRUNKS, load_trunk
-from dpiqa_lab.workbench import distil_figures, explorer_figures, gallery
-from dpiqa_lab.workbench.contact_sheet import photographs
-from dpiqa_lab.workbench.explore_config import ExploreConfig
+from dpiqa_lab.viz import distillation_figures, gallery
+from dpiqa_lab.viz.contact_sheet import photographs
 from tests.conftest import REPOSITORY
-from tests.workbench.test_report import Page
+from tests.support.pages import Page
 
 EVIL = "<script>alert(1)</script>.jpg"
 PWN = "a'; touch pwned; $(touch pwned) `touch pwned` \" & touch pwned\n#"
@@ -108,7 +109,7 @@ def test_an_exported_command_is_one_command_in_a_shell(tmp_path):
 def test_the_command_that_convert_suggests_is_quoted(tmp_path, monkeypatch, capsys):
     run = Run(tmp_path / "x; touch pwned", {"kind": "student"}, "completed")
     run.checkpoints.mkdir(parents=True)
-    monkeypatch.setattr("dpiqa_lab.training.converted.convert", lambda *given: run)
+    monkeypatch.setattr("dpiqa_lab.training.conversion.convert", lambda *given: run)
     assert main(["convert", "a.pth", str(run.path)]) == 0
     command = re.search(r"Score by: (.*) <photographs>", capsys.readouterr().out)[1]
     assert shlex.split(command)[-1] == str(run.path)
@@ -123,12 +124,14 @@ def _table(**columns):
 FIGURES = {
     "scatter": lambda: lab.figures.predicted_against_mos(_table()),
     "splits": lambda: lab.figures.predicted_against_mos(_table().assign(split=EVIL)),
-    "two scores": lambda: distil_figures.two_scores(_table(**{EVIL: 0.5}), EVIL, "score", "title"),
-    "arms": lambda: distil_figures.arm_intervals(
+    "two scores": lambda: distillation_figures.two_scores(
+        _table(**{EVIL: 0.5}), EVIL, "score", "title"
+    ),
+    "arms": lambda: distillation_figures.arm_intervals(
         pd.DataFrame({"arm": [EVIL], "srcc": [0.5], "srcc_low": [0.4], "srcc_high": [0.6]}), "title"
     ),
-    "explorer": lambda: explorer_figures.points(_table(x=0.5), "x", EVIL),
-    "runs": lambda: explorer_figures.against(_table(score_a=0.5, score_b=0.6), EVIL, EVIL, EVIL),
+    "explorer": lambda: figures.points(_table(x=0.5), "x", EVIL),
+    "runs": lambda: figures.against(_table(score_a=0.5, score_b=0.6), EVIL, EVIL, EVIL),
 }
 
 

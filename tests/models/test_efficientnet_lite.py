@@ -12,8 +12,8 @@ from dpiqa_lab.core.pickles import read_state_dict
 from dpiqa_lab.models.efficientnet import EfficientNet, _SameConv2d
 from dpiqa_lab.models.encoders import Encoder, encoder_features
 from dpiqa_lab.models.trunks import find_trunk, load_trunk, normalised
-from tests.datasets.test_statistics import Photographs
-from tests.models.test_student import stir
+from tests.support.images import NoiseImages
+from tests.support.networks import stir
 
 LITE = [f"efficientnet_lite{n}" for n in range(3)]
 # Indices of ImageNet's 1,000 classes.
@@ -120,7 +120,7 @@ def test_weights_that_are_not_installed_are_named(monkeypatch):
 
 def test_an_encoder_s_features_are_means_and_log_deviations_and_are_cached(tmp_path, monkeypatch):
     encoder = Encoder("efficientnet_lite0", "none", image_size=64)
-    photographs = Photographs(5, 0)
+    photographs = NoiseImages(5, 0)
     found = encoder_features(encoder, photographs, cache_dir=tmp_path)
     assert found.shape == (5, encoder.width) == (5, 4128)
     image = photographs[3]["image"][None]
@@ -137,4 +137,4 @@ def test_an_encoder_s_features_are_means_and_log_deviations_and_are_cached(tmp_p
 @pytest.mark.parametrize(("name", "width"), [("frequency", 800), ("mobilenet_v2", 2560)])
 def test_other_trunks_encode_too(name, width, tmp_path):
     encoder = Encoder(name, "none", image_size=64)
-    assert encoder_features(encoder, Photographs(2, 0), cache_dir=tmp_path).shape == (2, width)
+    assert encoder_features(encoder, NoiseImages(2, 0), cache_dir=tmp_path).shape == (2, width)

@@ -8,9 +8,9 @@ import torch
 
 import dpiqa_lab as lab
 from dpiqa_lab.models.fingerprint import fingerprint
+from dpiqa_lab.models.image_scorer import Scorer
 from dpiqa_lab.models.pmt_iqa import PmtIqa
 from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
-from dpiqa_lab.models.scoring import Scorer
 
 PROMPTS = ["a sharp photo", "a blurred photo"]
 # Of each class: arguments of a small one, and of each argument another value.

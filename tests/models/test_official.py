@@ -393,7 +393,7 @@ def test_a_converted_teacher_scores_the_same(teacher, checkpoint, prompts, tmp_p
 
 
 def test_a_converted_student_scores_the_same(student_checkpoint, tmp_path):
-    from dpiqa_lab.training.converted import convert
+    from dpiqa_lab.training.conversion import convert
 
     student = lab.load_official_student(student_checkpoint, "efficientnet_b0")
     own, saved = student.state_dict(), torch.load(student_checkpoint)
@@ -409,7 +409,7 @@ def test_a_converted_student_scores_the_same(student_checkpoint, tmp_path):
 def test_a_damaged_conversion_is_refused(student_checkpoint, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from dpiqa_lab.training.converted import convert
+    from dpiqa_lab.training.conversion import convert
 
     run = convert(student_checkpoint, tmp_path / "out", trunk="efficientnet_b0")
     path = run.checkpoints / "best.safetensors"
@@ -421,7 +421,7 @@ def test_a_damaged_conversion_is_refused(student_checkpoint, tmp_path):
 
 
 def test_a_refused_checkpoint_leaves_no_folder(checkpoint, prompts, tmp_path):
-    from dpiqa_lab.training.converted import convert
+    from dpiqa_lab.training.conversion import convert
 
     with pytest.raises(lab.LabError):
         convert(checkpoint, tmp_path / "out", prompts[:, 1:])

@@ -5,13 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.models.pmt_iqa import (
-    PmtIqa,
-    PmtOutput,
-    easy_to_hard,
-    four_crops,
-    quality_classes,
-)
+from dpiqa_lab.models.pmt_iqa import PmtIqa, PmtOutput, easy_to_hard, four_crops, quality_classes
 from dpiqa_lab.models.resnet import ResNet
 
 

@@ -19,24 +19,7 @@ from dpiqa_lab.models.efficientnet import (
 )
 from dpiqa_lab.models.pooled_regressor import PooledHead
 from dpiqa_lab.models.trunks import IMAGENET
-
-
-def stir(module):
-    """Weights that carry what differs between images to the end, and norms with statistics.
-
-    torch's own weights lose it, and fresh norms would hide a wrong epsilon or order.
-    """
-    generator = torch.Generator().manual_seed(1)
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            deviation = layer.weight[0].numel() ** -0.5
-            layer.weight.data.normal_(0, deviation, generator=generator)
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.1, generator=generator)
-            layer.running_var.uniform_(0.2, 0.6, generator=generator)
-            layer.weight.data.uniform_(0.5, 1.5, generator=generator)
-            layer.bias.data.normal_(0, 0.1, generator=generator)
-    return module
+from tests.support.networks import stir
 
 
 def _layer(norm):

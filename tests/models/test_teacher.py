@@ -6,8 +6,8 @@ from PIL import Image
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
-from dpiqa_lab.models.calibrate import standardise_layers
 from dpiqa_lab.models.image_adapter import ImageAdapter
+from dpiqa_lab.models.initialization import standardise_layers
 from dpiqa_lab.models.quality_feature_decoder import QualityFeatureDecoder, SqueezeExcitation
 from dpiqa_lab.models.text_adapter import TextAdapter
 

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 import dpiqa_lab as lab
 from dpiqa_lab.models.transformers_trunk import TransformersTrunk
 from dpiqa_lab.models.trunks import TRUNKS, find_trunk, load_trunk
-from tests.models.test_student import stir
+from tests.support.networks import stir
 
 MILLIONS = {
     "efficientnet_b0": 4.0, "efficientnet_b7": 63.8, "efficientnet_tiny": 0.6,

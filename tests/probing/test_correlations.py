@@ -14,7 +14,7 @@ from dpiqa_lab.probing.correlations import (
     spearman_columns,
 )
 from dpiqa_lab.probing.features import POOLINGS, Features
-from dpiqa_lab.probing.photograph_map import photograph_map
+from dpiqa_lab.probing.image_map import photograph_map
 
 
 def features(**taps):

@@ -9,26 +9,26 @@ import torch
 
 import dpiqa_lab as lab
 from dpiqa_lab.core import cache
-from dpiqa_lab.core.compiled import compiled
 from dpiqa_lab.core.device import choose_compute, exact
-from dpiqa_lab.core.int8 import int8_kernels
 from dpiqa_lab.core.runs import find_run
-from dpiqa_lab.datasets.near_copies import scenes_of
-from dpiqa_lab.datasets.photographs import Photographs
+from dpiqa_lab.datasets.image_set import Photographs
+from dpiqa_lab.datasets.image_statistics import cached_statistics
+from dpiqa_lab.datasets.near_duplicates import scenes_of
 from dpiqa_lab.diffusion.attention import fixed_prompts
 from dpiqa_lab.diffusion.attention_maps import map_taps
 from dpiqa_lab.diffusion.latents import dataset_latents
-from dpiqa_lab.evaluation.ablation import cached_statistics
-from dpiqa_lab.evaluation.open_judges import open_judge
+from dpiqa_lab.evaluation.dataset_scores import scores_of
 from dpiqa_lab.evaluation.peers import features as re_iqa_features
-from dpiqa_lab.evaluation.scores import scores_of
+from dpiqa_lab.evaluation.resolve_scorer import open_judge
+from dpiqa_lab.explorer.probes import Place, Probes
 from dpiqa_lab.models.encoders import Encoder, encoder_features
 from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
+from dpiqa_lab.nn.compiling import compiled
+from dpiqa_lab.nn.int8 import int8_kernels
 from dpiqa_lab.probing.features import FeatureStore, extract_features
-from dpiqa_lab.training.statistic_targets import statistic_targets
+from dpiqa_lab.training.statistics_targets import statistic_targets
 from dpiqa_lab.training.teacher_outputs import teacher_outputs
-from dpiqa_lab.workbench.explorer_probes import Place, Probes
-from tests.training.test_training import QUICK
+from tests.support.configs import QUICK
 
 PRECISIONS = ("float32", "bfloat16", *(["int8"] if int8_kernels() else []))
 PROMPTS = ["noise of bad quality", "blur", "of perfect quality"]

@@ -14,17 +14,15 @@ import torch
 from PIL import Image
 
 import dpiqa_lab as lab
+from dpiqa_lab.automation.sweep import run_sweep
 from dpiqa_lab.core.cache import RowCache
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.files import atomic_path, read_json
 from dpiqa_lab.core.runs import Run
-from dpiqa_lab.training.prior_config import PriorConfig
-from dpiqa_lab.training.prior_run import train_prior
-from dpiqa_lab.workbench.sweep import run_sweep
+from dpiqa_lab.experiments.prior_config import PriorConfig
+from dpiqa_lab.experiments.prior_run import train_prior
 from tests.conftest import photographs, small_student
-from tests.training.test_distil import STUDENT
-from tests.training.test_prior import QUICK as PRIOR
-from tests.training.test_training import QUICK
+from tests.support.configs import PRIOR, QUICK, STUDENT
 
 # What tells of time in records that are the same otherwise.
 _TIMES = ("seconds", "started", "environment")

@@ -15,26 +15,20 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.cache import cache_table
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.runs import find_run
-from dpiqa_lab.datasets.photographs import Photographs, unlabelled_photographs
-from dpiqa_lab.datasets.statistics import STATISTICS
-from dpiqa_lab.models.scoring import ModelOutput
+from dpiqa_lab.datasets.image_set import Photographs, unlabelled_photographs
+from dpiqa_lab.datasets.image_statistics import STATISTICS
+from dpiqa_lab.models.image_scorer import ModelOutput
 from dpiqa_lab.models.teacher import Teacher
 from dpiqa_lab.ridge import ALPHAS
-from dpiqa_lab.training import statistic_targets as statistics_module
+from dpiqa_lab.training import statistics_targets as statistics_module
 from dpiqa_lab.training import student_run, teacher_outputs
-from dpiqa_lab.training.averaging import Averaged
+from dpiqa_lab.training.ema import Averaged
 from dpiqa_lab.training.losses import distillation_loss
 from dpiqa_lab.training.scored_run import schedule_of
-from dpiqa_lab.training.shown import Shown, maps_at
-from dpiqa_lab.training.statistic_targets import statistic_targets
+from dpiqa_lab.training.statistics_targets import statistic_targets
+from dpiqa_lab.training.student_dataset import Shown, maps_at
 from tests.conftest import photographs
-from tests.training.test_training import QUICK
-
-STUDENT = {
-    "dataset": "folder", "mos_range": "0,100", "trunk": "efficientnet_tiny", "image_size": 64,
-    "student_width": 8, "batch_size": 6, "validate_every": 2, "max_steps": 4, "device": "cpu",
-    "precision": "float32",
-}  # fmt: skip
+from tests.support.configs import QUICK, STUDENT
 
 
 @pytest.fixture(scope="module")

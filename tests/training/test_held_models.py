@@ -16,10 +16,10 @@ from dpiqa_lab.core.runs import Run
 from dpiqa_lab.diffusion.presets import find_preset
 from dpiqa_lab.models.official import expected_entries, official_names
 from dpiqa_lab.training.checkpoints import load_weights
-from dpiqa_lab.training.converted import convert
+from dpiqa_lab.training.conversion import convert
 from tests.conftest import photographs
-from tests.models.test_student import stir
-from tests.training.held_models import in_a_new_process
+from tests.support.held_models import in_a_new_process
+from tests.support.networks import stir
 
 SHARED = {
     "dataset": "folder", "mos_range": "0,100", "image_size": 64, "device": "cpu",

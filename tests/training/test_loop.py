@@ -6,7 +6,7 @@ from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import open_run
 from dpiqa_lab.training.checkpoints import load_weights
 from dpiqa_lab.training.loop import Schedule, fit
-from tests.training.test_numbers import CPU, Small
+from tests.support.networks import CPU, Small
 
 
 def _fit(task, root, **options):

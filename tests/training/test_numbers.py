@@ -8,56 +8,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 import dpiqa_lab as lab
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import find_run, open_run
-from dpiqa_lab.models.trainable import Trainable
 from dpiqa_lab.training import loop
-from dpiqa_lab.training.loop import Schedule, Task, fit
-from dpiqa_lab.workbench.figures import predicted_against_mos, training_curves
-
-CPU = choose_compute("cpu", "float32")
-
-
-class Weight(Trainable):
-    """One weight, times its input."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, x):
-        return self.weight * x
-
-
-class Small(Task):
-    """Steps of two batches of one photograph each; ``spoil`` changes the loss of one of them."""
-
-    goal = "near"
-
-    def __init__(self, spoil=None, at="p05-b.png"):
-        self.network = Weight()
-        self.spoil, self.at = spoil, at
-
-    def batches(self, epoch, start):
-        for step in range(start, 12):
-            yield [[[f"p{step + 1:02d}-{half}.png"]] for half in "ab"]
-
-    def names(self, batch):
-        return batch[0]
-
-    def loss(self, model, batch):
-        output = model(torch.ones(1))
-        loss = (output - 2).square().mean()
-        spoilt = self.spoil is not None and batch[0][0] == self.at
-        return (self.spoil(loss, output) if spoilt else loss), 1
-
-    def validate(self, model):
-        return {"near": -abs(model(torch.ones(1)).item() - 2)}
+from dpiqa_lab.training.loop import Schedule, fit
+from dpiqa_lab.viz.figures import predicted_against_mos, training_curves
+from tests.support.networks import CPU, Small
 
 
 def _fit(task, name, root, **options):
@@ -207,7 +167,7 @@ def test_a_bit_of_a_checkpoint_that_flipped_is_said_and_the_one_before_used(tmp_
 
 def test_constant_predictions_are_undefined_everywhere(small_folder, monkeypatch, capsys):
     from dpiqa_lab.training.student_run import StudentTask
-    from tests.training.test_distil import STUDENT
+    from tests.support.configs import STUDENT
 
     plain = StudentTask.output
 

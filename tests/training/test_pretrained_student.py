@@ -8,14 +8,14 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 import dpiqa_lab as lab
-from dpiqa_lab.datasets.photographs import Photographs
+from dpiqa_lab.datasets.image_set import Photographs
 from dpiqa_lab.models.encoders import Encoder, encoder_features
-from dpiqa_lab.models.scoring import ModelOutput
+from dpiqa_lab.models.image_scorer import ModelOutput
 from dpiqa_lab.models.stage_head import StageHead
 from dpiqa_lab.ridge import ALPHAS, fit_ridge
+from dpiqa_lab.training.init_from_ridge import start_at_ridge
 from dpiqa_lab.training.losses import correlation, correlation_by_group
 from dpiqa_lab.training.ranking_copies import ranking_copies, ranking_loss
-from dpiqa_lab.training.stage_start import start_at_ridge
 from dpiqa_lab.training.student_model import build_student
 from dpiqa_lab.training.student_run import StudentTask
 from tests.conftest import photographs

@@ -11,7 +11,7 @@ from dpiqa_lab.diffusion.presets import find_preset
 from dpiqa_lab.diffusion.pretrained import ROLES, pretrained_parts
 from dpiqa_lab.training.run_fingerprint import run_fingerprint
 from tests.conftest import photographs
-from tests.training.test_training import QUICK
+from tests.support.configs import QUICK
 
 
 @pytest.fixture

@@ -13,16 +13,11 @@ from dpiqa_lab.diffusion.presets import find_preset
 from dpiqa_lab.models.image_adapter import ImageAdapter, load_image_adapter
 from dpiqa_lab.training.batches import StepBatches
 from dpiqa_lab.training.checkpoints import load_checkpoint, save_checkpoint
+from dpiqa_lab.training.learning_rates import rate_groups
 from dpiqa_lab.training.loop import Schedule
 from dpiqa_lab.training.losses import correlation, margin_ranking, score_loss
-from dpiqa_lab.training.rates import rate_groups
 from dpiqa_lab.training.teacher_run import load_adapter
-
-QUICK = {
-    "dataset": "folder", "mos_range": "0,100", "backbone": "tiny", "prompts": "none",
-    "image_size": 64, "decoder_width": 8, "batch_size": 4, "validate_every": 2, "device": "cpu",
-}  # fmt: skip
-
+from tests.support.configs import QUICK
 
 TRAINED = {"max_steps": 4, "precision": "float32", "random_weights": True}
 

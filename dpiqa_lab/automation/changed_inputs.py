@@ -1,0 +1,52 @@
+"""Whether a finished run would come out the same today: what went in, looked at again."""
+
+import dataclasses
+from collections.abc import Callable
+
+from ..core.config import Configuration
+from ..core.identity import Identity, Inputs, recorded_kind
+from ..core.runs import Run
+from ..evaluation.evaluate import evaluation_inputs
+from ..evaluation.evaluate_config import EvaluateConfig
+from ..experiments.benchmark import benchmark_inputs
+from ..experiments.benchmark_config import BenchmarkConfig
+from ..experiments.component_ablation_config import ComponentsConfig
+from ..experiments.distillation_ablation import distillation_inputs
+from ..experiments.distillation_ablation_config import DistilAblationConfig
+from ..probing.probe_config import AblationConfig, FeatureProbeConfig
+from ..probing.probe_runs import probe_inputs
+from ..training.student_config import DistilConfig
+from ..training.student_run import student_inputs
+from ..training.teacher_config import TrainConfig
+from ..training.teacher_run import teacher_inputs
+
+# What goes into the run of each notebook's configuration.
+INPUTS: dict[type[Configuration], Callable[..., Inputs]] = {
+    FeatureProbeConfig: probe_inputs,
+    AblationConfig: probe_inputs,
+    TrainConfig: teacher_inputs,
+    DistilConfig: student_inputs,
+    DistilAblationConfig: distillation_inputs,
+    EvaluateConfig: evaluation_inputs,
+    BenchmarkConfig: benchmark_inputs,
+    ComponentsConfig: teacher_inputs,
+}
+
+
+def changed_inputs(run: Run) -> list[str]:
+    """What differs between a run's record and its photographs, scores and models as they are now.
+
+    In words, a sentence each; nothing where all is the same, or where the run is of another kind
+    than those of ``INPUTS``.
+
+    Raises:
+        LabError: photographs, scores or models are not there any more.
+    """
+    kind = recorded_kind(run.path)
+    for config_class, inputs in INPUTS.items():
+        if config_class.__name__ == kind:
+            names = {field.name for field in dataclasses.fields(config_class)}
+            config = config_class(**{n: v for n, v in run.config.items() if n in names})
+            # The run's own parameters hold more than these, as the number of processes.
+            return Identity(run.config, inputs(config), kind).differences(run.path)
+    return []

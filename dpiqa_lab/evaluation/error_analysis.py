@@ -1,0 +1,133 @@
+"""Where models fail: by trait of the photograph, under changes, and against each other.
+
+``scores`` is as for ``agreement``; ``photographs`` a row a dataset and photograph: dataset, name,
+mos and the columns of ``TRAITS``.
+"""
+
+import numpy as np
+import pandas as pd
+
+from .. import metrics
+from ..datasets.dataset import QualityDataset
+from ..datasets.image_statistics import STATISTICS, cached_statistics
+from .agreement import fitted_curve, mean_interval
+
+# Column to what it is, for figures.
+TRAITS = {
+    "mos": "MOS",
+    "brightness": "brightness (mean luma)",
+    "sharpness": "sharpness (ln of the Laplacian's variance)",
+    "megapixels": "size (megapixels)",
+}
+_BINS = 5  # of a trait, with the same number of photographs each
+
+
+def photograph_traits(dataset: QualityDataset) -> pd.DataFrame:
+    """name, path, mos, brightness, sharpness, megapixels of a dataset's photographs.
+
+    Brightness and sharpness are those of the photograph at the dataset's ``image_size``,
+    megapixels those of the file.
+    """
+    table = dataset.table
+    found = cached_statistics(dataset)
+    return pd.DataFrame(
+        {
+            "name": table["name"],
+            "path": table["path"].astype(str),
+            "mos": table["mos"],
+            "brightness": found[:, STATISTICS.index("luma_mean")],
+            "sharpness": found[:, STATISTICS.index("laplacian_log_variance")],
+            "megapixels": table["height"] * table["width"] / 1e6,
+        }
+    )
+
+
+def errors_by_trait(scores: pd.DataFrame, photographs: pd.DataFrame) -> pd.DataFrame:
+    """How far a model is from MOS, after its logistic, by each of ``TRAITS``.
+
+    A row a dataset, model, trait and bin: n, ``at`` (mean of the trait), ``distance`` (its mean)
+    with ``distance_low`` and ``distance_high`` (95%, by its standard error), and ``bias`` (mean of
+    mapped score less MOS). Bins hold like numbers; equal values stay in one, so that a trait
+    which all photographs share has a single bin. Models without a fitted logistic are left out.
+    """
+    rows = []
+    for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
+        curve, _ = fitted_curve(part["score"].to_numpy(float), part["mos"].to_numpy(float))
+        if not curve.fitted:
+            continue
+        here = photographs[photographs["dataset"] == dataset].set_index("name")
+        error = curve(part["score"]) - part["mos"].to_numpy(float)
+        for trait in TRAITS:
+            values = here[trait].loc[part["name"]].to_numpy(float)
+            bins = pd.qcut(values, _BINS, labels=False, duplicates="drop")
+            for place in np.unique(bins[np.isfinite(bins)]) if np.ptp(values) else [0]:
+                chosen = bins == place if np.ptp(values) else np.ones(len(values), bool)
+                mean, low, high = mean_interval(np.abs(error[chosen]))
+                at = {"trait": trait, "bin": int(place), "n": int(chosen.sum())}
+                found = {"distance": mean, "distance_low": low, "distance_high": high}
+                at |= {"at": values[chosen].mean(), **found, "bias": error[chosen].mean()}
+                rows.append({"dataset": dataset, "model": model, **at})
+    columns = ["dataset", "model", "trait", "bin", "n", "at"]
+    return pd.DataFrame(
+        rows, columns=[*columns, "distance", "distance_low", "distance_high", "bias"]
+    )
+
+
+def robustness(scores: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+    """How far changed copies of photographs move a score.
+
+    Args:
+        changes: a row a dataset, model, photograph and change: dataset, model, name, change, score.
+
+    Returns:
+        A row a dataset, model and change: n; ``moved``, the mean distance between the scores before
+        and after, and ``shift``, their mean difference (after less before), both in standard
+        deviations of the model's scores over the dataset (NaN where they are all the same); and
+        ``srcc`` between before and after.
+    """
+    rows = []
+    spread = scores.groupby(["dataset", "model"])["score"].std(ddof=0)
+    before = scores.set_index(["dataset", "model", "name"])["score"].sort_index()
+    for by, part in changes.groupby(["dataset", "model", "change"], sort=False):
+        dataset, model, change = by
+        clean = before.loc[dataset, model].loc[part["name"]].to_numpy(float)
+        unit = spread.loc[dataset, model] or float("nan")
+        moves = (part["score"].to_numpy(float) - clean) / unit
+        found = {"moved": np.abs(moves).mean(), "shift": moves.mean()}
+        found["srcc"] = metrics.srcc(clean, part["score"])
+        rows.append({"dataset": dataset, "model": model, "change": change, "n": len(part), **found})
+    columns = ["dataset", "model", "change", "n", "moved", "shift", "srcc"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def disagreements(scores: pd.DataFrame, n: int = 20) -> pd.DataFrame:
+    """The ``n`` photographs of each dataset that models rank most differently.
+
+    A row a photograph, most disagreed first: dataset, name, mos, ``apart`` (highest less lowest
+    rank, ranks in [0, 1] within the dataset), and by which models: ``highest``, ``lowest`` with
+    their ranks. Empty for datasets with fewer than two models.
+    """
+    tables = []
+    for dataset, part in scores.groupby("dataset", sort=False):
+        wide = part.pivot(index="name", columns="model", values="score")
+        if wide.shape[1] < 2 or len(wide) < 2:
+            continue
+        ranks = (wide.rank() - 1) / (len(wide) - 1)
+        found = pd.DataFrame(
+            {
+                "dataset": dataset,
+                "mos": part.drop_duplicates("name").set_index("name")["mos"],
+                "apart": ranks.max(axis=1) - ranks.min(axis=1),
+                "highest": ranks.idxmax(axis=1),
+                "highest_rank": ranks.max(axis=1),
+                "lowest": ranks.idxmin(axis=1),
+                "lowest_rank": ranks.min(axis=1),
+            }
+        ).rename_axis("name")
+        found = found.sort_values("apart", ascending=False, kind="stable").head(n).reset_index()
+        tables.append(found)
+    columns = ["dataset", "name", "mos", "apart", "highest", "highest_rank", "lowest"]
+    columns.append("lowest_rank")
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )

@@ -1,0 +1,224 @@
+"""Whatever scores photographs, under one interface: runs, tables, functions, baselines."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import LabError, listing
+from ..core.files import json_hash
+from ..core.runs import Run
+from ..datasets.dataset import QualityDataset
+from ..datasets.scale import label_from, scale_of
+from ..models.fingerprint import fingerprint
+from ..models.image_scorer import Scorer
+from .baselines import BASELINES
+
+# Photographs a call, so that an interruption loses no more.
+_BATCH = 64
+
+
+class Judge:
+    """A model under evaluation.
+
+    Attributes:
+        name: as tables and figures call it.
+        trained_on: label of the dataset it learnt from, see ``label_of``; empty where unknown.
+        batch: photographs it is asked for at once; ``None`` is all of them.
+        sees_pixels: whether it can score photographs that it has not scored before.
+    """
+
+    trained_on = ""
+    batch: int | None = _BATCH
+    sees_pixels = True
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def key(self, dataset: QualityDataset) -> dict | None:
+        """All that its scores depend on but the photograph; ``None``: unknown, so not kept."""
+        return None
+
+    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """A score for each of ``photographs``, higher is better; ``dataset`` may be learnt from."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Give back what it holds in memory; it is asked for no more photographs of a dataset."""
+
+    def scale(self, dataset: QualityDataset) -> str:
+        """Whose scale its scores have: "same" as the dataset's, "other" dataset's, or its "own"."""
+        return "own"
+
+    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
+        """What a reader of its numbers on these photographs has to know."""
+        if self.scale(dataset) == "own":
+            return ["scores on a scale of their own: raw PLCC and RMSE say little"]
+        return []
+
+
+class ModelJudge(Judge):
+    """A model with ``score(photographs)``, and the run that trained it where there is one.
+
+    ``load`` gives the model: it is loaded for its key, and again when its scores are not known, so
+    that of many models one is in memory.
+    """
+
+    def __init__(
+        self, name: str, load: Callable[[], object], run: Run | None = None, device: str = "auto"
+    ):
+        super().__init__(name)
+        self.load, self.device = load, device
+        self._model = None
+        self.config = run.config if run else {}
+        if "dataset" in self.config:
+            self.trained_on = label_from(self.config["dataset"], self.config.get("data_root"))
+        self.splits = run.splits() if run else None
+        model = load()
+        # What else a model of another kind depends on is not known.
+        self._key = {"model": fingerprint(model)} if isinstance(model, Scorer) else None
+
+    def key(self, dataset: QualityDataset) -> dict | None:
+        """See ``Judge``; whatever the weights were read from."""
+        return self._key
+
+    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Judge``."""
+        self._model = self._model or self.load()
+        return self._model.score(list(photographs.table["path"]), device=self.device)
+
+    def release(self) -> None:
+        """See ``Judge``."""
+        self._model = None
+
+    def scale(self, dataset: QualityDataset) -> str:
+        """See ``Judge``."""
+        if not self.trained_on:
+            return "own"
+        theirs = scale_of(self.config)
+        alike = theirs is None or theirs.agrees(dataset.manifest.scale)
+        return "same" if alike and self.trained_on == label_of(dataset) else "other"
+
+    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
+        """See ``Judge``; among them photographs that it was trained on."""
+        found = super().notes(dataset, photographs)
+        if self.scale(dataset) == "other":
+            theirs, here = scale_of(self.config), dataset.manifest.scale
+            found.append(
+                f"scores on the scale of {self.trained_on}{f', {theirs}' if theirs else ''}, MOS "
+                f"on that of {here.of}, {here}: raw PLCC and RMSE compare two scales"
+            )
+        if self.splits is not None and self.trained_on == label_of(dataset):
+            parts = self.splits.reindex(photographs.table["name"])
+            for part, use in (("train", "trained on"), ("val", "its checkpoint chosen on")):
+                if count := int((parts == part).sum()):
+                    found.append(f"{use} {count} of these photographs: not a test")
+        return found
+
+
+class FunctionJudge(Judge):
+    """A function from a list of paths to scores, higher is better.
+
+    Its scores are kept between calls only where it has an attribute ``cache_key`` (JSON), as
+    nothing else says whether it is still the same.
+    """
+
+    def __init__(self, name: str, function: Callable[[list[Path]], Sequence[float]]):
+        super().__init__(name)
+        self.function = function
+
+    def key(self, dataset: QualityDataset) -> dict | None:
+        """See ``Judge``."""
+        own = getattr(self.function, "cache_key", None)
+        return None if own is None else {"function": self.name, "cache_key": own}
+
+    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Judge``."""
+        return self.function(list(photographs.table["path"]))
+
+
+class TableJudge(Judge):
+    """Scores computed before: a table with the columns name and score, and mos where known."""
+
+    batch = None
+    sees_pixels = False
+
+    def __init__(self, name: str, table: pd.DataFrame, run: Run | None = None):
+        super().__init__(name)
+        missing = {"name", "score"} - set(table)
+        if missing:
+            raise LabError(f"predictions of {name} have no column {', '.join(sorted(missing))}.")
+        self.table = table.drop_duplicates("name").set_index("name")
+        if run and "dataset" in run.config:
+            self.trained_on = label_from(run.config["dataset"], run.config.get("data_root"))
+
+    def key(self, dataset: QualityDataset) -> dict | None:
+        """See ``Judge``."""
+        return {"table": json_hash(self.table["score"].to_dict()), "dataset": label_of(dataset)}
+
+    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Judge``.
+
+        Raises LabError for photographs of another dataset, without a score, or with another MOS.
+        """
+        wanted = photographs.table
+        if self.trained_on and self.trained_on != label_of(dataset):
+            raise LabError(f"predictions of {self.name} are of photographs of {self.trained_on}.")
+        if missing := [name for name in wanted["name"] if name not in self.table.index]:
+            raise LabError(
+                f"{self.name} has no score for {len(missing)} of {len(wanted)} photographs; was it "
+                f"computed on another split or dataset?\n{listing(missing, 3)}"
+            )
+        rows = self.table.loc[wanted["name"]]
+        if "mos" in rows:
+            apart = np.abs(rows["mos"].to_numpy(float) - wanted["mos"].to_numpy(float)) > 1e-6
+            if apart.any():
+                name = wanted["name"][int(np.argmax(apart))]
+                raise LabError(
+                    f"{name} has another MOS in the predictions of {self.name} than in "
+                    f"{label_of(dataset)}: they are of another dataset or score scale."
+                )
+        return rows["score"].to_numpy(float)
+
+    def scale(self, dataset: QualityDataset) -> str:
+        """See ``Judge``; MOS that agree, as ``judge`` makes sure, are on one scale."""
+        return "same" if self.trained_on == label_of(dataset) else super().scale(dataset)
+
+
+class BaselineJudge(Judge):
+    """One of ``BASELINES``, fitted to train and val of the dataset under test."""
+
+    batch = None  # else it would be fitted again for every batch
+
+    def __init__(self, name: str, baseline: str):
+        super().__init__(name)
+        self.baseline = baseline
+
+    def key(self, dataset: QualityDataset) -> dict | None:
+        """See ``Judge``."""
+        from .. import __version__
+
+        parts = [dataset.part_of(part).table[["hash", "mos"]] for part in ("train", "val")]
+        fitted = json_hash([part.to_numpy().tolist() for part in parts])
+        size = dataset.image_size
+        return {"baseline": self.baseline, "on": fitted, "image_size": size, "lab": __version__}
+
+    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Judge``."""
+        train, val = dataset.part_of("train"), dataset.part_of("val")
+        return BASELINES[self.baseline](train, val, photographs)["predictions"]
+
+    def scale(self, dataset: QualityDataset) -> str:
+        """See ``Judge``."""
+        return "same"
+
+    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
+        """See ``Judge``."""
+        seen = int(photographs.table["split"].isin(("train", "val")).sum())
+        return [f"fitted to {seen} of these photographs: not a test"] if seen else []
+
+
+def label_of(dataset: QualityDataset) -> str:
+    """What a dataset is called in tables: its name, or that of one's own folder."""
+    return dataset.manifest.scale.of

@@ -1,0 +1,65 @@
+"""Configuration of notebook 08."""
+
+import dataclasses
+
+from ..core.config import configuration, option
+from ..core.errors import LabError
+from ..core.files import json_hash
+from ..training.teacher_config import TrainConfig
+
+# What is different in each arm. With "random weights" nothing is known before the first photograph,
+# neither to the U-Net nor to the image adapter; "cosine transform" gives the latter a start made by
+# hand.
+ARMS = {
+    "whole": {},
+    "random weights": {"random_weights": True, "adapter_start": "torch"},
+    "cosine transform": {"random_weights": True, "adapter_start": "frequencies"},
+    "no prompts": {"prompts": "none"},
+    "no text adapter": {"text_adapter": False},
+    "no image adapter": {"image_adapter": False},
+    "frozen U-Net": {"trainable": "adapters"},
+    "3 up blocks": {"up_blocks": 3},
+    "2 up blocks": {"up_blocks": 2},
+    "1 up block": {"up_blocks": 1},
+    "patches": {"patches": 2},
+}
+
+
+@configuration
+class ComponentsConfig(TrainConfig):
+    """Trainings of a teacher with each of its parts taken away in turn, from several seeds."""
+
+    epochs: int = option(1, "passes over the train photographs of a training", low=1)
+    validate_every: int = option(12, "steps between validations and checkpoints", low=1)
+
+    arms: tuple[str, ...] | None = option(
+        None, "what is compared, to the first of them; None: all there are", ARMS
+    )
+    seeds: int = option(3, "trainings an arm, of seeds from seed on", low=1, high=100)
+    share: float = option(
+        0.1, "of the train and val photographs that a training has, by its seed", low=0.0, high=1.0
+    )
+    tested: int | None = option(
+        None, "photographs of the test part, the same in all trainings; None: all", low=3
+    )
+
+    def resolve(self) -> "ComponentsConfig":
+        """See ``TrainConfig``."""
+        config = self if self.arms is not None else dataclasses.replace(self, arms=tuple(ARMS))
+        if not config.arms:
+            raise LabError(f"arms is empty: give some of {', '.join(ARMS)}.")
+        if not config.share:
+            raise LabError("share must be above 0: it is what a training has of the photographs.")
+        return super(ComponentsConfig, config).resolve()
+
+    def training(self, arm: str, seed: int) -> TrainConfig:
+        """Of one arm from one seed; its name does not depend on the other arms and seeds."""
+        # The test photographs are drawn by the first seed where not all of them are tested.
+        drawn_by = None if self.tested is None else self.seed
+        shared = {k: v for k, v in self.identity().items() if k not in ("arms", "seeds", "seed")}
+        named = json_hash([shared, drawn_by])[:8]
+        name = f"{self.dataset}-{named}-{arm.replace(' ', '-')}-s{seed}"
+        fields = [field.name for field in dataclasses.fields(TrainConfig)]
+        values = {name: getattr(self, name) for name in fields}
+        own = {**ARMS[arm], "seed": seed, "run_name": name}
+        return TrainConfig(**{**values, **own}).resolve()

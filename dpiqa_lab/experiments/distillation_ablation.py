@@ -1,0 +1,149 @@
+"""What a student gains from its teacher: the terms of distillation apart and together."""
+
+import pandas as pd
+
+from .. import metrics
+from ..core.config import resolves
+from ..core.errors import LabError
+from ..core.experiment import experiment
+from ..core.identity import Inputs
+from ..core.runs import Run, find_run
+from ..datasets.dataset import QualityDataset
+from ..training.student_run import student_inputs, train_student
+from ..training.teacher_outputs import teacher_outputs
+from ..training.teacher_run import teacher_inputs, train_teacher
+from .distillation_ablation_config import DistilAblationConfig
+from .model_cost import model_costs
+
+TEACHER = "teacher"
+# Photographs that costs are measured on.
+MEASURED_ON = 8
+
+
+@resolves
+def run_distillation(config: DistilAblationConfig) -> Run:
+    """Train a student for each arm, and compare them with each other and with the teacher.
+
+    Each student is a run of its own, ``<run_name>-<arm>``, and so is the teacher where none is
+    named: interrupted, this goes on where it stopped. The run's tables: ``ablation.csv`` (see
+    ``compare_arms``), ``agreement.csv`` (a row an arm and test photograph: arm, name, mos, student
+    and teacher) and ``costs.csv`` (see ``model_costs``: the teacher and the student with the best
+    SRCC on val, which ``summary.json`` names as ``student``).
+
+    Raises:
+        LabError: bad input, before any long work.
+    """
+    dataset = config.load_dataset()
+    compute = config.compute()
+
+    def work(run: Run) -> dict:
+        teacher = (
+            find_run(config.teacher)
+            if config.teacher
+            else train_teacher(config.own_teacher(run.name), dataset, rename=True)
+        )
+        students = {}
+        for arm, asked in config.students(str(teacher.path), run.name).items():
+            print(f"arm: {arm}")
+            students[arm] = train_student(asked, dataset, rename=True)
+        test = dataset.part_of("test")
+        said = teacher_outputs(teacher, test.table, compute, config.workers).score.numpy()
+        agreement = _agreement(students, test, said)
+        run.write_table("agreement", agreement)
+        run.write_table("ablation", compare_arms(agreement, test.table.get("group")))
+        metrics_of = {arm: student.summary()["metrics"] for arm, student in students.items()}
+        chosen = max(metrics_of, key=lambda arm: _number(metrics_of[arm]["val"]["srcc"]))
+        pair = {TEACHER: teacher, f"student: {chosen}": students[chosen]}
+        some = test.sample(MEASURED_ON, config.seed).table["path"]
+        run.write_table("costs", model_costs(pair, some, config.device, compute.precision))
+        notes = list(dict.fromkeys(n for s in students.values() for n in s.summary()["notes"]))
+        return {
+            "metrics": metrics_of[chosen],
+            "student": students[chosen].name,
+            "chosen": chosen,
+            "teacher": teacher.name,
+            "teacher_path": str(teacher.path),
+            "runs": {arm: student.name for arm, student in students.items()},
+            "dataset": repr(dataset),
+            "notes": notes,
+        }
+
+    return experiment(config, distillation_inputs(config, dataset), work)
+
+
+def distillation_inputs(
+    config: DistilAblationConfig, dataset: QualityDataset | None = None
+) -> Inputs:
+    """What goes into a comparison of students; ``dataset`` in place of the one that is named."""
+    dataset = dataset or config.load_dataset()
+    inputs = student_inputs(config, dataset)
+    if config.teacher:
+        return inputs
+    teacher = teacher_inputs(config.own_teacher(), dataset)
+    return inputs._replace(models={**inputs.models, **teacher.models})
+
+
+def compare_arms(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:
+    """Each arm's agreement with MOS and with the teacher, with 95% bootstrap intervals.
+
+    Args:
+        agreement: arm, name, mos, student and teacher, every arm with the same photographs in one
+            order. groups: of these photographs, resampled whole.
+
+    Returns:
+        A row for the teacher and for each arm: arm, n, srcc, srcc_low, srcc_high, plcc, rmse;
+        ``gain``, ``gain_low``, ``gain_high``: SRCC less that of the first arm, on the same
+        resamples; ``with_teacher`` and its ends: SRCC between the two models' scores.
+
+    Raises:
+        LabError: the arms have different photographs.
+    """
+    arms = {arm: rows.reset_index(drop=True) for arm, rows in agreement.groupby("arm", sort=False)}
+    first = next(iter(arms.values()))
+    if any(not rows["name"].equals(first["name"]) for rows in arms.values()):
+        raise LabError("the arms were tested on different photographs: they cannot be compared.")
+    mos, teacher = first["mos"], first["teacher"]
+    scores = {TEACHER: teacher, **{arm: rows["student"] for arm, rows in arms.items()}}
+    result = []
+    for arm, score in scores.items():
+        low, high = metrics.bootstrap(score, mos, ("srcc",), groups=groups)["srcc"]
+        gain = metrics.bootstrap_difference(score, first["student"], mos, groups=groups)
+        row = {"arm": arm, "n": len(mos), "srcc": metrics.srcc(score, mos)}
+        row |= {"srcc_low": low, "srcc_high": high, "plcc": metrics.plcc(score, mos)}
+        row |= {"rmse": metrics.rmse(score, mos)}
+        row |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+        if arm != TEACHER:
+            low, high = metrics.bootstrap(score, teacher, ("srcc",), groups=groups)["srcc"]
+            row |= {"with_teacher": metrics.srcc(score, teacher)}
+            row |= {"with_teacher_low": low, "with_teacher_high": high}
+        result.append(row)
+    return pd.DataFrame(result)
+
+
+def most_different(rows: pd.DataFrame, n: int = 8) -> pd.DataFrame:
+    """The ``n`` photographs whose place in the two models' order differs most, foremost first.
+
+    ``rows``: student and teacher, of one arm. Adds student_rank and teacher_rank, from 1 for the
+    lowest score to the number of photographs: places do not depend on the scores' scales.
+    """
+    ranks = {f"{who}_rank": rows[who].rank(method="average") for who in ("student", "teacher")}
+    ranked = rows.assign(**ranks)
+    gap = (ranked["student_rank"] - ranked["teacher_rank"]).abs()
+    return ranked.loc[gap.sort_values(ascending=False, kind="stable").index[:n]]
+
+
+def _agreement(students: dict[str, Run], test: QualityDataset, said) -> pd.DataFrame:
+    """Scores of the students, as their runs have them, beside the teacher's ``said`` (n,)."""
+    known = test.table[["name", "mos"]].assign(teacher=said)
+    tables = []
+    for arm, student in students.items():
+        scores = student.predictions().query("split == 'test'")[["name", "score"]]
+        table = known.merge(scores.rename(columns={"score": "student"}), on="name")
+        tables.append(table.assign(arm=arm))
+    table = pd.concat(tables, ignore_index=True)
+    return table[["arm", "name", "mos", "student", "teacher"]]
+
+
+def _number(value: float | None) -> float:
+    """Undefined, as of constant scores, is worse than any."""
+    return -2.0 if value is None else value

@@ -1,0 +1,175 @@
+"""The tiny prior's U-Net and text encoder: what the fit loop needs to train them together."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..core.device import Compute
+from ..datasets.distortions import DAMAGES, strength_table
+from ..diffusion.attention import share_prompts
+from ..diffusion.distortion_prompts import caption
+from ..diffusion.taps import FeatureTaps
+from ..models.trainable import Trainable
+from ..training.loop import Task
+from .prior_config import PriorConfig
+
+# Share of steps guided by: the caption's tokens, its pooled vector alone, and one sequence of
+# pooled vectors for the whole batch, as the teacher has it, with every view's own caption in it.
+_WAYS = {"tokens": 0.2, "pooled": 0.1, "shared": 0.7}
+# Captions of other views in a shared sequence.
+_OTHERS = 32
+# Half of the timesteps are drawn below this one: quality is read where there is little noise.
+_EARLY = 200
+
+
+class PriorUNet(Trainable):
+    """U-Net and text encoder as one module, with linear heads that name the damage.
+
+    The heads read the mean of the middle block's and of every up block's output. They do not ship.
+    """
+
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module):
+        super().__init__()
+        share_prompts(unet)
+        self.unet = unet
+        self.text_encoder = text_encoder
+        widths = unet.config.block_out_channels[::-1]
+        self.taps = ["mid_block", *(f"up_blocks.{i}" for i in range(len(widths)))]
+        self.damage_heads = nn.ModuleList(
+            nn.Linear(width, len(DAMAGES)) for width in (widths[0], *widths)
+        )
+
+    def forward(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor, way: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise (b, 4, h, w) in noisy latents, and strengths of damages (b, taps, kinds).
+
+        ``ids`` are tokens (b or more, length).
+        """
+        encoded = self.text_encoder(ids)
+        prompts = {
+            "tokens": lambda: encoded.last_hidden_state,
+            "pooled": lambda: encoded.pooler_output[:, None],
+            "shared": lambda: encoded.pooler_output[None],
+        }[way]()
+        with FeatureTaps(self.unet, self.taps, copy=False) as taps:
+            noise = self.unet(latents, timesteps, encoder_hidden_states=prompts).sample
+        named = [
+            head(taps[name].float().mean((2, 3)))
+            for head, name in zip(self.damage_heads, self.taps, strict=True)
+        ]
+        return noise.float(), torch.stack(named, 1).float()
+
+
+class UNetTask(Task):
+    """Epsilon prediction on the latents of the views, and on the side the names of their damages.
+
+    Denoising alone teaches this much too slowly for an hour on a laptop, hence the second task
+    (``damage_weight``), as representation alignment does for large models (Yu et al., 2024). It
+    counts only where the U-Net was not told its view's own caption alone, and little noise was
+    added. The goal is ``explained``: the share of the noise's variance predicted on held-out
+    views, at fixed noise and timesteps (half of them below 200, as in training); ``named`` is the
+    share of the variance of the damages' strengths, over all taps.
+    """
+
+    goal = "explained"
+
+    def __init__(
+        self,
+        network: PriorUNet,
+        tokenizer,
+        scheduler,
+        latents: torch.Tensor,
+        table: pd.DataFrame,
+        config: PriorConfig,
+        compute: Compute,
+    ):
+        self.network = network
+        self.tokenizer = tokenizer
+        self.scheduler = scheduler
+        self.latents = latents
+        self.table = table
+        self.config = config
+        self.compute = compute
+        self.strengths = torch.from_numpy(strength_table(table["damage"]))
+        self.rows = {part: np.flatnonzero(table["split"] == part) for part in ("train", "val")}
+
+    def batches(self, epoch: int, start: int) -> Iterator[list]:
+        """See ``loop.Task``; a step follows from the seed and its number alone."""
+        for step in range(start, self.config.unet_steps):
+            rng = np.random.default_rng([self.config.seed, 2, step])
+            rows = rng.choice(self.rows["train"], self.config.unet_batch)
+            way = rng.choice(list(_WAYS), p=list(_WAYS.values()))
+            yield [[rows, str(way), rng]]
+
+    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+        """See ``loop.Task``."""
+        rows, way, rng = batch
+        noise, damage = self._errors(model, rows, way, rng, self.config.drop_caption)
+        # Where no view counts the heads still get gradients, of zero.
+        named = damage.sum() / max(1, len(damage))
+        return noise.mean() + self.config.damage_weight * named, len(rows)
+
+    def names(self, batch) -> list[str]:
+        """See ``loop.Task``."""
+        return list(self.table["photograph"].iloc[batch[0]])
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """See ``loop.Task``."""
+        rng, rows = np.random.default_rng([self.config.seed, 3]), self.rows["val"]
+        batches = np.array_split(rows, max(1, len(rows) // 32))
+        errors = [self._errors(model, rows, "shared", rng, drop=0.0) for rows in batches]
+        noise, damage = (torch.cat(part).mean().item() for part in zip(*errors, strict=True))
+        variance = self.strengths.var(0).sum().item()
+        return {"explained": 1 - noise, "named": 1 - damage / variance}
+
+    def _errors(
+        self, model, rows: np.ndarray, way: str, rng: np.random.Generator, drop: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Squared errors of the predicted noise, (b,), and of the damages' strengths.
+
+        The latter sum over the kinds, a value for every view that counts: (b or fewer,).
+        """
+        clean = self.latents[rows].to(self.compute.device)
+        total = self.scheduler.config.num_train_timesteps
+        ends = np.where(rng.random(len(rows)) < 0.5, _EARLY, total)
+        timesteps = torch.from_numpy((rng.random(len(rows)) * ends).astype(np.int64))
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(clean)
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        ids, told = self._tokens(rows, way, rng, drop)
+        counts = torch.from_numpy(~told) & (timesteps < _EARLY)
+        predicted, named = model(noisy, timesteps.to(clean.device), ids.to(clean.device), way)
+        wrong = (named - self.strengths[rows].to(named)[:, None]).square().sum(2).mean(1)
+        return (predicted - noise).square().mean((1, 2, 3)), wrong[counts.to(wrong.device)]
+
+    def _tokens(
+        self, rows: np.ndarray, way: str, rng: np.random.Generator, drop: float
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """Tokens of the captions, and which views are told theirs and no other's."""
+        if way == "shared":
+            told = np.zeros(len(rows), bool)
+            dropped = [rng.random() < drop]
+            others = rng.choice(self.rows["train"], _OTHERS)
+            rows = rows[:1] if dropped[0] else np.concatenate([rows, others])
+            dropped *= len(rows)
+        else:
+            dropped = rng.random(len(rows)) < drop
+            told = ~dropped
+        known = zip(
+            self.table["damage"].iloc[rows], self.table["luminance"].iloc[rows], strict=True
+        )
+        texts = [
+            "" if drop else caption(damage, luminance, rng)
+            for drop, (damage, luminance) in zip(dropped, known, strict=True)
+        ]
+        ids = self.tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        return ids, told

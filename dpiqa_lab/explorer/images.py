@@ -1,0 +1,148 @@
+"""Single photographs in the explorer: what is known of one, what is near it, what damage does."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from ..datasets.distortions import damage, to_floats, to_pillow
+from ..datasets.images import read_image, to_tensor
+from ..probing.activations import image_maps
+from ..probing.correlations import standardised
+from ..probing.features import Features, pool
+from ..probing.probe import joined
+from ..training.load_model import load_model
+from .explorer import Explorer
+
+_MAPS = 64  # remembered
+
+
+class Damaged(NamedTuple):
+    """A photograph and its damaged self at its own size: pictures and scores before and after.
+
+    ``probe``: the explorer's scores; ``model``: those of the chosen run, else ``None``.
+    ``channels``: label, before, after and shift, in standard deviations over the dataset (0 for a
+    feature that is constant there), the largest first.
+    """
+
+    pictures: tuple[Image.Image, Image.Image]
+    probe: tuple[float, float]
+    model: tuple[float, float] | None
+    channels: pd.DataFrame
+
+
+class Photographs:
+    """Looks at single photographs of an explorer's view; makes passes of one photograph."""
+
+    def __init__(self, explorer: Explorer):
+        self.explorer = explorer
+        self._maps: dict[tuple, torch.Tensor] = {}
+        self._model = None, None
+
+    def card(self, name: str) -> dict:
+        """Its row of the dataset's table, with score (None outside test), column and feature."""
+        explorer = self.explorer
+        at, column = explorer.position(name), explorer.channel()
+        scores = explorer.predictions().set_index("name")["score"]
+        return {
+            **explorer.dataset.table.iloc[at].to_dict(),
+            "score": float(scores[name]) if name in scores else None,
+            "column": str(explorer.column_names()[column]),
+            "feature": float(explorer.columns()[at, column]),
+        }
+
+    def neighbours(self, name: str, n: int = 6) -> pd.DataFrame:
+        """The ``n`` nearest in standardised features: name, path, mos, distance; nearest first.
+
+        Distance: root of the mean squared difference, so that two photographs drawn at random are
+        about 1.4 apart in any view.
+        """
+        z = np.nan_to_num(standardised(self.explorer.columns()))  # constants tell nothing apart
+        here = self.explorer.position(name)
+        distance = np.sqrt(((z - z[here]) ** 2).mean(1))
+        order = [i for i in np.argsort(distance, kind="stable") if i != here][:n]
+        table = self.explorer.dataset.table.iloc[order]
+        return table[["name", "path", "mos"]].assign(distance=distance[order])
+
+    def activation(self, name: str, remembered: bool = False) -> np.ndarray | None:
+        """Activation map (h, w) of the view's tap, of joined ones the last.
+
+        Of the shown channel where one is plotted (it then decides on the tap), else the root of
+        the mean square over channels. One pass of one photograph; ``remembered``: None instead.
+        """
+        explorer = self.explorer
+        timestep, taps, _ = explorer.place()
+        tap, channel = taps[-1], None
+        if explorer.config.plot == "channel":
+            column = explorer.column_names()[explorer.channel()]
+            tap, channel = column.tap, column.channel
+        place = explorer.store, name, timestep, tap
+        if place not in self._maps:
+            if remembered:
+                return None
+            while len(self._maps) >= _MAPS:
+                self._maps.pop(next(iter(self._maps)))
+            path = explorer.dataset.table["path"][explorer.position(name)]
+            self._maps[place] = self._pass(name, path, [tap])[tap][0]
+        maps = self._maps[place]
+        shown = maps.square().mean(0).sqrt() if channel is None else maps[channel]
+        return shown.numpy()
+
+    def damaged(self, name: str, kind: str, strength: float) -> Damaged:
+        """``damages.damage`` done to a photograph at its own resolution: one pass.
+
+        Backbone and model then see the one damaged photograph as they see any: each squashes it to
+        its own size and prepares it in its own way, so a damage of a few pixels shows less in a
+        large photograph. At strength 0 the features are those of the cache, and the model's score
+        is what ``load_model(config.model).score`` gives for the file.
+        """
+        explorer, config = self.explorer, self.explorer.config
+        at = explorer.position(name)
+        path = explorer.dataset.table["path"][at]
+        before = Image.fromarray(read_image(path))
+        after = to_pillow(damage(to_floats(before), kind, strength))
+        timestep, taps, _ = explorer.place()
+        maps = self._pass(name, after, taps)
+        pooled = Features({(timestep, tap): pool(maps[tap]) for tap in taps}, pd.DataFrame([{}]))
+        x = explorer.columns()
+        rows = np.stack([x[at], joined(pooled, poolings=config.poolings)[0]])
+        varies = np.isfinite(standardised(x)).all(0)
+        spread = np.where(varies, x.std(0), np.inf)
+        channels = pd.DataFrame(
+            {
+                "label": [str(column) for column in explorer.column_names()],
+                "before": rows[0],
+                "after": rows[1],
+                "shift": (rows[1] - rows[0]) / spread,
+            }
+        )
+        return Damaged(
+            pictures=(before, after),
+            probe=tuple(float(score) for score in explorer.fitted().predict(rows)),
+            model=self._scores([before, after]) if config.model else None,
+            channels=channels.sort_values("shift", key=abs, ascending=False, ignore_index=True),
+        )
+
+    def _scores(self, pictures: list[Image.Image]) -> tuple[float, ...]:
+        run = self.explorer.config.model
+        if self._model[0] != run:
+            self._model = run, load_model(run)  # one at a time, as they are large
+        device = self.explorer.config.device
+        return tuple(float(s) for s in self._model[1].score(pictures, device=device))
+
+    def _pass(self, name: str, source: Path | Image.Image, taps: list[str]) -> dict:
+        """Maps of a picture that stands for a photograph, under that one's noise."""
+        explorer, config = self.explorer, self.explorer.config
+        return image_maps(
+            explorer.backbone,
+            to_tensor(read_image(source, config.image_size))[None],
+            [explorer.dataset.table["hash"][explorer.position(name)]],
+            config.timestep,
+            taps,
+            config.prompts,
+            config.noise_seed,
+            compute=explorer.compute_on,
+        )
