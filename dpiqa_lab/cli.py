@@ -77,7 +77,7 @@ def demo() -> None:
     """Train the tiny teacher on the demo set by notebook 03, and list the files written."""
     from .automation.notebook_runner import run_notebook
     from .core.runs import Run
-    from .metrics import said
+    from .metrics import format_metric
 
     print("notebook 03_train on the demo set: makes it, encodes it once, trains. Takes minutes;")
     print("interrupted, the same command goes on where it stopped.", flush=True)
@@ -86,7 +86,7 @@ def demo() -> None:
     run_notebook(notebook_path("03_train"), output, **DEMO)
     output.replace(run.path / "03_train.ipynb")
     test = run.summary()["metrics"]["test"]
-    srcc, plcc, low, high = map(said, (test["srcc"], test["plcc"], *test["srcc_ci"]))
+    srcc, plcc, low, high = map(format_metric, (test["srcc"], test["plcc"], *test["srcc_ci"]))
     print(
         f"\ntest SRCC {srcc} (95% interval over contents {low} to {high}), PLCC {plcc}, "
         f"{test['n']} photographs of unseen contents"

@@ -17,11 +17,11 @@ __all__ = [
     "bootstrap",
     "bootstrap_difference",
     "fit_logistic",
+    "format_metric",
     "krcc",
     "plcc",
     "psnr",
     "rmse",
-    "said",
     "srcc",
     "subset_means",
     "subset_oracle",
@@ -305,6 +305,6 @@ def _interval(chunks: list[np.ndarray], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def said(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """A measure to three digits; "undefined" for NaN, or None, which it is in a run's JSON."""
     return f"{value:.3f}" if value is not None and np.isfinite(value) else "undefined"

@@ -43,7 +43,7 @@ def photographs(folder: Path, n: int, size: int = 64, seed: int = 0) -> pd.DataF
 def demo_photographs(folder: Path, names: tuple[str, ...] | None = None) -> None:
     """Views of the demo set's pictures under six damages each, 256x256, with ``scores.csv``."""
     from dpiqa_lab.datasets.demo import PICTURES, open_picture, pseudo_mos
-    from dpiqa_lab.datasets.distortions import damage, to_floats, to_pillow
+    from dpiqa_lab.datasets.distortions import distort, to_floats, to_pillow
 
     kinds = {"none": 0, "defocus": 0.3, "motion_blur": 0.6, "noise": 0.8, "jpeg": 0.9}
     folder.mkdir(parents=True)
@@ -54,7 +54,7 @@ def demo_photographs(folder: Path, names: tuple[str, ...] | None = None) -> None
         x = (whole.width - side) // 2
         view = to_floats(whole.crop((x, 0, x + side, side)).resize((256, 256)))
         for kind, strength in {**kinds, "low_contrast": 0.7}.items():
-            image = view if kind == "none" else damage(view, kind, strength)
+            image = view if kind == "none" else distort(view, kind, strength)
             name = f"{Path(picture).stem}-{kind}.png"
             to_pillow(image).save(folder / name)
             mos = round(pseudo_mos(view, image), 4)

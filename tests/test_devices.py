@@ -93,11 +93,11 @@ def test_03_04_and_05_train_distil_and_evaluate(koniq, tmp_path, place):
     assert teacher.config["device"] == place.device
     assert np.isfinite(teacher.predictions()["score"]).all()
     students = _ran(
-        tmp_path, "04_distill", **data, **TRAINED, teacher="gpu_03", arms="labels,both",
+        tmp_path, "04_distill", **data, **TRAINED, teacher="gpu_03", variants="labels,both",
         trunk=place.trunk, max_steps=2, run_name="gpu_04",
     )  # fmt: skip
-    arms = pd.read_csv(students.path / "ablation.csv")["arm"]
-    assert list(arms) == ["teacher", "labels", "both"]
+    variants = pd.read_csv(students.path / "ablation.csv")["variant"]
+    assert list(variants) == ["teacher", "labels", "both"]
     judged = _ran(
         tmp_path, "05_evaluate", models="ridge_on_statistics,gpu_03", datasets="koniq",
         data_roots=koniq, robustness=4, resamples=100, run_name="gpu_05", **place.read,
@@ -111,9 +111,16 @@ def test_01_02_and_08_look_inside_and_compare(koniq, tmp_path, place):
     data = {"dataset": "koniq", "data_root": koniq, **place.read, **place.model}
     looks = {"timesteps": "1,100", "splits": 3}
     _ran(tmp_path, "01_feature_probing", **data, **looks, shown=2, run_name="gpu_01")
-    _ran(tmp_path, "02_timestep_ablation", **data, **looks, random_twin=False, run_name="gpu_02")
     _ran(
-        tmp_path, "08_components", **data, **TRAINED, arms="whole,no prompts", seeds=1, share=1,
+        tmp_path,
+        "02_timestep_ablation",
+        **data,
+        **looks,
+        random_init_control=False,
+        run_name="gpu_02",
+    )
+    _ran(
+        tmp_path, "08_components", **data, **TRAINED, variants="whole,no prompts", seeds=1, share=1,
         max_steps=2, run_name="gpu_08",
     )  # fmt: skip
 

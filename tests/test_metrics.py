@@ -13,10 +13,10 @@ from dpiqa_lab.metrics import (
     bootstrap,
     bootstrap_difference,
     fit_logistic,
+    format_metric,
     krcc,
     plcc,
     rmse,
-    said,
     srcc,
     subset_means,
     subset_oracle,
@@ -232,8 +232,8 @@ def test_summary():
 
 
 def test_a_measure_is_said_also_where_it_is_undefined():
-    assert said(0.12345) == "0.123"
-    assert [said(value) for value in (float("nan"), None, srcc([1, 1, 1], [1, 2, 3]))] == [
+    assert format_metric(0.12345) == "0.123"
+    assert [format_metric(value) for value in (float("nan"), None, srcc([1, 1, 1], [1, 2, 3]))] == [
         "undefined"
     ] * 3
 

@@ -104,7 +104,7 @@ def test_02_compares_arms_and_trains_at_a_timestep(small_folder, few_prompts, tm
     assert result.returncode == 0, result.stderr[-3000:]
     run = find_run("by_02")
     table = pd.read_csv(run.path / "ablation.csv")
-    assert table["arm"].value_counts().to_dict() == {
+    assert table["variant"].value_counts().to_dict() == {
         "as asked": 6, "with noise": 6, "no prompts": 6, "random weights": 6,
         "simple statistics": 1,
     }  # fmt: skip
@@ -142,7 +142,7 @@ def test_04_distils_students_and_compares_them(small_folder, tmp_path):
     photographs(tmp_path / "extra", 5, seed=1)
     options = {
         "dataset": "folder", "data_root": "photos", "mos_range": "0,100", "image_size": 64,
-        "unlabelled": "extra", "teacher_steps": 1, "arms": "labels,both", "max_steps": 2,
+        "unlabelled": "extra", "teacher_steps": 1, "variants": "labels,both", "max_steps": 2,
         "validate_every": 1, "batch_size": 4, "student_width": 8, "device": "cpu",
         "run_name": "by_04",
     }  # fmt: skip
@@ -152,14 +152,14 @@ def test_04_distils_students_and_compares_them(small_folder, tmp_path):
     run = find_run("by_04")
     summary = run.summary()
     assert summary["status"] == "completed"
-    table = pd.read_csv(run.path / "ablation.csv").set_index("arm")
+    table = pd.read_csv(run.path / "ablation.csv").set_index("variant")
     assert list(table.index) == ["teacher", "labels", "both", "both + unlabelled"]
     assert table.loc["labels", "gain"] == 0
-    for arm, name in summary["runs"].items():
+    for variant, name in summary["runs"].items():
         test = find_run(name).summary()["metrics"]["test"]
-        assert test["srcc"] == pytest.approx(table.loc[arm, "srcc"])
+        assert test["srcc"] == pytest.approx(table.loc[variant, "srcc"])
     teacher = find_run("by_04-teacher").predictions().query("split == 'test'")
-    agreement = pd.read_csv(run.path / "agreement.csv").query("arm == 'both'")
+    agreement = pd.read_csv(run.path / "agreement.csv").query("variant == 'both'")
     assert np.allclose(agreement["teacher"], teacher["score"], atol=1e-4)
     costs = pd.read_csv(run.path / "costs.csv")
     assert (costs[["photographs_per_s", "memory_mb", "weights_mb"]] > 0).all(axis=None)
@@ -214,13 +214,13 @@ def test_07_measures_and_shows_its_bars(tmp_path):
 
 def test_08_compares_components(small_folder, tmp_path):
     options = {**QUICK, "data_root": "photos", "max_steps": 1, "run_name": "by_08", "share": 0.5}
-    options |= {"arms": "whole,random weights", "seeds": 2}
+    options |= {"variants": "whole,random weights", "seeds": 2}
     result = papermill(tmp_path, "08_components", **options)
     assert result.returncode == 0, result.stderr[-3000:]
     run = find_run("by_08")
     assert {path.stem for path in run.figures.iterdir()} == {"components", "levels"}
     table = pd.read_csv(run.path / "components.csv")
-    assert list(table["arm"]) == ["whole", "random weights"]
+    assert list(table["variant"]) == ["whole", "random weights"]
     assert list(table["seeds"]) == [2, 2]
     figures, text = _shown(tmp_path)
     assert figures == 2

@@ -134,13 +134,19 @@ KINDS = {
     "prior": _prior,
     "probe": _named("FeatureProbeConfig", "run_probe", PROBED, **PROMPTS),
     "ablation": _named(
-        "AblationConfig", "run_ablation", {**PROBED, "random_twin": False}, **PROMPTS
+        "AblationConfig", "run_ablation", {**PROBED, "random_init_control": False}, **PROMPTS
     ),
     "components": _named(
-        "ComponentsConfig", "run_components", {**TRAINED, "arms": "whole", "seeds": 1}, **PROMPTS
+        "ComponentsConfig",
+        "run_components",
+        {**TRAINED, "variants": "whole", "seeds": 1},
+        **PROMPTS,
     ),
     "distillation": _named(
-        "DistilAblationConfig", "run_distillation", {**STUDENT, "arms": "labels"}, teacher="start"
+        "DistilAblationConfig",
+        "run_distillation",
+        {**STUDENT, "variants": "labels"},
+        teacher="start",
     ),
     "evaluation": _evaluation,
     "protocol": _protocol,

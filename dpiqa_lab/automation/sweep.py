@@ -13,9 +13,9 @@ import nbformat
 import pandas as pd
 
 from ..core.errors import LabError, listing, unknown
-from ..core.executors import spread
+from ..core.executors import run_items
 from ..core.files import atomic_path, drop_leftovers, json_hash, read_json, write_json
-from ..core.locks import hold
+from ..core.locks import folder_lock
 from ..core.paths import runs_dir
 from ..core.runs import Run, check_name, find_run
 from .changed_inputs import changed_inputs
@@ -73,7 +73,7 @@ def run_sweep(
     folder = runs_dir() / name
     if other := _conflict(folder, asked, code):
         raise LabError(f"sweep {folder} {other}\nGive another --name, or delete the folder.")
-    with hold(folder, wait=False, what="sweep"):
+    with folder_lock(folder, wait=False, what="sweep"):
         drop_leftovers(folder)
         todo = []
         for values, parameters in asked:
@@ -84,7 +84,7 @@ def run_sweep(
             run = f"{name}-{record.stem}" if "run_name" in offered else None
             todo.append(_Job(_words(values), record, parameters, run, code))
         work = partial(_run, notebook.resolve())
-        for job, error in spread(work, _announced(todo, len(combinations)), cluster):
+        for job, error in run_items(work, _announced(todo, len(combinations)), cluster):
             if isinstance(error, Exception):  # of the cluster; a notebook's is in its record
                 _note(job, 0.0, str(error))
             if not _completed(job.record):

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from .device import exact
 from .files import atomic_path, drop_leftovers, json_hash, read_json, tensors_hash, write_json
-from .locks import hold
+from .locks import folder_lock
 from .paths import cache_dir
 
 Rows = dict[str, torch.Tensor]
@@ -161,7 +161,7 @@ def shared_rows(
     with contextlib.ExitStack() as stack:
         # In one order for all processes, or two of them could wait for each other.
         for cache in sorted(caches.values(), key=lambda cache: cache.folder):
-            stack.enter_context(hold(cache.folder, wait=True, what="cache entry"))
+            stack.enter_context(folder_lock(cache.folder, wait=True, what="cache entry"))
         # Another process may have computed some meanwhile.
         stored = {name: cache._read() for name, cache in caches.items()}
         missing = _missing([entry.places for entry in stored.values()], ids)
@@ -255,7 +255,7 @@ def clear_cache(kind: str | None = None, root: Path | str | None = None) -> int:
     entries = [entry for entry in cache_table(root) if kind in (None, entry["kind"])]
     for entry in entries:
         folder = Path(entry["folder"])
-        with hold(folder, wait=False, what="cache entry"):
+        with folder_lock(folder, wait=False, what="cache entry"):
             # The lock's file stays: with another in its place two processes could be at work.
             drop_leftovers(folder)
             for path in folder.glob("[!.]*"):

@@ -10,7 +10,7 @@ import torch
 
 from ..nn.compiling import compiling
 from ..nn.int8 import int8, int8_kernels
-from ..nn.tensor_memo import keeping
+from ..nn.tensor_memo import memoize_tensors
 from .errors import LabError, unknown
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -45,7 +45,7 @@ class Compute:
         """
         dtype = PRECISIONS.get(self.precision, torch.float32)
         with (
-            keeping(),
+            memoize_tensors(),
             int8(self.precision == "int8"),
             compiling(self.compile),
             torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32),

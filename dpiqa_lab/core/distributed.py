@@ -10,7 +10,7 @@ import torch.distributed as dist
 from .errors import LabError
 
 
-def join(device: torch.device) -> None:
+def init(device: torch.device) -> None:
     """Meet the processes that were started together with this one; all do so before any work."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         from accelerate import PartialState
@@ -66,13 +66,13 @@ def from_main(call: Callable[[], object]) -> object:
     return value
 
 
-def mine(total: int) -> range:
+def shard_indices(total: int) -> range:
     """Positions that this process does of ``total``: every one is somebody's, and nobody else's."""
     return range(rank(), total, count())
 
 
-def together(rows: torch.Tensor, total: int) -> torch.Tensor:
-    """All ``total`` rows in their order, in every process, from each one's at ``mine``."""
+def all_gather_rows(rows: torch.Tensor, total: int) -> torch.Tensor:
+    """All ``total`` rows in their order, in every process, from each one's at ``shard_indices``."""
     if count() == 1:
         return rows
     parts: list = [None] * count()
@@ -84,7 +84,7 @@ def together(rows: torch.Tensor, total: int) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def main_speaks() -> Iterator[None]:
+def mute_workers() -> Iterator[None]:
     """What the other processes print within the block is not seen."""
     with contextlib.ExitStack() as stack:
         if not is_main():

@@ -6,7 +6,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def spread(
+def run_items(
     function: Callable[[Item], object], items: Iterable[Item], cluster: str | None = None
 ) -> Iterator[tuple[Item, object]]:
     """Each item with ``function(item)``, or with the exception that it raised, as they end.

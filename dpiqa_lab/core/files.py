@@ -35,7 +35,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         LabError: the disk is full.
     """
     path = Path(path)
-    with needs_space(path):
+    with check_disk_space(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)
@@ -56,7 +56,7 @@ def flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def needs_space(path: Path) -> Iterator[None]:
+def check_disk_space(path: Path) -> Iterator[None]:
     """Whatever says within the block that a disk is full becomes a LabError that names ``path``."""
     try:
         yield

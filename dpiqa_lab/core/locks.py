@@ -14,7 +14,7 @@ _QUIET = 1.0  # seconds waited before it is said
 
 
 @contextlib.contextmanager
-def hold(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
+def folder_lock(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
     """Hold ``folder``, or only the ``file`` of that name in it, for the length of the block.
 
     The operating system drops the lock when its holder ends, however it ends.

@@ -21,7 +21,7 @@ def progress_bar(items: Iterable, what: str, total: int | None = None):
 
 
 @contextlib.contextmanager
-def watched(watcher: Callable[[str, int, int], None]) -> Iterator[None]:
+def tracked(watcher: Callable[[str, int, int], None]) -> Iterator[None]:
     """In place of bars, ``watcher(what, done, total)`` is told of every item, before the first too.
 
     What it raises ends the work; caches keep what was done by then. Holds for this thread.

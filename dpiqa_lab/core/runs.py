@@ -20,9 +20,9 @@ import pandas as pd
 from . import distributed
 from .device import Compute
 from .errors import LabError, listing, shortened, unknown
-from .files import atomic_path, drop_leftovers, needs_space, read_json, write_json, write_text
+from .files import atomic_path, check_disk_space, drop_leftovers, read_json, write_json, write_text
 from .identity import Identity, recorded_splits
-from .locks import hold
+from .locks import folder_lock
 from .paths import home, runs_dir, user_path
 
 _RECORDED = (
@@ -97,7 +97,7 @@ class Run:
         if not distributed.is_main():
             return
         path = self.path / "metrics.jsonl"
-        with needs_space(path), open(path, "a", encoding="utf-8") as file:
+        with check_disk_space(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
@@ -160,7 +160,7 @@ def open_run(
                     f"run {name} was made with other parameters or inputs:\n{listing(other)}\n"
                     f"this run: {path.name}"
                 )
-            stack.enter_context(hold(path, wait=False, what="run"))
+            stack.enter_context(folder_lock(path, wait=False, what="run"))
             if other := _differences(path, identity):  # made meanwhile, or edited
                 raise LabError(
                     f"run {path} was made with other parameters or inputs:\n{listing(other)}"

@@ -10,7 +10,7 @@ from ..core.errors import unknown
 from ..core.identity import Inputs
 from .images import read_image, to_tensor
 from .manifests import Manifest, load_manifest
-from .splits import PARTS
+from .splits import SPLITS
 
 
 class QualityDataset:
@@ -23,8 +23,8 @@ class QualityDataset:
     """
 
     def __init__(self, manifest: Manifest, part: str = "all", image_size: int | None = None):
-        if part not in (*PARTS, "all"):
-            raise unknown("part", part, [*PARTS, "all"])
+        if part not in (*SPLITS, "all"):
+            raise unknown("part", part, [*SPLITS, "all"])
         table = manifest.table
         self.manifest = manifest
         self.part = part

@@ -19,8 +19,8 @@ from skimage.color import rgb2lab
 from skimage.transform import downscale_local_mean
 
 from ..core.errors import LabError
-from ..core.files import needs_space, write_text
-from .distortions import draw_damages, to_floats, to_pillow
+from ..core.files import check_disk_space, write_text
+from .distortions import draw_distortions, to_floats, to_pillow
 
 PSEUDO_MOS = (
     "Pseudo-MOS in [0, 1], computed and not a human opinion: the squared similarity of edges to the"
@@ -64,7 +64,7 @@ def make_demo(root: Path) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     with (
-        needs_space(root),
+        check_disk_space(root),
         tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary,
     ):
         build = Path(temporary) / "demo"
@@ -108,7 +108,7 @@ def _make(picture, whole, view):
     rng = np.random.default_rng([SEED, list(PICTURES).index(picture), view])
     reference = _view(whole, rng)
     scene, count = Path(picture).stem, MIXES[view % len(MIXES)]
-    image, damages = draw_damages(reference, count, rng)
+    image, damages = draw_distortions(reference, count, rng)
     image = to_floats(to_pillow(image))  # the label is that of the file, in 8 bits
     row = {
         "name": f"{scene}-{view:02d}",

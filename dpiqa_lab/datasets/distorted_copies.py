@@ -10,11 +10,11 @@ from ..core.files import atomic_path
 from ..core.paths import user_path
 from ..core.progress import progress_bar
 from .dataset import QualityDataset
-from .distortions import draw_damages, to_floats, to_pillow
+from .distortions import draw_distortions, to_floats, to_pillow
 from .images import read_image
 
 
-def damage_copies(
+def distorted_copies(
     dataset: QualityDataset, folder: str | Path, count: int = 500, seed: int = 0
 ) -> Path:
     """Write ``count`` photographs of a dataset, each with one or two damages, as PNG files.
@@ -43,7 +43,7 @@ def damage_copies(
     for i, path in zip(chosen.tolist(), progress_bar(paths, "damaged copies"), strict=True):
         rng = np.random.default_rng([seed, i])
         whole = to_floats(Image.fromarray(read_image(path, dataset.image_size)))
-        image, damages = draw_damages(whole, int(rng.integers(1, 3)), rng)
+        image, damages = draw_distortions(whole, int(rng.integers(1, 3)), rng)
         copy = folder / f"{i:06d}-{damages.replace(':', '_')}.png"
         if not copy.is_file():
             with atomic_path(copy) as temporary:

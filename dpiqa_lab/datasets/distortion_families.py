@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ..core.errors import LabError
-from .distortions import DAMAGES, to_floats, to_pillow
+from .distortions import DISTORTIONS, to_floats, to_pillow
 
 # Floats (h, w, 3) in [0,1], a strength in [0,1] and a generator to such floats, not clipped.
 Kind = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
@@ -66,10 +66,10 @@ FAMILIES: dict[str, tuple[tuple[Kind, float], ...]] = {
     "exposure": ((_darker, 0.5), (_brighter, 0.5)),
     "contrast": ((_flatter, 0.7), (_harsher, 0.3)),
     "blur": (
-        (_gaussian_blur, 0.5), (DAMAGES["defocus"], 0.2), (DAMAGES["motion_blur"], 0.15),
-        (DAMAGES["scaling"], 0.15),
+        (_gaussian_blur, 0.5), (DISTORTIONS["defocus"], 0.2), (DISTORTIONS["motion_blur"], 0.15),
+        (DISTORTIONS["scaling"], 0.15),
     ),
-    "noise": ((_gaussian_noise, 0.6), (DAMAGES["noise"], 0.25), (_impulses, 0.15)),
+    "noise": ((_gaussian_noise, 0.6), (DISTORTIONS["noise"], 0.25), (_impulses, 0.15)),
     "jpeg": ((_jpeg, 1.0),),
 }  # fmt: skip
 MIXTURE = "mixture"
@@ -78,7 +78,7 @@ _SHARES = {"noise": 0.2, "blur": 0.16, "jpeg": 0.16, "exposure": 0.17, "contrast
            MIXTURE: 0.17}  # fmt: skip
 
 
-class FamilyDamage(NamedTuple):
+class FamilyDistortion(NamedTuple):
     """Kinds that are applied one after the other, drawn once and applied at several strengths.
 
     family: of ``FAMILIES``, or ``MIXTURE`` of two or three of them. seed: of what is random in the
@@ -107,7 +107,7 @@ class FamilyDamage(NamedTuple):
         return np.asarray(to_pillow(image))
 
 
-def draw_family_damage(rng: np.random.Generator) -> FamilyDamage:
+def draw_family_distortion(rng: np.random.Generator) -> FamilyDistortion:
     """A damage of a family drawn at random, or of a mixture of two or three."""
     family = str(rng.choice(list(_SHARES), p=list(_SHARES.values())))
     some = [family]
@@ -118,10 +118,10 @@ def draw_family_damage(rng: np.random.Generator) -> FamilyDamage:
     for name in some:
         choices, shares = zip(*FAMILIES[name], strict=True)
         kinds.append(choices[rng.choice(len(choices), p=shares)])
-    return FamilyDamage(family, tuple(kinds), int(rng.integers(2**31)))
+    return FamilyDistortion(family, tuple(kinds), int(rng.integers(2**31)))
 
 
-def no_photograph(size: int, rng: np.random.Generator) -> np.ndarray:
+def synthetic_image(size: int, rng: np.random.Generator) -> np.ndarray:
     """Pixels (size, size, 3) uint8 that show nothing: noise, one colour, stripes, a chequerboard.
 
     What a model has never seen it may score anything, unless it is taught.

@@ -12,17 +12,17 @@ from ..core.errors import LabError, unknown
 GAMMA = 2.2
 
 
-def damage(
+def distort(
     image: np.ndarray, kind: str, strength: float, seed: int | np.random.Generator = 0
 ) -> np.ndarray:
-    """``image``, float (H, W, 3) in [0, 1], with one of ``DAMAGES``: a new float32 array alike.
+    """``image``, float (H, W, 3) in [0, 1], with one of ``DISTORTIONS``: a new float32 array alike.
 
     ``strength`` runs from 0 (nothing) to 1 (heavy). ``seed`` fixes what is random: the grain of
     noise, the direction of motion, the tint of a cast. Raises LabError for an unknown ``kind``, a
     ``strength`` outside [0, 1] or an image of another shape or type.
     """
-    if kind not in DAMAGES:
-        raise unknown("damage", kind, DAMAGES)
+    if kind not in DISTORTIONS:
+        raise unknown("damage", kind, DISTORTIONS)
     if not 0 <= strength <= 1:
         raise LabError(f"strength {strength} of {kind!r} is not in [0, 1].")
     if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3:
@@ -30,11 +30,13 @@ def damage(
     image = image.astype(np.float32)
     if strength == 0:  # even the best JPEG would change the picture
         return image
-    damaged = DAMAGES[kind](image, strength, np.random.default_rng(seed))
+    damaged = DISTORTIONS[kind](image, strength, np.random.default_rng(seed))
     return np.clip(damaged, 0, 1).astype(np.float32)
 
 
-def draw_damages(image: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+def draw_distortions(
+    image: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, str]:
     """``image`` with ``count`` damages of random kind and strength, in camera order.
 
     Returns:
@@ -42,25 +44,25 @@ def draw_damages(image: np.ndarray, count: int, rng: np.random.Generator) -> tup
     """
     kinds = opposites = {"under_exposure", "over_exposure"}
     while opposites <= kinds:  # they would undo each other
-        kinds = set(rng.choice(list(DAMAGES), count, replace=False))
+        kinds = set(rng.choice(list(DISTORTIONS), count, replace=False))
     parts = []
-    for kind in (kind for kind in DAMAGES if kind in kinds):
+    for kind in (kind for kind in DISTORTIONS if kind in kinds):
         strength = round(rng.uniform(0.05, 1) / count**0.5, 2)  # else all mixes would be heavy
-        image = damage(image, kind, strength, rng)
+        image = distort(image, kind, strength, rng)
         parts.append(f"{kind}:{strength:.2f}")
     return image, "+".join(parts) or "none"
 
 
 def strengths(damages: str) -> dict[str, float]:
-    """What ``draw_damages`` wrote down, by kind: ``defocus:0.42+jpeg:0.80``, or ``none``."""
+    """What ``draw_distortions`` wrote down, by kind: ``defocus:0.42+jpeg:0.80``, or ``none``."""
     parts = [] if damages == "none" else [part.split(":") for part in damages.split("+")]
     return {kind: float(strength) for kind, strength in parts}
 
 
 def strength_table(damages: Iterable[str]) -> np.ndarray:
-    """Strengths (n, kinds) float32 in the order of ``DAMAGES``, 0 where a kind is absent."""
+    """Strengths (n, kinds) float32 in the order of ``DISTORTIONS``, 0 where a kind is absent."""
     known = [strengths(row) for row in damages]
-    return np.array([[row.get(kind, 0.0) for kind in DAMAGES] for row in known], np.float32)
+    return np.array([[row.get(kind, 0.0) for kind in DISTORTIONS] for row in known], np.float32)
 
 
 def to_floats(picture: Image.Image) -> np.ndarray:
@@ -121,8 +123,8 @@ def _jpeg(image, strength, rng):
 
 
 # In camera order, the file last: a mix is applied in this order. Each function takes an image,
-# float32 (H, W, 3) in [0, 1], a strength in [0, 1] and a generator; ``damage`` clips the result.
-DAMAGES = {
+# float32 (H, W, 3) in [0, 1], a strength in [0, 1] and a generator; ``distort`` clips the result.
+DISTORTIONS = {
     "under_exposure": lambda x, s, rng: x * 2 ** (-5 * s / GAMMA),
     "over_exposure": lambda x, s, rng: x * 2 ** (3 * s / GAMMA),
     "colour_cast": _colour_cast,

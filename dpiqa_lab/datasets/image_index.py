@@ -18,7 +18,7 @@ _STEP = 10
 COLUMNS = ["hash", "height", "width", "error"]
 
 
-def take_inventory(paths: Sequence[Path], root: Path) -> pd.DataFrame:
+def build_image_index(paths: Sequence[Path], root: Path) -> pd.DataFrame:
     """Every file decoded in full and hashed.
 
     A file whose ``stamp`` is as remembered is not read again. An interrupted look is remembered up

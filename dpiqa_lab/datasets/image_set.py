@@ -8,13 +8,13 @@ import torch
 
 from ..core.errors import LabError, listing
 from ..core.paths import user_path
-from .image_index import take_inventory
+from .image_index import build_image_index
 from .images import SUFFIXES
 from .sources import as_utf8
 
 
 @dataclass(frozen=True)
-class Photographs:
+class ImageSet:
     """Rows of photographs and the side that each is squashed to, in pixels.
 
     table: name, path, hash of the file, and mos in [0,1], NaN where there is none; subset where the
@@ -50,7 +50,7 @@ def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> p
         raise LabError(f"unlabelled: no folder {root}; give a folder of photographs.")
     found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     paths = sorted(found)
-    looks = take_inventory(paths, root)
+    looks = build_image_index(paths, root)
     bad = looks["error"] != ""
     if bad.any() and on_bad_image == "error":
         raise LabError(

@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.errors import LabError, listing, unknown
 from ..core.paths import data_dir, user_path
 from .demo import make_demo
-from .image_index import take_inventory
+from .image_index import build_image_index
 from .images import SUFFIXES
 from .near_duplicates import scenes_of, with_scenes
 from .scale import Scale, check_scale, label_from
@@ -25,7 +25,7 @@ from .validation_checks import (
     check_near_copies,
     check_scale_used,
     numbers,
-    refuse,
+    raise_findings,
 )
 
 
@@ -92,13 +92,13 @@ def load_manifest(
     table = read_labels(spec, root, columns)
     scale = find_scale(spec, root, mos_range, lower_better)
     mos_range = scale[:2]
-    refuse(check_labels(table, spec, mos_range), f"{spec.title} labels")
+    raise_findings(check_labels(table, spec, mos_range), f"{spec.title} labels")
     table = table.drop(columns="where").assign(mos_raw=numbers(table["mos_raw"]))
     table, unlabelled = locate(table, root)
     if len(outside := outside_of(table, root)):
         raise LabError(f"photographs outside {root}; move them inside:\n{listing(outside)}")
     notes = [f"{len(unlabelled)} photographs without a label, not used"] if unlabelled else []
-    table = table.join(take_inventory(table["path"], root))
+    table = table.join(build_image_index(table["path"], root))
     table, skipped = _set_bad_aside(table, spec, root, on_bad_image)
     table["mos"] = scale.normalised(table["mos_raw"])
     scenes = scenes_of(table)

@@ -19,7 +19,7 @@ from ..core.cache import RowCache
 from ..core.files import json_hash
 from ..core.progress import progress_bar
 from .images import read_thumbnail
-from .splits import PARTS, groups_of
+from .splits import SPLITS, groups_of
 
 SIDE = 32  # of a thumbnail, in pixels
 # Correlation of the details of two photographs of one scene. Of BIQ2021's 24 million pairs 2,203
@@ -51,7 +51,7 @@ def scenes_of(table: pd.DataFrame) -> np.ndarray:
     if "group" in table:
         labels, _ = pd.factorize(groups_of(table))
         _, first = np.unique(labels, return_index=True)
-        known = join(known, content, content[first][labels])
+        known = join_groups(known, content, content[first][labels])
 
     def compare(_) -> dict[str, torch.Tensor]:
         files = dict(zip(table["hash"], table["path"], strict=True))
@@ -71,7 +71,7 @@ def with_scenes(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> pd.DataF
     """
     labels, scenes = groups_of(table), np.asarray(scenes)
     distinct = labels.groupby(scenes).nunique()
-    if (distinct == 1).all() or len(distinct) < len(PARTS):
+    if (distinct == 1).all() or len(distinct) < len(SPLITS):
         return table
     ordered = labels.sort_values(key=lambda column: column.astype(str), kind="stable")
     numbers = pd.Series(scenes, table.index)[ordered.index]
@@ -113,12 +113,12 @@ def group_thumbnails(grey: np.ndarray, known: np.ndarray | None = None) -> np.nd
         while len(pairs := pairs[scenes[pairs[:, 0]] != scenes[pairs[:, 1]]]):
             a, b = pairs[:_BATCH].T
             alike = correlation(fine[a], fine[b]) > THRESHOLD
-            scenes = join(scenes, a[alike], b[alike])
+            scenes = join_groups(scenes, a[alike], b[alike])
             pairs = pairs[_BATCH:]
     return scenes
 
 
-def join(scenes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def join_groups(scenes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``scenes`` (n,) after linking the rows ``a`` with the rows ``b``, a pair each."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import LabError, listing
 from ..core.files import atomic_path, drop_leftovers, file_hash, json_hash, write_json
-from ..core.locks import hold
+from ..core.locks import folder_lock
 from ..core.paths import user_path
 from ..core.progress import progress_bar
-from .distortions import draw_damages, to_floats, to_pillow
+from .distortions import draw_distortions, to_floats, to_pillow
 from .images import SUFFIXES, open_image, read_image
 
 # How many damages a view has: two views in five are left as they were photographed.
@@ -104,7 +104,7 @@ def make_views(
         "counts": _COUNTS,
     }
     folder = cache / json_hash(key)[:16]
-    with hold(folder, wait=True, what="views"):
+    with folder_lock(folder, wait=True, what="views"):
         if not (folder / "views.csv").is_file():
             _refuse_small(photographs, size)
             write_json(folder / "key.json", key)
@@ -196,6 +196,6 @@ class _Source(Dataset):
         if side != size:
             part = part.resize((size, size), Image.Resampling.LANCZOS)
         image = to_floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
-        damaged, damage = draw_damages(image, int(rng.choice(_COUNTS)), rng)
+        damaged, damage = draw_distortions(image, int(rng.choice(_COUNTS)), rng)
         row = {"damage": damage, "luminance": round(float(image.mean()), 4)}
         return np.asarray(to_pillow(damaged)), row

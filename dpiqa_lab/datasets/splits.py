@@ -9,7 +9,7 @@ import pandas as pd
 from ..core.errors import LabError, listing, unknown
 from .label_tables import pick, read_table
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 _KINDS = ("auto", "official", "random", "random-3", "a CSV file with the columns name and split")
 
 
@@ -42,14 +42,14 @@ def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tup
             if not Path(split).suffix and not Path(split).is_file():
                 raise unknown("split", split, _KINDS)
             parts, said = _from_file(table, Path(split)), f"split of {Path(split).name}"
-        wrong = sorted(set(parts.astype(str)) - set(PARTS))
+        wrong = sorted(set(parts.astype(str)) - set(SPLITS))
         if wrong:
-            raise LabError(f"unknown parts {wrong} in the {said}; expected {', '.join(PARTS)}.")
+            raise LabError(f"unknown parts {wrong} in the {said}; expected {', '.join(SPLITS)}.")
         if "val" not in set(parts):
             train = table[parts == "train"]
             parts[train.index] = _by_share(train, seed, {"val": 0.1})
             said += f", val = a tenth of its train part, seed {seed}"
-    empty = [part for part in PARTS if not (parts == part).any()]
+    empty = [part for part in SPLITS if not (parts == part).any()]
     if empty:
         raise LabError(f"the {said} leaves {', '.join(empty)} without photographs.")
     return parts, said

@@ -16,7 +16,7 @@ import pandas as pd
 from ..core.errors import LabError
 from ..core.paths import data_dir
 from .dataset_config import DatasetConfig
-from .image_index import take_inventory
+from .image_index import build_image_index
 from .images import SUFFIXES
 from .label_tables import find_separator, read_table
 from .manifests import find_root, find_scale, locate, outside_of, read_labels, reader_options
@@ -34,9 +34,9 @@ from .validation_checks import (
     check_leaks,
     check_near_copies,
     check_scale_used,
+    format_findings,
     numbers,
     possible_name,
-    told_together,
 )
 
 # How deep below the root, and how high above it, misplaced files are looked for.
@@ -65,7 +65,7 @@ class Examination:
 
     def __str__(self) -> str:
         lines = [f"{self.spec.title} in {self.root}"]
-        told = told_together(self.findings)
+        told = format_findings(self.findings)
         lines += [f"{f.severity:8}{text}" for f, text in zip(self.findings, told, strict=True)]
         return "\n".join([*lines, "fine" if self.healthy else "not fit for use: see the errors"])
 
@@ -130,7 +130,7 @@ def examine(config: DatasetConfig) -> Examination:
     labelled = "mos_raw" in table
     if not len(table):
         return _examination(spec, root, found, table)
-    table = table.join(take_inventory(table["path"], root))
+    table = table.join(build_image_index(table["path"], root))
     skip = config.on_bad_image == "skip"
     found += _check_photographs(table, root, skip)
     readable = table[table["error"] == ""]

@@ -206,14 +206,14 @@ def check_copies(table: pd.DataFrame) -> list[Finding]:
     return [Finding("warning", what, tuple(map(_alike, groups)), "leave out all but one of each")]
 
 
-def refuse(findings: Iterable[Finding], title: str) -> None:
+def raise_findings(findings: Iterable[Finding], title: str) -> None:
     """Raise LabError where there are errors, all of them told."""
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        raise LabError(f"{title}: " + "\n".join(told_together(errors)))
+        raise LabError(f"{title}: " + "\n".join(format_findings(errors)))
 
 
-def told_together(findings: Iterable[Finding]) -> list[str]:
+def format_findings(findings: Iterable[Finding]) -> list[str]:
     """Each in words, with so many of its names that all of them fit on a screen."""
     findings = list(findings)
     named = sum(bool(finding.names) for finding in findings)

@@ -24,7 +24,7 @@ NIGHT = 0.2
 _BY_DAY = tuple(scene for scene in SCENES if scene != "night")
 
 
-def caption(damage: str, luminance: float, rng: np.random.Generator) -> str:
+def distortion_prompt(damage: str, luminance: float, rng: np.random.Generator) -> str:
     """A prompt for a view, synonyms drawn by ``rng``.
 
     The strongest damage is named; one without any is of perfect quality, whatever the distortion

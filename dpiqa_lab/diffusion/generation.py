@@ -11,7 +11,7 @@ from .presets import find_preset
 from .sources import explain
 
 
-def draw(
+def generate_images(
     source: Path | str = "tiny",
     prompts: Sequence[str] = ("",),
     seed: int = 0,

@@ -16,7 +16,7 @@ from ..core.progress import progress_bar
 from ..datasets.distortions import to_floats, to_pillow
 from ..datasets.images import read_image
 from ..metrics import srcc
-from ..models.image_scorer import Photograph, Scorer
+from ..models.image_scorer import ImageScorer, Photograph
 
 
 def _noise(image: np.ndarray, sigma: float, place: int) -> np.ndarray:
@@ -72,8 +72,8 @@ def damaged(image: np.ndarray, damage: str, step: int, place: int) -> np.ndarray
     return to_floats(to_pillow(np.clip(function(image, strengths[step], place), 0, 1)))
 
 
-def damage_ladder(
-    model: Scorer, photographs: Sequence[Photograph], size: int | None = None
+def distortion_ladder(
+    model: ImageScorer, photographs: Sequence[Photograph], size: int | None = None
 ) -> pd.DataFrame:
     """Scores of photographs and of their copies under six damages of five strengths each.
 
@@ -111,7 +111,7 @@ def ladder_summary(table: pd.DataFrame) -> pd.DataFrame:
     """How often and how steadily scores fall, a row a damage.
 
     Args:
-        table: as ``damage_ladder`` gives it.
+        table: as ``distortion_ladder`` gives it.
 
     Returns:
         damage; photographs; falls, the share of them whose strongest copy scores below the clean

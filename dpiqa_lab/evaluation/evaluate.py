@@ -18,10 +18,10 @@ from . import error_analysis
 from .agreement import agreement, beside_published, calibration, cross_table, differences
 from .dataset_scores import scores_of
 from .evaluate_config import EvaluateConfig
-from .perturbations import changed
+from .perturbations import perturbed
 from .quick_teacher import QUICK, quick_teacher
-from .resolve_scorer import open_judges
-from .scorers import Judge
+from .resolve_scorer import resolve_scorers
+from .scorers import Scorer
 
 TABLES = (
     "scores", "agreement", "differences", "cross", "published", "calibration", "errors",
@@ -63,8 +63,8 @@ def evaluate(
     Raises:
         LabError: a model that cannot be opened, before any is asked; nothing to judge.
     """
-    judges = _opened(models, datasets, device)
-    return _tables(judges, datasets, part, photographs, robustness, resamples, seed)
+    scorers = _opened(models, datasets, device)
+    return _tables(scorers, datasets, part, photographs, robustness, resamples, seed)
 
 
 @resolves
@@ -76,7 +76,7 @@ def run_evaluation(
     """``evaluate`` as a run folder with a CSV a table, or the run of that name, reused.
 
     It is reused only if models, photographs and labels are still the same; a function without a
-    ``cache_key`` (see ``FunctionJudge``) is asked again each time, in a new run.
+    ``cache_key`` (see ``FunctionScorer``) is asked again each time, in a new run.
 
     Args:
         config: resolved.
@@ -86,11 +86,11 @@ def run_evaluation(
         LabError: see ``evaluate``.
     """
     datasets = datasets or config.load_datasets()
-    judges = _opened(models or config.models, datasets, config.device)
+    scorers = _opened(models or config.models, datasets, config.device)
 
     def work(run: Run) -> dict:
         tables = _tables(
-            judges,
+            scorers,
             datasets,
             config.part,
             config.photographs,
@@ -103,12 +103,12 @@ def run_evaluation(
         failed = tables["agreement"].query("error != ''")
         return {
             "datasets": {label: repr(dataset) for label, dataset in datasets.items()},
-            "models": [judge.name for judge in judges],
+            "models": [scorer.name for scorer in scorers],
             "failed": [f"{row.model} on {row.dataset}: {row.error}" for row in failed.itertuples()],
             "notes": [f"{label}: {n}" for label, d in datasets.items() for n in d.manifest.notes],
         }
 
-    return experiment(config, _inputs(judges, datasets), work)
+    return experiment(config, _inputs(scorers, datasets), work)
 
 
 def evaluation_inputs(config: EvaluateConfig) -> Inputs:
@@ -117,9 +117,9 @@ def evaluation_inputs(config: EvaluateConfig) -> Inputs:
     return _inputs(_opened(config.models, datasets, config.device), datasets)
 
 
-def _inputs(judges: Sequence[Judge], datasets: Mapping[str, QualityDataset]) -> Inputs:
+def _inputs(scorers: Sequence[Scorer], datasets: Mapping[str, QualityDataset]) -> Inputs:
     data = [dataset.content().assign(dataset=label) for label, dataset in datasets.items()]
-    known = {f"model {judge.name}": _known(judge, datasets) for judge in judges}
+    known = {f"model {scorer.name}": _known(scorer, datasets) for scorer in scorers}
     notes = [line for d in datasets.values() for line in (repr(d), *d.manifest.notes)]
     return Inputs(pd.concat(data, ignore_index=True), known, notes)
 
@@ -154,7 +154,7 @@ def evaluation_tables(run: Run | str | Path) -> dict[str, pd.DataFrame]:
     return {name: _read(run.path / f"{name}.csv") for name in TABLES}
 
 
-def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list[Judge]:
+def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list[Scorer]:
     if not len(models) or not len(datasets):
         raise LabError("nothing to judge: give at least one model and one dataset.")
     named = models.items() if isinstance(models, Mapping) else ((None, m) for m in models)
@@ -165,12 +165,12 @@ def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list
         else (name, model)
         for name, model in named
     ]
-    return open_judges(pairs, device)
+    return resolve_scorers(pairs, device)
 
 
-def _known(judge: Judge, datasets: Mapping[str, QualityDataset]) -> dict[str, str]:
+def _known(scorer: Scorer, datasets: Mapping[str, QualityDataset]) -> dict[str, str]:
     """What a model's scores depend on, by dataset; of one without a key nothing is known."""
-    keys = {label: judge.key(dataset) for label, dataset in datasets.items()}
+    keys = {label: scorer.key(dataset) for label, dataset in datasets.items()}
     return {
         label: f"asked at {time.time_ns()}, as it has no key" if key is None else json_hash(key)
         for label, key in keys.items()
@@ -178,7 +178,7 @@ def _known(judge: Judge, datasets: Mapping[str, QualityDataset]) -> dict[str, st
 
 
 def _tables(
-    judges: Sequence[Judge],
+    scorers: Sequence[Scorer],
     datasets: Mapping[str, QualityDataset],
     part: str,
     photographs: int | None,
@@ -192,24 +192,24 @@ def _tables(
         chosen = chosen if photographs is None else chosen.sample(photographs, seed)
         table = _with_subset_means(chosen.table, dataset.part_of("train").table)
         traits.append(error_analysis.photograph_traits(chosen).assign(dataset=label))
-        with changed(chosen.sample(sampled, seed)) as copies:
-            for judge in judges:
-                row = {"dataset": label, "model": judge.name, "trained_on": judge.trained_on}
-                row |= {"scale": judge.scale(dataset), "error": ""}
-                row["notes"] = "; ".join(judge.notes(dataset, chosen))
+        with perturbed(chosen.sample(sampled, seed)) as copies:
+            for scorer in scorers:
+                row = {"dataset": label, "model": scorer.name, "trained_on": scorer.trained_on}
+                row |= {"scale": scorer.scale(dataset), "error": ""}
+                row["notes"] = "; ".join(scorer.notes(dataset, chosen))
                 if row["scale"] == "other":
-                    print(f"{judge.name} on {label}: {row['notes']}", flush=True)
+                    print(f"{scorer.name} on {label}: {row['notes']}", flush=True)
                 try:
-                    found = _judged(judge, dataset, table, copies)
+                    found = _predicted(scorer, dataset, table, copies)
                 except Exception as error:  # one failure leaves the others their turn
                     row["error"] = f"{type(error).__name__}: {str(error).strip()[:500]}"
-                    print(f"{judge.name} on {label} failed: {row['error']}", flush=True)
+                    print(f"{scorer.name} on {label} failed: {row['error']}", flush=True)
                 else:
-                    found = found.assign(dataset=label, model=judge.name)
+                    found = found.assign(dataset=label, model=scorer.name)
                     scores.append(found[found["change"] == ""].reindex(columns=_SCORES))
                     changes.append(found.loc[found["change"] != "", _CHANGES])
                 finally:
-                    judge.release()
+                    scorer.release()
                 said.append(row)
     scores, changes = (
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
@@ -247,12 +247,12 @@ def _with_subset_means(table: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame
     return table.assign(subset_mean=means)
 
 
-def _judged(judge, dataset, table: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
+def _predicted(scorer, dataset, table: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
     """Photographs and their changed copies together, as a baseline is fitted once a call."""
     rows = table.assign(change="")
-    if judge.sees_pixels and len(copies):
+    if scorer.sees_pixels and len(copies):
         rows = pd.concat([rows, copies], ignore_index=True)
-    return rows.assign(score=scores_of(judge, dataset, rows))
+    return rows.assign(score=scores_of(scorer, dataset, rows))
 
 
 def _read(path: Path) -> pd.DataFrame:

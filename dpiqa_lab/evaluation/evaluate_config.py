@@ -9,7 +9,7 @@ from ..core.device import DEVICES, choose_compute
 from ..core.errors import LabError
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.dataset_config import DatasetConfig, ReadingConfig
-from ..datasets.splits import PARTS
+from ..datasets.splits import SPLITS
 from .quick_teacher import QUICK
 from .scorers import label_of
 
@@ -28,7 +28,7 @@ class EvaluateConfig(ReadingConfig):
     data_roots: tuple[str, ...] | None = option(
         None, "their folders, in that order, - for data/<dataset>; None: all there"
     )
-    part: str = option("test", "of the split that is judged", (*PARTS, "all"))
+    part: str = option("test", "of the split that is judged", (*SPLITS, "all"))
     photographs: int | None = option(None, "at most so many a dataset, by the seed", low=5)
     robustness: int = option(50, "photographs a dataset that are changed; 0: none", low=0)
     resamples: int = option(1000, "of the bootstrap", low=1, high=1_000_000)

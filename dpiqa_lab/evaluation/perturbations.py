@@ -28,7 +28,7 @@ def _cropped(picture: Image.Image) -> Image.Image:
 
 
 # What is done, in words that name its strength too: they are part of the key of kept scores.
-CHANGES = {
+PERTURBATIONS = {
     "mirrored": ImageOps.mirror,
     "resized to 75%": _resized,
     f"JPEG, quality {JPEG_QUALITY}": lambda picture: picture,
@@ -37,8 +37,8 @@ CHANGES = {
 
 
 @contextlib.contextmanager
-def changed(photographs: QualityDataset) -> Iterator[pd.DataFrame]:
-    """Rows like those of ``photographs.table``, one for each of its photographs and ``CHANGES``.
+def perturbed(photographs: QualityDataset) -> Iterator[pd.DataFrame]:
+    """Rows like those of ``photographs.table``, one for each photograph and perturbation.
 
     The column ``change`` says which; ``path`` is a file that is there for the length of the block;
     ``hash`` is that of the photograph with the change's name.
@@ -47,7 +47,7 @@ def changed(photographs: QualityDataset) -> Iterator[pd.DataFrame]:
     with tempfile.TemporaryDirectory(prefix="dpiqa-changed-") as folder:
         for place, row in enumerate(photographs.table.to_dict("records")):
             picture = Image.fromarray(read_image(row["path"]))
-            for change, function in CHANGES.items():
+            for change, function in PERTURBATIONS.items():
                 suffix = ".jpg" if change.startswith("JPEG") else ".png"
                 path = Path(folder) / f"{place}-{len(rows)}{suffix}"
                 copy = function(picture)

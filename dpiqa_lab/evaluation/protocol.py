@@ -55,7 +55,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     identity = Identity({**config.identity(), "splits": splits}, inputs, "protocol")
     name = protocol_name(config, splits)
     run = run_once(name, identity, work, config.compute(), inputs.notes, rename)
-    return pd.read_csv(run.path / "protocol.csv", float_precision="round_trip")
+    return pd.read_csv(run.path / "protocol.csv", float_precision="reconstruct")
 
 
 def protocol_name(config: TrainConfig, splits: int) -> str:

@@ -12,14 +12,14 @@ from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.scale import label_from, scale_of
 from ..models.fingerprint import fingerprint
-from ..models.image_scorer import Scorer
+from ..models.image_scorer import ImageScorer
 from .baselines import BASELINES
 
 # Photographs a call, so that an interruption loses no more.
 _BATCH = 64
 
 
-class Judge:
+class Scorer:
     """A model under evaluation.
 
     Attributes:
@@ -40,7 +40,7 @@ class Judge:
         """All that its scores depend on but the photograph; ``None``: unknown, so not kept."""
         return None
 
-    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
         """A score for each of ``photographs``, higher is better; ``dataset`` may be learnt from."""
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class Judge:
         return []
 
 
-class ModelJudge(Judge):
+class ModelScorer(Scorer):
     """A model with ``score(photographs)``, and the run that trained it where there is one.
 
     ``load`` gives the model: it is loaded for its key, and again when its scores are not known, so
@@ -77,23 +77,23 @@ class ModelJudge(Judge):
         self.splits = run.splits() if run else None
         model = load()
         # What else a model of another kind depends on is not known.
-        self._key = {"model": fingerprint(model)} if isinstance(model, Scorer) else None
+        self._key = {"model": fingerprint(model)} if isinstance(model, ImageScorer) else None
 
     def key(self, dataset: QualityDataset) -> dict | None:
-        """See ``Judge``; whatever the weights were read from."""
+        """See ``Scorer``; whatever the weights were read from."""
         return self._key
 
-    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """See ``Judge``."""
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Scorer``."""
         self._model = self._model or self.load()
         return self._model.score(list(photographs.table["path"]), device=self.device)
 
     def release(self) -> None:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         self._model = None
 
     def scale(self, dataset: QualityDataset) -> str:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         if not self.trained_on:
             return "own"
         theirs = scale_of(self.config)
@@ -101,7 +101,7 @@ class ModelJudge(Judge):
         return "same" if alike and self.trained_on == label_of(dataset) else "other"
 
     def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
-        """See ``Judge``; among them photographs that it was trained on."""
+        """See ``Scorer``; among them photographs that it was trained on."""
         found = super().notes(dataset, photographs)
         if self.scale(dataset) == "other":
             theirs, here = scale_of(self.config), dataset.manifest.scale
@@ -117,7 +117,7 @@ class ModelJudge(Judge):
         return found
 
 
-class FunctionJudge(Judge):
+class FunctionScorer(Scorer):
     """A function from a list of paths to scores, higher is better.
 
     Its scores are kept between calls only where it has an attribute ``cache_key`` (JSON), as
@@ -129,16 +129,16 @@ class FunctionJudge(Judge):
         self.function = function
 
     def key(self, dataset: QualityDataset) -> dict | None:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         own = getattr(self.function, "cache_key", None)
         return None if own is None else {"function": self.name, "cache_key": own}
 
-    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """See ``Judge``."""
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Scorer``."""
         return self.function(list(photographs.table["path"]))
 
 
-class TableJudge(Judge):
+class TableScorer(Scorer):
     """Scores computed before: a table with the columns name and score, and mos where known."""
 
     batch = None
@@ -154,11 +154,11 @@ class TableJudge(Judge):
             self.trained_on = label_from(run.config["dataset"], run.config.get("data_root"))
 
     def key(self, dataset: QualityDataset) -> dict | None:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         return {"table": json_hash(self.table["score"].to_dict()), "dataset": label_of(dataset)}
 
-    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """See ``Judge``.
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Scorer``.
 
         Raises LabError for photographs of another dataset, without a score, or with another MOS.
         """
@@ -182,11 +182,11 @@ class TableJudge(Judge):
         return rows["score"].to_numpy(float)
 
     def scale(self, dataset: QualityDataset) -> str:
-        """See ``Judge``; MOS that agree, as ``judge`` makes sure, are on one scale."""
+        """See ``Scorer``; MOS that agree, as ``scorer`` makes sure, are on one scale."""
         return "same" if self.trained_on == label_of(dataset) else super().scale(dataset)
 
 
-class BaselineJudge(Judge):
+class BaselineScorer(Scorer):
     """One of ``BASELINES``, fitted to train and val of the dataset under test."""
 
     batch = None  # else it would be fitted again for every batch
@@ -196,7 +196,7 @@ class BaselineJudge(Judge):
         self.baseline = baseline
 
     def key(self, dataset: QualityDataset) -> dict | None:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         from .. import __version__
 
         parts = [dataset.part_of(part).table[["hash", "mos"]] for part in ("train", "val")]
@@ -204,17 +204,17 @@ class BaselineJudge(Judge):
         size = dataset.image_size
         return {"baseline": self.baseline, "on": fitted, "image_size": size, "lab": __version__}
 
-    def judge(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """See ``Judge``."""
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+        """See ``Scorer``."""
         train, val = dataset.part_of("train"), dataset.part_of("val")
         return BASELINES[self.baseline](train, val, photographs)["predictions"]
 
     def scale(self, dataset: QualityDataset) -> str:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         return "same"
 
     def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
-        """See ``Judge``."""
+        """See ``Scorer``."""
         seen = int(photographs.table["split"].isin(("train", "val")).sum())
         return [f"fitted to {seen} of these photographs: not a test"] if seen else []
 

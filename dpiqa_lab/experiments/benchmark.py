@@ -13,7 +13,7 @@ from ..core.device import choose_compute, keep_freed_memory
 from ..core.experiment import experiment
 from ..core.identity import Inputs
 from ..core.runs import Run
-from ..datasets.image_set import Photographs, unlabelled_photographs
+from ..datasets.image_set import ImageSet, unlabelled_photographs
 from ..diffusion.backbone import describe_record
 from ..diffusion.loading import load_backbone
 from ..diffusion.model_inputs import backbone_inputs
@@ -91,7 +91,7 @@ def benchmark_inputs(config: BenchmarkConfig) -> Inputs:
     return Inputs(models=models)
 
 
-def generated_photographs(folder: Path, config: BenchmarkConfig) -> Photographs:
+def generated_photographs(folder: Path, config: BenchmarkConfig) -> ImageSet:
     """JPEG files in KonIQ-10k's size, smooth with noise, as many as the config asks for."""
     rng = np.random.default_rng(0)
     for i in range(config.photographs):
@@ -100,7 +100,7 @@ def generated_photographs(folder: Path, config: BenchmarkConfig) -> Photographs:
         noisy = smooth + rng.normal(0, 12, smooth.shape)
         picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
         picture.save(folder / f"{i:04d}.jpg", quality=90)
-    return Photographs(unlabelled_photographs(str(folder), "error", set()), config.image_size)
+    return ImageSet(unlabelled_photographs(str(folder), "error", set()), config.image_size)
 
 
 def _networks(config: BenchmarkConfig) -> tuple[Teacher, Student]:

@@ -7,10 +7,10 @@ from ..core.errors import LabError
 from ..core.files import json_hash
 from ..training.teacher_config import TrainConfig
 
-# What is different in each arm. With "random weights" nothing is known before the first photograph,
-# neither to the U-Net nor to the image adapter; "cosine transform" gives the latter a start made by
-# hand.
-ARMS = {
+# What is different in each variant. With "random weights" nothing is known before the first
+# photograph, neither to the U-Net nor to the image adapter; "cosine transform" gives the latter a
+# start made by hand.
+VARIANTS = {
     "whole": {},
     "random weights": {"random_weights": True, "adapter_start": "torch"},
     "cosine transform": {"random_weights": True, "adapter_start": "frequencies"},
@@ -32,10 +32,10 @@ class ComponentsConfig(TrainConfig):
     epochs: int = option(1, "passes over the train photographs of a training", low=1)
     validate_every: int = option(12, "steps between validations and checkpoints", low=1)
 
-    arms: tuple[str, ...] | None = option(
-        None, "what is compared, to the first of them; None: all there are", ARMS
+    variants: tuple[str, ...] | None = option(
+        None, "what is compared, to the first of them; None: all there are", VARIANTS
     )
-    seeds: int = option(3, "trainings an arm, of seeds from seed on", low=1, high=100)
+    seeds: int = option(3, "trainings a variant, of seeds from seed on", low=1, high=100)
     share: float = option(
         0.1, "of the train and val photographs that a training has, by its seed", low=0.0, high=1.0
     )
@@ -45,21 +45,27 @@ class ComponentsConfig(TrainConfig):
 
     def resolve(self) -> "ComponentsConfig":
         """See ``TrainConfig``."""
-        config = self if self.arms is not None else dataclasses.replace(self, arms=tuple(ARMS))
-        if not config.arms:
-            raise LabError(f"arms is empty: give some of {', '.join(ARMS)}.")
+        config = (
+            self
+            if self.variants is not None
+            else dataclasses.replace(self, variants=tuple(VARIANTS))
+        )
+        if not config.variants:
+            raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
         if not config.share:
             raise LabError("share must be above 0: it is what a training has of the photographs.")
         return super(ComponentsConfig, config).resolve()
 
-    def training(self, arm: str, seed: int) -> TrainConfig:
-        """Of one arm from one seed; its name does not depend on the other arms and seeds."""
+    def training(self, variant: str, seed: int) -> TrainConfig:
+        """Training of one variant and seed; its name does not depend on the others."""
         # The test photographs are drawn by the first seed where not all of them are tested.
         drawn_by = None if self.tested is None else self.seed
-        shared = {k: v for k, v in self.identity().items() if k not in ("arms", "seeds", "seed")}
+        shared = {
+            k: v for k, v in self.identity().items() if k not in ("variants", "seeds", "seed")
+        }
         named = json_hash([shared, drawn_by])[:8]
-        name = f"{self.dataset}-{named}-{arm.replace(' ', '-')}-s{seed}"
+        name = f"{self.dataset}-{named}-{variant.replace(' ', '-')}-s{seed}"
         fields = [field.name for field in dataclasses.fields(TrainConfig)]
         values = {name: getattr(self, name) for name in fields}
-        own = {**ARMS[arm], "seed": seed, "run_name": name}
+        own = {**VARIANTS[variant], "seed": seed, "run_name": name}
         return TrainConfig(**{**values, **own}).resolve()

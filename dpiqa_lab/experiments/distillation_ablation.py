@@ -22,13 +22,13 @@ MEASURED_ON = 8
 
 @resolves
 def run_distillation(config: DistilAblationConfig) -> Run:
-    """Train a student for each arm, and compare them with each other and with the teacher.
+    """Train a student for each variant, and compare them with each other and with the teacher.
 
-    Each student is a run of its own, ``<run_name>-<arm>``, and so is the teacher where none is
+    Each student is a run of its own, ``<run_name>-<variant>``, and so is the teacher where none is
     named: interrupted, this goes on where it stopped. The run's tables: ``ablation.csv`` (see
-    ``compare_arms``), ``agreement.csv`` (a row an arm and test photograph: arm, name, mos, student
-    and teacher) and ``costs.csv`` (see ``model_costs``: the teacher and the student with the best
-    SRCC on val, which ``summary.json`` names as ``student``).
+    ``compare_variants``), ``agreement.csv`` (a row a variant and test photograph: variant, name,
+    mos, student and teacher) and ``costs.csv`` (see ``model_costs``: the teacher and the student
+    with the best SRCC on val, which ``summary.json`` names as ``student``).
 
     Raises:
         LabError: bad input, before any long work.
@@ -43,16 +43,18 @@ def run_distillation(config: DistilAblationConfig) -> Run:
             else train_teacher(config.own_teacher(run.name), dataset, rename=True)
         )
         students = {}
-        for arm, asked in config.students(str(teacher.path), run.name).items():
-            print(f"arm: {arm}")
-            students[arm] = train_student(asked, dataset, rename=True)
+        for variant, asked in config.students(str(teacher.path), run.name).items():
+            print(f"variant: {variant}")
+            students[variant] = train_student(asked, dataset, rename=True)
         test = dataset.part_of("test")
         said = teacher_outputs(teacher, test.table, compute, config.workers).score.numpy()
         agreement = _agreement(students, test, said)
         run.write_table("agreement", agreement)
-        run.write_table("ablation", compare_arms(agreement, test.table.get("group")))
-        metrics_of = {arm: student.summary()["metrics"] for arm, student in students.items()}
-        chosen = max(metrics_of, key=lambda arm: _number(metrics_of[arm]["val"]["srcc"]))
+        run.write_table("ablation", compare_variants(agreement, test.table.get("group")))
+        metrics_of = {
+            variant: student.summary()["metrics"] for variant, student in students.items()
+        }
+        chosen = max(metrics_of, key=lambda variant: _number(metrics_of[variant]["val"]["srcc"]))
         pair = {TEACHER: teacher, f"student: {chosen}": students[chosen]}
         some = test.sample(MEASURED_ON, config.seed).table["path"]
         run.write_table("costs", model_costs(pair, some, config.device, compute.precision))
@@ -63,7 +65,7 @@ def run_distillation(config: DistilAblationConfig) -> Run:
             "chosen": chosen,
             "teacher": teacher.name,
             "teacher_path": str(teacher.path),
-            "runs": {arm: student.name for arm, student in students.items()},
+            "runs": {variant: student.name for variant, student in students.items()},
             "dataset": repr(dataset),
             "notes": notes,
         }
@@ -83,36 +85,42 @@ def distillation_inputs(
     return inputs._replace(models={**inputs.models, **teacher.models})
 
 
-def compare_arms(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:
-    """Each arm's agreement with MOS and with the teacher, with 95% bootstrap intervals.
+def compare_variants(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:
+    """Each variant's agreement with MOS and with the teacher, with 95% bootstrap intervals.
 
     Args:
-        agreement: arm, name, mos, student and teacher, every arm with the same photographs in one
+        agreement: variant, name, mos, student and teacher, every variant with the same photographs
+        in one
             order. groups: of these photographs, resampled whole.
 
     Returns:
-        A row for the teacher and for each arm: arm, n, srcc, srcc_low, srcc_high, plcc, rmse;
-        ``gain``, ``gain_low``, ``gain_high``: SRCC less that of the first arm, on the same
-        resamples; ``with_teacher`` and its ends: SRCC between the two models' scores.
+        A row for the teacher and for each variant: variant, n, srcc, srcc_low, srcc_high, plcc,
+        rmse; ``gain``, ``gain_low``, ``gain_high``: SRCC less that of the first variant, on the
+        same resamples; ``with_teacher`` and its ends: SRCC between the two models' scores.
 
     Raises:
-        LabError: the arms have different photographs.
+        LabError: the variants have different photographs.
     """
-    arms = {arm: rows.reset_index(drop=True) for arm, rows in agreement.groupby("arm", sort=False)}
-    first = next(iter(arms.values()))
-    if any(not rows["name"].equals(first["name"]) for rows in arms.values()):
-        raise LabError("the arms were tested on different photographs: they cannot be compared.")
+    variants = {
+        variant: rows.reset_index(drop=True)
+        for variant, rows in agreement.groupby("variant", sort=False)
+    }
+    first = next(iter(variants.values()))
+    if any(not rows["name"].equals(first["name"]) for rows in variants.values()):
+        raise LabError(
+            "the variants were tested on different photographs: they cannot be compared."
+        )
     mos, teacher = first["mos"], first["teacher"]
-    scores = {TEACHER: teacher, **{arm: rows["student"] for arm, rows in arms.items()}}
+    scores = {TEACHER: teacher, **{variant: rows["student"] for variant, rows in variants.items()}}
     result = []
-    for arm, score in scores.items():
+    for variant, score in scores.items():
         low, high = metrics.bootstrap(score, mos, ("srcc",), groups=groups)["srcc"]
         gain = metrics.bootstrap_difference(score, first["student"], mos, groups=groups)
-        row = {"arm": arm, "n": len(mos), "srcc": metrics.srcc(score, mos)}
+        row = {"variant": variant, "n": len(mos), "srcc": metrics.srcc(score, mos)}
         row |= {"srcc_low": low, "srcc_high": high, "plcc": metrics.plcc(score, mos)}
         row |= {"rmse": metrics.rmse(score, mos)}
         row |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
-        if arm != TEACHER:
+        if variant != TEACHER:
             low, high = metrics.bootstrap(score, teacher, ("srcc",), groups=groups)["srcc"]
             row |= {"with_teacher": metrics.srcc(score, teacher)}
             row |= {"with_teacher_low": low, "with_teacher_high": high}
@@ -123,8 +131,8 @@ def compare_arms(agreement: pd.DataFrame, groups: pd.Series | None = None) -> pd
 def most_different(rows: pd.DataFrame, n: int = 8) -> pd.DataFrame:
     """The ``n`` photographs whose place in the two models' order differs most, foremost first.
 
-    ``rows``: student and teacher, of one arm. Adds student_rank and teacher_rank, from 1 for the
-    lowest score to the number of photographs: places do not depend on the scores' scales.
+    ``rows``: student and teacher, of one variant. Adds student_rank and teacher_rank, from 1 for
+    the lowest score to the number of photographs: places do not depend on the scores' scales.
     """
     ranks = {f"{who}_rank": rows[who].rank(method="average") for who in ("student", "teacher")}
     ranked = rows.assign(**ranks)
@@ -132,16 +140,16 @@ def most_different(rows: pd.DataFrame, n: int = 8) -> pd.DataFrame:
     return ranked.loc[gap.sort_values(ascending=False, kind="stable").index[:n]]
 
 
-def _agreement(students: dict[str, Run], test: QualityDataset, said) -> pd.DataFrame:
-    """Scores of the students, as their runs have them, beside the teacher's ``said`` (n,)."""
-    known = test.table[["name", "mos"]].assign(teacher=said)
+def _agreement(students: dict[str, Run], test: QualityDataset, of_teacher) -> pd.DataFrame:
+    """Scores of the students, as their runs have them, beside ``of_teacher`` (n,)."""
+    known = test.table[["name", "mos"]].assign(teacher=of_teacher)
     tables = []
-    for arm, student in students.items():
+    for variant, student in students.items():
         scores = student.predictions().query("split == 'test'")[["name", "score"]]
         table = known.merge(scores.rename(columns={"score": "student"}), on="name")
-        tables.append(table.assign(arm=arm))
+        tables.append(table.assign(variant=variant))
     table = pd.concat(tables, ignore_index=True)
-    return table[["arm", "name", "mos", "student", "teacher"]]
+    return table[["variant", "name", "mos", "student", "teacher"]]
 
 
 def _number(value: float | None) -> float:

@@ -9,28 +9,32 @@ from ..diffusion.loading import resolve_auto
 from ..training.student_config import DistilConfig
 from ..training.teacher_config import TrainConfig
 
-# Which of the teacher's words each arm hears beside the labels: its score, its map.
-ARMS = {"labels": (False, False), "score": (True, False), "map": (False, True),
+# Which of the teacher's words each variant hears beside the labels: its score, its map.
+VARIANTS = {"labels": (False, False), "score": (True, False), "map": (False, True),
         "both": (True, True)}  # fmt: skip
 
 
 @configuration
 class DistilAblationConfig(DistilConfig):
-    """A student for each arm. The teacher's weights are those of the arms that have the term."""
+    """A student per variant; the teacher's weights apply to variants with that term."""
 
     teacher: str | None = option(None, "run or folder of the teacher; None: a short one, made here")
-    teacher_score_weight: float = option(1.0, "of the teacher's score, where an arm has it", low=0)
+    teacher_score_weight: float = option(
+        1.0, "of the teacher's score, where a variant has it", low=0
+    )
     max_steps: int | None = option(200, "optimiser steps of each student; None: all epochs", low=1)
     validate_every: int = option(50, "steps between validations and checkpoints", low=1)
 
-    arms: tuple[str, ...] = option(tuple(ARMS), "what is compared: labels, score, map, both", ARMS)
+    variants: tuple[str, ...] = option(
+        tuple(VARIANTS), "what is compared: labels, score, map, both", VARIANTS
+    )
     teacher_backbone: str = option("auto", "of a teacher made here: auto, tiny, sd15, sd21, …")
     teacher_steps: int = option(20, "optimiser steps of a teacher made here", low=1)
 
     def resolve(self) -> "DistilAblationConfig":
         """See ``DistilConfig``."""
-        if not self.arms:
-            raise LabError(f"arms is empty: give some of {', '.join(ARMS)}.")
+        if not self.variants:
+            raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
         values = {"map_weight": 1.0 if self.map_weight is None else self.map_weight}
         if self.teacher is None and self.teacher_backbone == "auto":
             values["teacher_backbone"], why = resolve_auto(self.device)
@@ -38,27 +42,27 @@ class DistilAblationConfig(DistilConfig):
         return super(DistilAblationConfig, dataclasses.replace(self, **values)).resolve()
 
     def students(self, teacher: str, name: str | None = None) -> dict[str, DistilConfig]:
-        """The trainings ``<name>-<arm>`` by the names of their arms.
+        """The trainings ``<name>-<variant>`` by the names of their variants.
 
-        With unlabelled photographs an arm that learns from the teacher comes twice.
+        With unlabelled photographs a variant that learns from the teacher comes twice.
         """
         fields = [field.name for field in dataclasses.fields(DistilConfig)]
         shared = {name: getattr(self, name) for name in fields}
         found, name = {}, name or self.run_name
-        for arm in self.arms:
-            score, feature_map = ARMS[arm]
+        for variant in self.variants:
+            score, feature_map = VARIANTS[variant]
             own = {
                 "teacher": teacher if score or feature_map else None,
                 "teacher_score_weight": self.teacher_score_weight if score else 0.0,
                 "map_weight": self.map_weight if feature_map else 0.0,
                 "unlabelled": None,
-                "run_name": f"{name}-{arm}",
+                "run_name": f"{name}-{variant}",
             }
-            found[arm] = DistilConfig(**{**shared, **own}).resolve()
+            found[variant] = DistilConfig(**{**shared, **own}).resolve()
             if self.unlabelled is not None and own["teacher"]:
                 more = {**own, "unlabelled": self.unlabelled}
-                more["run_name"] = f"{name}-{arm}-unlabelled"
-                found[f"{arm} + unlabelled"] = DistilConfig(**{**shared, **more}).resolve()
+                more["run_name"] = f"{name}-{variant}-unlabelled"
+                found[f"{variant} + unlabelled"] = DistilConfig(**{**shared, **more}).resolve()
         return found
 
     def own_teacher(self, name: str | None = None) -> TrainConfig:

@@ -10,7 +10,7 @@ from torch import nn
 from ..core.device import Compute
 from ..models.student import Student
 from ..models.teacher import Teacher
-from .profiling import Way, interleaved
+from .profiling import Candidate, interleaved
 
 
 def layout_gains(
@@ -48,7 +48,7 @@ def layout_gains(
 
 
 def _layouts(network, run, compute: Compute, rounds: int) -> tuple[float, float]:
-    def way(layout: torch.memory_format) -> Way:
+    def way(layout: torch.memory_format) -> Candidate:
         @contextlib.contextmanager
         def around() -> Iterator[None]:
             network.to(memory_format=layout)
@@ -56,7 +56,7 @@ def _layouts(network, run, compute: Compute, rounds: int) -> tuple[float, float]
                 run()  # which also chooses kernels
                 yield
 
-        return Way(run, around)
+        return Candidate(run, around)
 
     ways = {"first": way(torch.contiguous_format), "last": way(torch.channels_last)}
     best = interleaved(ways, rounds, compute.device)

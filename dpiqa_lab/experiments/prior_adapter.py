@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..core.device import Compute
-from ..datasets.distortions import DAMAGES, strength_table
+from ..datasets.distortions import DISTORTIONS, strength_table
 from ..datasets.images import unit_range
 from ..datasets.prior_views import Views
 from ..models.frequency_trunk import FrequencyTrunk
@@ -28,7 +28,7 @@ class PriorAdapter(Trainable):
     def __init__(self):
         super().__init__()
         self.trunk = FrequencyTrunk()
-        self.head = PooledRegressor(self.trunk.channels, 128, len(DAMAGES) + COUNT)
+        self.head = PooledRegressor(self.trunk.channels, 128, len(DISTORTIONS) + COUNT)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (b, 3, h, w) in [0,1] to strengths of damages, then statistics (b, kinds)."""
@@ -97,7 +97,7 @@ class AdapterTask(Task):
         known = torch.cat([self.strengths[rows], self.statistics[rows]], 1)
         told = model(self._images(rows, mirrored)).float()
         errors = (told - known.to(told)).square()
-        return errors[:, : len(DAMAGES)], errors[:, len(DAMAGES) :]
+        return errors[:, : len(DISTORTIONS)], errors[:, len(DISTORTIONS) :]
 
     def _images(self, rows: np.ndarray, mirrored: bool) -> torch.Tensor:
         """Views (b, 3, h, w) in [0,1]."""

@@ -14,7 +14,7 @@ import torch
 from ..core.config import resolves
 from ..core.device import Compute, keep_freed_memory, make_deterministic
 from ..core.experiment import run_once
-from ..core.files import json_hash, needs_space, tensors_hash
+from ..core.files import check_disk_space, json_hash, tensors_hash
 from ..core.identity import Identity, Inputs
 from ..core.paths import cache_dir
 from ..core.progress import progress_bar
@@ -230,7 +230,7 @@ def _export(folder: Path, modules: dict) -> None:
     for leftover in folder.parent.glob(f"{_EXPORTING}*"):  # of an export that was killed
         shutil.rmtree(leftover)
     with (
-        needs_space(folder),
+        check_disk_space(folder),
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=_EXPORTING) as temporary,
     ):
         build = Path(temporary) / "model"

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ..core.device import Compute
-from ..datasets.distortions import DAMAGES, strength_table
+from ..datasets.distortions import DISTORTIONS, strength_table
 from ..diffusion.attention import share_prompts
-from ..diffusion.distortion_prompts import caption
+from ..diffusion.distortion_prompts import distortion_prompt
 from ..diffusion.taps import FeatureTaps
 from ..models.trainable import Trainable
 from ..training.loop import Task
@@ -39,7 +39,7 @@ class PriorUNet(Trainable):
         widths = unet.config.block_out_channels[::-1]
         self.taps = ["mid_block", *(f"up_blocks.{i}" for i in range(len(widths)))]
         self.damage_heads = nn.ModuleList(
-            nn.Linear(width, len(DAMAGES)) for width in (widths[0], *widths)
+            nn.Linear(width, len(DISTORTIONS)) for width in (widths[0], *widths)
         )
 
     def forward(
@@ -162,7 +162,7 @@ class UNetTask(Task):
             self.table["damage"].iloc[rows], self.table["luminance"].iloc[rows], strict=True
         )
         texts = [
-            "" if drop else caption(damage, luminance, rng)
+            "" if drop else distortion_prompt(damage, luminance, rng)
             for drop, (damage, luminance) in zip(dropped, known, strict=True)
         ]
         ids = self.tokenizer(

@@ -11,7 +11,7 @@ from ..core.device import Compute
 from ..datasets.prior_views import Views
 from ..metrics import psnr
 from ..models.trainable import Trainable
-from ..training.ema import Averaged
+from ..training.ema import ModelEma
 from ..training.loop import Task
 from .prior_config import PriorConfig
 
@@ -126,7 +126,7 @@ class DecoderTask(VaeTask):
     def __init__(self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute):
         super().__init__(network, views, config, compute)
         network.vae.encoder.requires_grad_(False)
-        self.network = Averaged(network, _DECODER_EMA)
+        self.network = ModelEma(network, _DECODER_EMA)
 
     def start(self) -> None:
         """See ``loop.Task``."""

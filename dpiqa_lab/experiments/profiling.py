@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -24,7 +25,7 @@ _KINDS = {
 }
 
 
-class Way(NamedTuple):
+class Candidate(NamedTuple):
     """A call to be timed, and a context around it that is not."""
 
     call: Call
@@ -45,7 +46,9 @@ def timed(call: Call, device: torch.device) -> float:
     return clock() - began
 
 
-def interleaved(ways: Mapping[str, Way], rounds: int, device: torch.device) -> dict[str, float]:
+def interleaved(
+    ways: Mapping[str, Candidate], rounds: int, device: torch.device
+) -> dict[str, float]:
     """The least seconds of each way over rounds in which all take turns.
 
     So a machine that slows down for a while, as one with other work does, is unfair to none.
@@ -74,7 +77,10 @@ def floors(device: torch.device, precisions: Sequence[str], rounds: int = 5) -> 
         a, b = (torch.randn(side, side, device=device).mul(20).to(dtype) for _ in "ab")
         source = torch.ones(count, device=device, dtype=dtype)
         target = torch.empty_like(source)
-        ways = {"products": Way(lambda: product(a, b)), "copy": Way(lambda: target.copy_(source))}  # noqa: B023
+        ways = {
+            "products": Candidate(partial(product, a, b)),
+            "copy": Candidate(partial(target.copy_, source)),
+        }
         best = interleaved(ways, rounds + 1, device)
         rows.append(
             {

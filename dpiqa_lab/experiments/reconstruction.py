@@ -5,13 +5,13 @@ import torch
 from ..diffusion.backbone import Backbone
 
 
-def round_trip(backbone: Backbone, images: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
+def reconstruct(backbone: Backbone, images: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
     """Images (b, 3, h, w) in [0,1] through the VAE and back, on the CPU."""
     parts = images.split(batch_size)
     return torch.cat([backbone.decode(backbone.encode(part)).cpu() for part in parts])
 
 
-def linear_round_trip(images: torch.Tensor, side: int = 8, numbers: int = 4) -> torch.Tensor:
+def linear_reconstruction(images: torch.Tensor, side: int = 8, numbers: int = 4) -> torch.Tensor:
     """The same through the best linear projection of ``side`` x ``side`` patches to ``numbers``.
 
     The projection is fitted on these images (principal components), so no other linear one does

@@ -9,15 +9,15 @@ import pandas as pd
 import torch
 
 from ..core.device import Compute
-from ..datasets.image_set import Photographs
+from ..datasets.image_set import ImageSet
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
-from ..models.image_scorer import Scorer
+from ..models.image_scorer import ImageScorer
 from ..models.student import Student
 from ..models.teacher import Teacher
 from ..probing.features import extract_features
 from .plain_reference import PlainReference
-from .profiling import Way, interleaved
+from .profiling import Candidate, interleaved
 from .stage_profile import training_loss
 
 FIRST, AGAIN, STEP, SWEEP, STUDENT = (
@@ -29,7 +29,7 @@ FIRST, AGAIN, STEP, SWEEP, STUDENT = (
 def speed_ratios(
     teacher: Teacher,
     student: Student,
-    photographs: Photographs,
+    photographs: ImageSet,
     computes: Sequence[Compute],
     timesteps: int = 10,
     rounds: int = 3,
@@ -75,7 +75,7 @@ def speed_ratios(
     return table.assign(ratio=table["plain_s"] / table["lab_s"])
 
 
-def in_memory(photographs: Photographs, device: torch.device) -> torch.Tensor:
+def in_memory(photographs: ImageSet, device: torch.device) -> torch.Tensor:
     """Photographs (n, 3, s, s) in [0,1] on ``device``."""
     pixels = Pixels(photographs)
     images = torch.stack([pixels[i][0] for i in range(len(pixels))])
@@ -93,7 +93,7 @@ class _Lab:
         with torch.no_grad():
             self.latents = teacher.encode(images)
 
-    def scoring(self, computes: Sequence[Compute]) -> dict[str, Way]:
+    def scoring(self, computes: Sequence[Compute]) -> dict[str, Candidate]:
         ways = {}
         for compute in computes:
             name = compute.precision
@@ -105,7 +105,7 @@ class _Lab:
             ways[f"{STUDENT} {name}"] = self._evaluated(self.student, compute)
         return ways
 
-    def sweeps(self, computes: Sequence[Compute]) -> dict[str, Way]:
+    def sweeps(self, computes: Sequence[Compute]) -> dict[str, Candidate]:
         ways, taps = {}, self.teacher.taps
 
         def sweep(compute: Compute) -> None:
@@ -120,21 +120,21 @@ class _Lab:
             ways[f"plain {name}"] = self._plain(
                 compute, lambda: self.reference.features(self.images, self.timesteps[:1], taps)
             )
-            ways[name] = Way(lambda compute=compute: sweep(compute), self._hashed)
+            ways[name] = Candidate(lambda compute=compute: sweep(compute), self._hashed)
         return ways
 
-    def steps(self, computes: Sequence[Compute]) -> dict[str, Way]:
+    def steps(self, computes: Sequence[Compute]) -> dict[str, Candidate]:
         def step(forward: Callable, compute: Compute) -> None:
             self.teacher.train().zero_grad()
             training_loss(forward, compute, self.images).backward()
 
         ways = {}
         for compute in (c for c in computes if c.trains):
-            ways[f"plain {STEP} {compute.precision}"] = Way(
+            ways[f"plain {STEP} {compute.precision}"] = Candidate(
                 lambda compute=compute: step(self.reference.forward, compute),
                 self.reference.layout,
             )
-            ways[f"{STEP} {compute.precision}"] = Way(
+            ways[f"{STEP} {compute.precision}"] = Candidate(
                 lambda compute=compute: step(lambda x: self.teacher(x, self.latents), compute)
             )
         return ways
@@ -146,7 +146,7 @@ class _Lab:
         self.teacher.backbone.vae_hash()
         yield
 
-    def _plain(self, compute: Compute, call: Callable[[], object]) -> Way:
+    def _plain(self, compute: Compute, call: Callable[[], object]) -> Candidate:
         @contextlib.contextmanager
         def around() -> Iterator[None]:
             with self.reference.layout(), compute.autocast():
@@ -154,9 +154,9 @@ class _Lab:
                     call()  # so that its weights are turned into that precision already
                 yield
 
-        return Way(call, around)
+        return Candidate(call, around)
 
-    def _evaluated(self, model: Scorer, compute: Compute, *latents: torch.Tensor) -> Way:
+    def _evaluated(self, model: ImageScorer, compute: Compute, *latents: torch.Tensor) -> Candidate:
         """Scores within an evaluation whose once-only work is done, as in all batches but one."""
 
         @contextlib.contextmanager
@@ -165,4 +165,4 @@ class _Lab:
                 model(self.images[:1], *(known[:1] for known in latents))
                 yield
 
-        return Way(lambda: model(self.images, *latents).score.float().cpu(), around)
+        return Candidate(lambda: model(self.images, *latents).score.float().cpu(), around)

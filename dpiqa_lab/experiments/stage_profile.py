@@ -168,7 +168,7 @@ def prepared(stage: Stage) -> Callable[[], object]:
     return lambda: stage.run(made)
 
 
-def table_of(stages: pd.DataFrame, precision: str, batch: int) -> pd.DataFrame:
+def select_stages(stages: pd.DataFrame, precision: str, batch: int) -> pd.DataFrame:
     """Rows of one precision and batch size, those of reading included.
 
     Raises:

@@ -12,16 +12,16 @@ from ..datasets.dataset_config import DatasetConfig
 from ..datasets.image_statistics import cached_statistics
 from ..diffusion.presets import find_preset
 from ..probing.features import Features
-from ..probing.probe import joined
+from ..probing.probe import concat_features
 from ..probing.probe_config import AblationConfig
 from ..probing.probe_runs import probe_backbone, probe_features, probe_run, probe_summary
 from ..probing.repeats import (
     best_on_val,
     chosen_on_val,
     numbered_splits,
-    over_probes,
     probe_grid,
     repeat_probe,
+    summarize_probes,
 )
 from ..training.teacher_config import TrainConfig
 from ..training.teacher_run import train_teacher
@@ -30,7 +30,7 @@ ASKED = "as asked"
 FLOOR = "simple statistics"
 
 
-def arms(config: AblationConfig) -> dict[str, AblationConfig]:
+def variants(config: AblationConfig) -> dict[str, AblationConfig]:
     """The configs to compare by what is different in each; the first is the one asked for."""
     result = {ASKED: config}
     config = dataclasses.replace(config, timesteps=config.other_timesteps or config.timesteps)
@@ -42,18 +42,19 @@ def arms(config: AblationConfig) -> dict[str, AblationConfig]:
         other = find_preset(config.backbone).prompts if without else "none"
         name = f"prompts: {other}" if without else "no prompts"
         result[name] = dataclasses.replace(config, prompts=other)
-    if config.random_twin and not config.random_weights:
+    if config.random_init_control and not config.random_weights:
         result["random weights"] = dataclasses.replace(config, random_weights=True)
     return result
 
 
 @resolves
 def run_ablation(config: AblationConfig) -> Run:
-    """Probe every arm, timestep and tap, or reuse the run of that name.
+    """Probe every variant, timestep and tap, or reuse the run of that name.
 
-    The run's tables: ``probes.csv`` (a row an arm, timestep, tap and split), ``ablation.csv``
+    The run's tables: ``probes.csv`` (a row a variant, timestep, tap and split), ``ablation.csv``
     (their medians and ranges), ``combinations.csv`` (see ``combinations``) and, where asked for,
-    ``end_to_end.csv`` (see ``train_at_timesteps``). The arm "simple statistics" has no timestep.
+    ``end_to_end.csv`` (see ``train_at_timesteps``). The variant "simple statistics" has no
+    timestep.
 
     Raises:
         LabError: bad input, before any long work.
@@ -62,15 +63,15 @@ def run_ablation(config: AblationConfig) -> Run:
     def work(run: Run, dataset: QualityDataset) -> dict:
         splits = numbered_splits(dataset.table, config.splits, config.seed)
         tables = []
-        for name, arm in arms(config).items():
-            print(f"arm: {name}")
-            features = probe_features(arm, dataset)
-            tables.append(probe_grid(features, splits, [config.poolings]).assign(arm=name))
+        for name, variant in variants(config).items():
+            print(f"variant: {name}")
+            features = probe_features(variant, dataset)
+            tables.append(probe_grid(features, splits, [config.poolings]).assign(variant=name))
             if name == ASKED:
                 asked, gained = tables[0], combinations(features, splits, tables[0], config)
         if config.simple_statistics:
             found = repeat_probe(cached_statistics(dataset), dataset.table, splits)
-            tables.append(found.assign(arm=FLOOR, tap="ten statistics"))
+            tables.append(found.assign(variant=FLOOR, tap="ten statistics"))
         rows = pd.concat(tables, ignore_index=True)
         rows["timestep"] = rows["timestep"].astype("Int64")
         run.write_table("probes", rows)
@@ -85,14 +86,14 @@ def run_ablation(config: AblationConfig) -> Run:
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """``over_probes`` for each arm, timestep (may be missing) and tap."""
+    """``summarize_probes`` for each variant, timestep (may be missing) and tap."""
     parts = []
-    for (arm, tap), part in rows.groupby(["arm", "tap"], sort=False):
+    for (variant, tap), part in rows.groupby(["variant", "tap"], sort=False):
         by = ["timestep"] if part["timestep"].notna().all() else ["statistic"]
         filled = part.assign(statistic=part["statistic"].fillna(""))
-        parts.append(over_probes(filled, by).assign(arm=arm, tap=tap))
+        parts.append(summarize_probes(filled, by).assign(variant=variant, tap=tap))
     table = pd.concat(parts, ignore_index=True)
-    first = ["arm", "timestep", "tap"]
+    first = ["variant", "timestep", "tap"]
     kept = table.columns.drop([*first, "statistic"], errors="ignore")
     return table[[*first, *kept]]
 
@@ -110,7 +111,7 @@ def combinations(
         its SRCC less the best single one's in the same split, median and range.
     """
     through_time = [
-        repeat_probe(joined(features, None, tap, config.poolings), features.table, splits)
+        repeat_probe(concat_features(features, None, tap, config.poolings), features.table, splits)
         for tap in features.taps
     ]
     several = {
@@ -124,7 +125,9 @@ def combinations(
     for name, table in found.items():
         gains = table["srcc"].to_numpy() - single
         low, high = np.nanquantile(gains, (0.025, 0.975))
-        (values,) = over_probes(table.assign(combination=name), ["combination"]).to_dict("records")
+        (values,) = summarize_probes(table.assign(combination=name), ["combination"]).to_dict(
+            "records"
+        )
         gain = {"gain": np.nanmedian(gains), "gain_low": low, "gain_high": high}
         result.append({**values, **gain})
     return pd.DataFrame(result)

@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets as w
 
 from ..core.errors import LabError
-from ..core.progress import watched
+from ..core.progress import tracked
 from .widgets import button, note
 
 
@@ -71,7 +71,7 @@ class WorkingBox(w.VBox):
 
     def _worked(self, action: Callable[[], None]) -> None:
         def act():
-            with watched(self._watch):
+            with tracked(self._watch):
                 action()
 
         said, bad = self._outcome(act)

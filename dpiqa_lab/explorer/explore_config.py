@@ -9,7 +9,7 @@ from ..core.errors import LabError, unknown
 from ..core.paths import notebook_path
 from ..core.runs import check_name
 from ..datasets.dataset_config import DatasetConfig
-from ..datasets.distortions import DAMAGES
+from ..datasets.distortions import DISTORTIONS
 from ..diffusion.loading import resolve_auto
 from ..diffusion.presets import find_preset
 from ..probing.features import POOLINGS
@@ -53,7 +53,7 @@ class ExploreConfig(DatasetConfig):
     channel: int | None = option(None, "shown; None: the one that goes best with MOS", low=0)
     photograph: str | None = option(None, "name; None: the one judged most wrongly")
 
-    damage: str = option("defocus", "kind of damage", tuple(DAMAGES))
+    damage: str = option("defocus", "kind of damage", tuple(DISTORTIONS))
     strength: float = option(0.5, "of the damage", low=0.0, high=1.0)
     model: str | None = option(None, "run whose score is shown beside the probe's")
     run_a: str | None = option(None, "run to compare")

@@ -19,7 +19,7 @@ from ..diffusion.prompts import FACTORS
 from ..diffusion.taps import FeatureTaps, block_taps
 from ..probing.features import Features, FeatureStore, extract_features
 from .explore_config import ALL, ExploreConfig
-from .probes import Column, Place, Probes
+from .probes import Column, FeatureKey, Probes
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -194,11 +194,11 @@ class Explorer:
             raise LabError(f"no photograph {name!r} in {self.dataset.manifest.spec.title}.")
         return int(found[0])
 
-    def place(self, timestep: int | None = None, tap: str | None = None) -> Place:
+    def place(self, timestep: int | None = None, tap: str | None = None) -> FeatureKey:
         """Of the view, or as asked for; ``ALL`` is all chosen taps."""
         config, tap = self.config, tap or self.config.tap
         taps = config.taps if tap == ALL else (tap,)
-        return Place(config.timestep if timestep is None else timestep, taps, config.poolings)
+        return FeatureKey(config.timestep if timestep is None else timestep, taps, config.poolings)
 
 
 def _with_taps(config: ExploreConfig, backbone: Backbone) -> ExploreConfig:

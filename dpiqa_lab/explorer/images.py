@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from ..datasets.distortions import damage, to_floats, to_pillow
+from ..datasets.distortions import distort, to_floats, to_pillow
 from ..datasets.images import read_image, to_tensor
 from ..probing.activations import image_maps
 from ..probing.correlations import standardised
 from ..probing.features import Features, pool
-from ..probing.probe import joined
+from ..probing.probe import concat_features
 from ..training.load_model import load_model
 from .explorer import Explorer
 
@@ -34,7 +34,7 @@ class Damaged(NamedTuple):
     channels: pd.DataFrame
 
 
-class Photographs:
+class ExplorerImages:
     """Looks at single photographs of an explorer's view; makes passes of one photograph."""
 
     def __init__(self, explorer: Explorer):
@@ -103,12 +103,12 @@ class Photographs:
         at = explorer.position(name)
         path = explorer.dataset.table["path"][at]
         before = Image.fromarray(read_image(path))
-        after = to_pillow(damage(to_floats(before), kind, strength))
+        after = to_pillow(distort(to_floats(before), kind, strength))
         timestep, taps, _ = explorer.place()
         maps = self._pass(name, after, taps)
         pooled = Features({(timestep, tap): pool(maps[tap]) for tap in taps}, pd.DataFrame([{}]))
         x = explorer.columns()
-        rows = np.stack([x[at], joined(pooled, poolings=config.poolings)[0]])
+        rows = np.stack([x[at], concat_features(pooled, poolings=config.poolings)[0]])
         varies = np.isfinite(standardised(x)).all(0)
         spread = np.where(varies, x.std(0), np.inf)
         channels = pd.DataFrame(

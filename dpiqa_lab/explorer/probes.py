@@ -11,7 +11,7 @@ from ..core.cache import RowCache, Rows
 from ..core.files import json_hash
 from ..probing.correlations import spearman_columns
 from ..probing.features import Features, FeatureStore
-from ..probing.probe import fit_probe, joined
+from ..probing.probe import concat_features, fit_probe
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MEMORY = 1_000_000_000  # bytes of features kept; Stable Diffusion's: 40 kB a tap and photograph
 
 
-class Place(NamedTuple):
+class FeatureKey(NamedTuple):
     """A combination: taps of one timestep, pooled, side by side."""
 
     timestep: int
@@ -57,7 +57,7 @@ class Probes:
         self._features, self._fits, self._values, self._known = {}, {}, {}, {}
         self._columns = None, None  # the last ones asked for
 
-    def features(self, place: Place) -> Features:
+    def features(self, place: FeatureKey) -> Features:
         """Of its taps and timestep."""
         rows = {}
         for tap in place.taps:
@@ -74,13 +74,13 @@ class Probes:
     def _bytes(self) -> int:
         return sum(part.nbytes for rows in self._features.values() for part in rows.values())
 
-    def columns(self, place: Place) -> np.ndarray:
+    def columns(self, place: FeatureKey) -> np.ndarray:
         """Features side by side, (n, k) float64: what the probe is fed."""
         if self._columns[0] != place:
-            self._columns = place, joined(self.features(place), poolings=place.poolings)
+            self._columns = place, concat_features(self.features(place), poolings=place.poolings)
         return self._columns[1]
 
-    def column_names(self, place: Place) -> list[Column]:
+    def column_names(self, place: FeatureKey) -> list[Column]:
         """What each of the ``columns`` is."""
         features = self.features(place)
         return [
@@ -90,7 +90,7 @@ class Probes:
             for i in range(features[place.timestep, tap, pooling].shape[1])
         ]
 
-    def predictions(self, place: Place) -> pd.DataFrame:
+    def predictions(self, place: FeatureKey) -> pd.DataFrame:
         """The probe's scores of the test part: name, path, mos, split, score, group where known.
 
         Kept on disk, so that a place seen before needs no fit.
@@ -107,18 +107,18 @@ class Probes:
         found = test.drop(columns="hash").assign(score=rows["score"].numpy())
         return found.reset_index(drop=True)
 
-    def fitted(self, place: Place) -> "Pipeline":
+    def fitted(self, place: FeatureKey) -> "Pipeline":
         """The probe's regression, see ``fit_probe``."""
         if place not in self._fits:
             model, x = fit_probe(self.features(place), poolings=place.poolings)
             self._fits[place], self._columns = model, (place, x)
         return self._fits[place]
 
-    def best(self, place: Place) -> int:
+    def best(self, place: FeatureKey) -> int:
         """The column that goes best with MOS outside the test part; kept on disk too."""
         return int(self._best(place)["column"])
 
-    def _best(self, place: Place) -> Rows:
+    def _best(self, place: FeatureKey) -> Rows:
         """``column``, and ``srcc``: its absolute value on the test part."""
         if place not in self._known:
             test = (self.table["split"] == "test").to_numpy()
@@ -134,7 +134,7 @@ class Probes:
             self._known[place] = self._cache(place, "best channel").rows(["best"], find)
         return self._known[place]
 
-    def value(self, place: Place, statistic: str) -> float:
+    def value(self, place: FeatureKey, statistic: str) -> float:
         """A statistic of ``explore_config`` on the test part; "channel" is that of ``best``.
 
         NaN where it is not computed yet: this neither extracts nor fits.
@@ -147,19 +147,19 @@ class Probes:
             self._values[key] = known
         return self._values[key]
 
-    def _of_probe(self, place: Place, statistic: str) -> float | None:
+    def _of_probe(self, place: FeatureKey, statistic: str) -> float | None:
         test = set(self.table.loc[self.table["split"] == "test", "hash"])
         if not self._cache(place).held() >= test:
             return None
         scores = self.predictions(place)
         return getattr(metrics, statistic)(scores["score"], scores["mos"])
 
-    def _of_channel(self, place: Place) -> float | None:
+    def _of_channel(self, place: FeatureKey) -> float | None:
         if not all(self.store.has(place.timestep, tap) for tap in place.taps):
             return None
         return float(self._best(place)["srcc"])
 
-    def _cache(self, place: Place, what: str = "standardised ridge") -> RowCache:
+    def _cache(self, place: FeatureKey, what: str = "standardised ridge") -> RowCache:
         key = {
             **self.store.key,
             "probe": what,

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from ..core.errors import LabError
-from ..datasets.distortions import DAMAGES
+from ..datasets.distortions import DISTORTIONS
 from ..datasets.images import read_image
 from ..evaluation.prediction_comparison import compare_predictions, shared_predictions
 from ..viz.overlays import overlay
@@ -96,7 +96,7 @@ class DamageTab(w.VBox):
     def __init__(self, panel):
         self.panel, self.view = panel, panel.view
         config = self.view.explorer.config
-        kinds = {kind.replace("_", " "): kind for kind in DAMAGES}
+        kinds = {kind.replace("_", " "): kind for kind in DISTORTIONS}
         self.damage = field(w.Dropdown, "damage", config.damage, options=kinds, width="260px")
         self.strength = field(
             w.FloatSlider, "strength", config.strength, min=0, max=1, step=0.05,

@@ -16,7 +16,7 @@ from ..viz.overlays import overlay
 from ..viz.pages import render
 from . import figures as figures
 from .explorer import Explorer
-from .images import Photographs
+from .images import ExplorerImages
 
 _THUMB, _CAPTION, _GAP = 192, 34, 12  # pixels
 
@@ -30,7 +30,7 @@ class View:
 
     def __init__(self, explorer: Explorer):
         self.explorer = explorer
-        self.photographs = Photographs(explorer)
+        self.photographs = ExplorerImages(explorer)
 
     def curves(self) -> go.Figure:
         """See ``explorer_figures.curves``."""

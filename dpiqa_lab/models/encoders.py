@@ -19,7 +19,7 @@ from ..core.progress import progress_bar
 from ..datasets.dataset_access import content_of
 from ..datasets.pixels import pixels_of
 from .pooled_regressor import pooled
-from .trunks import find_trunk, load_trunk, normalised, stage_channels_of, stages_of
+from .trunks import find_trunk, load_trunk, normalised, stage_channels_of, trunk_stages
 
 # Whole photographs of 512 by 512 differ little in time by the batch; so few need little memory.
 _BATCH = 4
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
 
         The logarithms of the deviations, see ``pooled_regressor.pooled``.
         """
-        return pooled(stages_of(self.trunk, normalised(images, self.pixels)))
+        return pooled(trunk_stages(self.trunk, normalised(images, self.pixels)))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from ..core.files import json_hash, tensors_hash
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 of a model's kind, of all its weights and buffers, and of its ``settings()``.
 
-    Whatever changes its scores changes it, see ``Scorer.settings``.
+    Whatever changes its scores changes it, see ``ImageScorer.settings``.
 
     Where the model is, how its numbers lie in memory, a wider type that holds the same numbers,
     and training or evaluation mode make no difference.

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .image_adapter import ImageAdapter
-from .initialization import start_at_frequencies
+from .initialization import init_from_frequencies
 
 _WIDTHS = (48, 96, 128, 128)
 
@@ -31,5 +31,5 @@ class FrequencyTrunk(nn.Module):
         return torch.cat([first, *fitted], dim=1)
 
     def fit_start(self, images: torch.Tensor, deviation: float = 1.0) -> None:
-        """Fit the first layer to images (n, 3, h, w), see ``calibrate.start_at_frequencies``."""
-        start_at_frequencies(self.stages, images, deviation)
+        """Fit the first layer to images (n, 3, h, w), see ``calibrate.init_from_frequencies``."""
+        init_from_frequencies(self.stages, images, deviation)

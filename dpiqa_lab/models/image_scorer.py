@@ -30,7 +30,7 @@ class ModelOutput(NamedTuple):
     statistics: torch.Tensor | None = None
 
 
-class Scorer:
+class ImageScorer:
     """Mixin for modules with ``image_size`` whose ``forward`` gives an object with ``score``."""
 
     image_size: int

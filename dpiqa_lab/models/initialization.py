@@ -49,7 +49,7 @@ def standardise_layers(module: nn.Module, run: Callable[[], object]) -> None:
 
 
 @torch.no_grad()
-def start_at_frequencies(
+def init_from_frequencies(
     adapter: ImageAdapter, images: torch.Tensor, deviation: float = QUIET
 ) -> None:
     """Let an image adapter's first layer start as a cosine transform of blocks, whitened.
@@ -95,7 +95,7 @@ def _frequencies(channels: int, size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def start_at_line(last: nn.Linear, ridge: "Pipeline") -> None:
+def init_from_ridge(last: nn.Linear, ridge: "Pipeline") -> None:
     """Let the last layer start as a regression from its last inputs, see ``ridge``; others at 0.
 
     Fine-tuning from a fitted head disturbs the features under it less than from a random one, and

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import LabError
-from .image_scorer import Scorer
+from .image_scorer import ImageScorer
 from .resnet import ResNet, imagenet_normalised
 from .trainable import Trainable
 
@@ -25,7 +25,7 @@ class PmtOutput(NamedTuple):
     logits: torch.Tensor
 
 
-class PmtIqa(Scorer, Trainable):
+class PmtIqa(ImageScorer, Trainable):
     """ResNet, a look at each of its stages, and two heads on what these saw.
 
     Photographs larger than a crop are judged by four crops, one in the middle of each quarter,

@@ -47,7 +47,7 @@ class ReIqa(nn.Module):
         self.width = 2 * sum(encoder.width for encoder in encoders)
 
     def settings(self) -> dict:
-        """What changes features and is not among the weights, see ``Scorer.settings``."""
+        """What changes features and is not among the weights, see ``ImageScorer.settings``."""
         return {"encoders": [[e.trunk_name, e.normalise] for e in self.encoders]}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -9,18 +9,18 @@ from torch import nn
 
 from ..core.device import Compute
 from ..core.errors import LabError, unknown
-from ..nn.fused_norms import fused
-from .image_scorer import ModelOutput, Scorer
+from ..nn.fused_norms import fuse_norms
+from .image_scorer import ImageScorer, ModelOutput
 from .pooled_regressor import PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor
 from .stage_head import STAGES, STUDENT_HEADS, StageHead
 from .trainable import Trainable
-from .trunks import find_trunk, normalised, stage_channels_of, stages_of
+from .trunks import find_trunk, normalised, stage_channels_of, trunk_stages
 
 _SMALLEST = 32  # pixels: one position of the trunk's features
 
 
-class Student(Scorer, Trainable):
+class Student(ImageScorer, Trainable):
     """DP-IQA's student around any trunk.
 
     Args:
@@ -79,7 +79,7 @@ class Student(Scorer, Trainable):
         """Score and feature map of images (b, 3, h, w) in [0,1]."""
         images = normalised(images, self.pixels)
         if self.head == STAGES:
-            stages = stages_of(self.trunk, images)
+            stages = trunk_stages(self.trunk, images)
             return ModelOutput(self.regressor(*stages)[:, 0], self._map(stages[-1]))
         features = self.trunk(images)
         feature_map = self._map(features)
@@ -94,8 +94,8 @@ class Student(Scorer, Trainable):
 
     @contextlib.contextmanager
     def evaluation(self, compute: Compute) -> Iterator[None]:
-        """See ``Scorer.evaluation``."""
-        with super().evaluation(compute), fused(self.trunk):
+        """See ``ImageScorer.evaluation``."""
+        with super().evaluation(compute), fuse_norms(self.trunk):
             yield
 
     def freeze(self, norms: bool, stages: int) -> None:

@@ -11,7 +11,7 @@ from ..diffusion.attention import fixed_prompts
 from ..diffusion.backbone import Backbone
 from ..diffusion.taps import FeatureTaps
 from .image_adapter import ImageAdapter
-from .image_scorer import ModelOutput, Scorer
+from .image_scorer import ImageScorer, ModelOutput
 from .quality_feature_decoder import QualityFeatureDecoder
 from .text_adapter import TextAdapter
 from .trainable import Trainable
@@ -19,7 +19,7 @@ from .trainable import Trainable
 TRAINABLE = ("all", "lora", "adapters", "decoder")
 
 
-class Teacher(Scorer, Trainable):
+class Teacher(ImageScorer, Trainable):
     """DP-IQA's teacher around any backbone.
 
     Args:
@@ -137,7 +137,7 @@ class Teacher(Scorer, Trainable):
 
     @contextlib.contextmanager
     def evaluation(self, compute: Compute) -> Iterator[None]:
-        """See ``Scorer``: adapted prompts, their keys and values are computed once."""
+        """See ``ImageScorer``: adapted prompts, their keys and values are computed once."""
         with super().evaluation(compute):
             outer, self._fixed = self._fixed, None
             # A tensor of its own, by which projections are known: in a block within another they
@@ -179,7 +179,7 @@ class Teacher(Scorer, Trainable):
             _add_lora(self.backbone.unet, lora_rank)
 
     def settings(self) -> dict:
-        """See ``Scorer``; how U-Net and VAE compute, heads and scales as an example, too."""
+        """See ``ImageScorer``; how U-Net and VAE compute, heads and scales as an example, too."""
         parts = {"unet": self.backbone.unet, "vae": self.backbone.vae}
         return {
             **super().settings(),

@@ -39,7 +39,7 @@ class TransformersTrunk(nn.Module):
         return patches.transpose(1, 2).unflatten(2, (height, width))
 
 
-def hub_model(source: str, revision: str | None = None) -> nn.Module:
+def load_hub_model(source: str, revision: str | None = None) -> nn.Module:
     """A pretrained model of transformers, from the hub or a folder; safetensors alone.
 
     Args:

@@ -22,7 +22,7 @@ from .efficientnet import EfficientNet
 from .frequency_trunk import FrequencyTrunk
 from .image_adapter import load_image_adapter
 from .trainable import misfits
-from .transformers_trunk import TransformersTrunk, hub_model
+from .transformers_trunk import TransformersTrunk, load_hub_model
 
 # What published weights expect to be taken from the pixels, by channel: mean, deviation.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -176,7 +176,7 @@ def _from_transformers(
     trunk: nn.Module, source: str, revision: str | None = None
 ) -> dict[str, torch.Tensor]:
     """What transformers holds at ``source``, under the trunk's names."""
-    model = hub_model(source, revision)
+    model = load_hub_model(source, revision)
     state = model.state_dict()
     if not isinstance(trunk, EfficientNet):
         return {f"model.{name}": value for name, value in state.items()}
@@ -236,7 +236,7 @@ def _in_order(
     return dict(zip(own, state.values(), strict=True))
 
 
-def stages_of(trunk: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def trunk_stages(trunk: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """A trunk's features (b, c, h', w') of every stage, or of its last alone where it has no more.
 
     Their channels are ``stage_channels_of(trunk)``.
@@ -246,5 +246,5 @@ def stages_of(trunk: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...
 
 
 def stage_channels_of(trunk: nn.Module) -> tuple[int, ...]:
-    """Channels of each of ``stages_of``."""
+    """Channels of each of ``trunk_stages``."""
     return getattr(trunk, "stage_channels", (trunk.channels,))

@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 @contextlib.contextmanager
-def fused(network: nn.Module) -> Iterator[None]:
+def fuse_norms(network: nn.Module) -> Iterator[None]:
     """Within the block every convolution and the batch norm right after it are one layer.
 
     Those of a ``nn.Sequential``, in evaluation mode; weights must stay as they are. Their sums are

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from .matmul_conv2d import conv2d, output_sides
-from .tensor_memo import kept
+from .tensor_memo import memoized
 
 # Of a layer: with fewer channels, or fewer rows a photograph, rounding costs more than it saves.
 _CHANNELS, _ROWS = 32, 32
@@ -50,10 +50,10 @@ class Int8(TorchFunctionMode):
 
     ``conv2d`` and ``linear`` of float32 on a CPU; all else, attention, norms and small layers,
     stays as it is. Weights are symmetric with a scale an output channel, rounded once a block of
-    ``keeping``. Inputs have a scale and a zero of their own *for each photograph* (the first
-    dimension), from its least to its largest value, so that a score does not depend on what shares
-    its batch. Sums are exact, outputs float32. The rounded weights take a quarter of the others'
-    memory on top of it.
+    ``memoize_tensors``. Inputs have a scale and a zero of their own *for each photograph* (the
+    first dimension), from its least to its largest value, so that a score does not depend on what
+    shares its batch. Sums are exact, outputs float32. The rounded weights take a quarter of the
+    others' memory on top of it.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -156,7 +156,7 @@ def _rounded_weights(weight: torch.Tensor, use: str, pack: Callable) -> tuple[to
         values = (flat / scales[:, None]).round().to(torch.int8).view(weight.shape)
         return scales, torch.zeros(len(scales), dtype=torch.int32), pack(values, scales)
 
-    return kept(weight, f"int8 {use}", make)
+    return memoized(weight, f"int8 {use}", make)
 
 
 def _by_photograph(x: torch.Tensor, eight_bits: Callable, plain: Callable) -> torch.Tensor:
@@ -164,7 +164,7 @@ def _by_photograph(x: torch.Tensor, eight_bits: Callable, plain: Callable) -> to
     each = map(_rounded, x.split(1))
     # Tokens' for the next layer too: queries, keys and values are of the same numbers. Maps' are
     # used up one by one, so that the next photograph's take the same memory.
-    rounded = kept(x, "int8", lambda: list(each)) if x.ndim == 3 else each
+    rounded = memoized(x, "int8", lambda: list(each)) if x.ndim == 3 else each
     parts = [
         plain(part) if found is None else eight_bits(*found)
         for part, found in zip(x.split(1), rounded, strict=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .tensor_memo import kept
+from .tensor_memo import memoized
 
 
 class ResizedConv2d(nn.Conv2d):
@@ -56,7 +56,7 @@ def conv2d_of_resized(
     if torch.is_grad_enabled():
         mixing = _by_place(weight)
     else:
-        mixing = kept(weight, "by place", lambda: _by_place(weight.detach()))
+        mixing = memoized(weight, "by place", lambda: _by_place(weight.detach()))
     mixed = F.linear(x.permute(0, 2, 3, 1).flatten(1, 2), mixing)
     mixed = mixed.unflatten(1, (height, width)).unflatten(3, (3, 3, -1))
     # (b, 3 h, 3 w, o): the window's rows and columns before the map's. Then as a matrix.

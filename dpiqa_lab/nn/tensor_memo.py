@@ -16,8 +16,8 @@ _kept: ContextVar[WeakIdKeyDictionary | None] = ContextVar("kept", default=None)
 
 
 @contextlib.contextmanager
-def keeping() -> Iterator[None]:
-    """Within the block ``kept`` keeps; in a block within another, the outer one's serve.
+def memoize_tensors() -> Iterator[None]:
+    """Within the block ``memoized`` keeps; in a block within another, the outer one's serve.
 
     Nothing outlasts it, as not all that changes weights is counted in their version: torch's fused
     optimisers and writes through ``.data`` are not. torch's autocast keeps its weights as long.
@@ -30,8 +30,8 @@ def keeping() -> Iterator[None]:
         _kept.reset(token)
 
 
-def kept(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
-    """``make()`` of ``tensor``; within ``keeping`` once for as long as its numbers stay the same.
+def memoized(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
+    """``make()`` of ``tensor``, within ``memoize_tensors`` once while its values stay the same.
 
     Use it without gradients: what is kept would hold on to the graph of the first call.
     """

@@ -94,7 +94,7 @@ def layer_similarity(
     return pd.DataFrame(values, index=features.taps, columns=features.taps)
 
 
-def extremes(
+def top_bottom_images(
     features: Features, timestep: int, tap: str, channel: int, pooling: str = "mean", n: int = 4
 ) -> pd.DataFrame:
     """The n photographs with the highest values of a channel, then the n with the lowest.

@@ -21,7 +21,7 @@ from ..diffusion.backbone import Backbone
 from ..diffusion.latents import content_noise, dataset_latents
 from ..diffusion.prompts import FACTORS
 from ..diffusion.taps import FeatureTaps, block_taps
-from ..nn.tensor_memo import keeping
+from ..nn.tensor_memo import memoize_tensors
 
 POOLINGS = ("mean", "std", "max", "grid")
 
@@ -188,7 +188,7 @@ def extract_features(
 
     rows = {}
     # Weights as the precision has them, and the prompts' projections, once for all batches.
-    with torch.no_grad(), keeping(), fixed_prompts(unet):
+    with torch.no_grad(), memoize_tensors(), fixed_prompts(unet):
         for names, times in _lacking(caches, ids).items():
             wanted = [(timestep, tap) for timestep in times for tap in names]
             latents()  # first, and with a bar of its own

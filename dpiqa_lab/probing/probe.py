@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-def joined(
+def concat_features(
     features: Features,
     timestep: int | Sequence[int] | None = None,
     taps: str | Sequence[str] | None = None,
@@ -62,8 +62,8 @@ def fit_probe(
     taps: str | Sequence[str] | None = None,
     poolings: Sequence[str] = ("mean", "std"),
 ) -> tuple["Pipeline", np.ndarray]:
-    """The fitted regression of ``probe``, and what it is fed: ``joined``, of all photographs."""
-    x = joined(features, timestep, taps, poolings)
+    """The fitted regression of ``probe``, and its input (``concat_features``) for all images."""
+    x = concat_features(features, timestep, taps, poolings)
     table = features.table
     rows = {part: (table["split"] == part).to_numpy() for part in ("train", "val", "test")}
     if empty := [part for part, chosen in rows.items() if not chosen.any()]:

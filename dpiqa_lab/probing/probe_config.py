@@ -103,7 +103,7 @@ class AblationConfig(ProbeConfig):
     other_timesteps: tuple[int, ...] | None = option(
         None, "of these and the random twin; None: the same", low=0, high=999
     )
-    random_twin: bool = option(True, "also the same backbone with random weights")
+    random_init_control: bool = option(True, "also the same backbone with random weights")
     simple_statistics: bool = option(True, "also ridge on ten image statistics")
     end_to_end: bool = option(False, "train a teacher at each of end_to_end_timesteps")
     end_to_end_timesteps: tuple[int, ...] = option((1, 50, 400), "of the teachers", low=0, high=999)

@@ -16,9 +16,9 @@ from ..diffusion.model_inputs import backbone_inputs
 from ..diffusion.taps import block_taps
 from .correlations import channel_correlations
 from .features import POOLINGS, Features, extract_features
-from .probe import joined
+from .probe import concat_features
 from .probe_config import FeatureProbeConfig, ProbeConfig
-from .repeats import best_on_val, label_curve, numbered_splits, over_probes, probe_grid
+from .repeats import best_on_val, label_curve, numbered_splits, probe_grid, summarize_probes
 
 
 def probe_backbone(config: ProbeConfig) -> Backbone:
@@ -95,7 +95,7 @@ def run_probe(config: FeatureProbeConfig) -> Run:
         run.write_table("statistics", probe_grid(features, splits, statistics, [timestep]))
         curves = [
             label_curve(
-                joined(features, timestep, taps, config.poolings),
+                concat_features(features, timestep, taps, config.poolings),
                 features.table,
                 splits,
                 config.label_shares,
@@ -114,7 +114,7 @@ def probe_summary(
 ) -> dict:
     """Summary of a probing run whose best timestep and tap are given."""
     chosen = rows[(rows["timestep"] == timestep) & (rows["tap"] == tap)]
-    (found,) = over_probes(chosen).to_dict("records")
+    (found,) = summarize_probes(chosen).to_dict("records")
     test = {"n": int(found["n"]), "srcc": found["srcc"], "plcc": found["plcc"]}
     for name in ("srcc", "plcc"):
         test[f"{name}_ci"] = [found[f"{name}_low"], found[f"{name}_high"]]

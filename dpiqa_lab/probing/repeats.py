@@ -9,10 +9,10 @@ import pandas as pd
 from .. import metrics
 from ..core.errors import LabError
 from ..core.progress import progress_bar
-from ..datasets.splits import PARTS, assign_split
+from ..datasets.splits import SPLITS, assign_split
 from ..ridge import fit_ridge
 from .features import Features
-from .probe import joined
+from .probe import concat_features
 
 # Where a share of the labels would leave fewer photographs, so many are taken.
 _LEAST = 3
@@ -49,11 +49,11 @@ def repeat_probe(
     mos = table["mos"].to_numpy(float)
     rows = []
     for number, parts in enumerate(splits):
-        at = {part: np.flatnonzero((parts == part).to_numpy()) for part in PARTS}
+        at = {part: np.flatnonzero((parts == part).to_numpy()) for part in SPLITS}
         for part in ("train", "val"):
             order = np.random.default_rng(number).permutation(at[part])
             at[part] = order[: max(_LEAST, round(share * len(order)))]
-        train, val, test = (at[part] for part in PARTS)
+        train, val, test = (at[part] for part in SPLITS)
         model = fit_ridge(x[train], mos[train], x[val], mos[val])
         score = model.predict(x[test])
         rows.append(
@@ -91,7 +91,7 @@ def probe_grid(
     cells = list(product(timesteps or features.timesteps, taps, statistics))
     tables = []
     for timestep, tap, poolings in progress_bar(cells, "probing"):
-        x = joined(features, timestep, None if tap == "all" else tap, poolings)
+        x = concat_features(features, timestep, None if tap == "all" else tap, poolings)
         found = repeat_probe(x, features.table, splits)
         where = {"timestep": timestep, "tap": tap, "statistic": "+".join(poolings)}
         tables.append(found.assign(**where))
@@ -113,7 +113,7 @@ def label_curve(
     return pd.concat(tables, ignore_index=True)
 
 
-def over_probes(rows: pd.DataFrame, by: Sequence[str] = ("timestep", "tap")) -> pd.DataFrame:
+def summarize_probes(rows: pd.DataFrame, by: Sequence[str] = ("timestep", "tap")) -> pd.DataFrame:
     """Median over splits and the range that holds 95% of them, a row for each of ``by``.
 
     The range says how far a result moves with the photographs drawn; test parts of random splits

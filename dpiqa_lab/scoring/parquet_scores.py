@@ -13,15 +13,15 @@ import numpy as np
 
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
-from ..core.executors import spread
+from ..core.executors import run_items
 from ..core.file_content import Content, refuse_changed
 from ..core.files import atomic_path, file_hash, json_hash, write_json
-from ..core.locks import hold
+from ..core.locks import folder_lock
 from ..core.paths import DEFAULT_MODEL
 from ..core.progress import progress_bar
 from ..datasets.sources import Found, as_utf8, find_photographs
 from ..models.fingerprint import fingerprint
-from ..models.image_scorer import Scorer
+from ..models.image_scorer import ImageScorer
 from ..training.load_model import EMBEDDED, find_model
 from .score import open_scorer, results
 from .scores_csv import agree
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 def score_parts(
     photographs: Path | str | Sequence[Path | str],
     out: Path | str,
-    model: str | Path | Scorer = DEFAULT_MODEL,
+    model: str | Path | ImageScorer = DEFAULT_MODEL,
     batch_size: int = 8,
     device: str = "auto",
     cluster: str | None = None,
@@ -77,7 +77,7 @@ def score_parts(
             process alone.
         part_size: photographs a part: what a killed worker does again.
         precision: see ``choose_compute``; a folder keeps to one.
-        compile: see ``Scorer.score``; each worker compiles for itself.
+        compile: see ``ImageScorer.score``; each worker compiles for itself.
 
     Returns:
         The manifest, as in ``out/_manifest.json``: the model and its scale, number of photographs
@@ -106,7 +106,7 @@ def score_parts(
         model = find_model(model).path.resolve()  # under one name for all workers
     del scorer
     work = PartScorer(model, out, sha256, batch_size, device, precision, compile)
-    with hold(out, wait=False, what="scores"):
+    with folder_lock(out, wait=False, what="scores"):
         agree(out / MANIFEST, record, filled=any(_files(out)))
         names = pa.array([f.name for f in found], pa.string())
         paths = {f.name: f.path for f in found}
@@ -116,7 +116,7 @@ def score_parts(
         del found
         write_json(out / MANIFEST, {**record, "status": "running"})
         started = time.monotonic()
-        done = spread(work, _cut(waiting, missing, part_size), cluster)
+        done = run_items(work, _cut(waiting, missing, part_size), cluster)
         for part, result in progress_bar(done, "scoring parts", -(-len(missing) // part_size)):
             if isinstance(result, Exception):
                 first = part.photographs[0][0]
@@ -152,7 +152,7 @@ class PartScorer:
         model: a run's folder, "embedded", or the model itself. sha256: of that model.
     """
 
-    model: Path | str | Scorer
+    model: Path | str | ImageScorer
     out: Path
     sha256: str
     batch_size: int
@@ -161,7 +161,7 @@ class PartScorer:
     compile: bool = False
 
     @cached_property
-    def opened(self) -> tuple[Scorer, Compute]:
+    def opened(self) -> tuple[ImageScorer, Compute]:
         """The model, on its device."""
         compute = choose_compute(self.device, self.precision, self.compile)
         scorer, _ = open_scorer(self.model)

@@ -22,7 +22,7 @@ from ..core.progress import progress_bar
 from ..datasets.scale import UNKNOWN_SCALE, scale_of
 from ..datasets.sources import Found, as_utf8, find_photographs
 from ..models.fingerprint import fingerprint
-from ..models.image_scorer import Scorer
+from ..models.image_scorer import ImageScorer
 from ..training.load_model import find_model, load_model
 from .scores_csv import open_sheet
 
@@ -32,7 +32,7 @@ _AHEAD, _READERS = 3, min(8, os.cpu_count() or 1)
 
 def score_folder(
     photographs: Path | str | Sequence[Path | str],
-    model: str | Path | Scorer = DEFAULT_MODEL,
+    model: str | Path | ImageScorer = DEFAULT_MODEL,
     out: Path | str | None = None,
     batch_size: int = 8,
     device: str = "auto",
@@ -51,7 +51,7 @@ def score_folder(
             be scored.
         batch_size: photographs a pass. The last digits of a score may depend on it.
         precision: see ``choose_compute``; a file keeps to one.
-        compile: see ``Scorer.score``; it may change the last digits too.
+        compile: see ``ImageScorer.score``; it may change the last digits too.
 
     Returns:
         A row a photograph that could be read, in their order: name, score on the normalised MOS
@@ -115,7 +115,9 @@ def score_photographs(
     return table
 
 
-def open_scorer(model: str | Path | Scorer, compute: Compute | None = None) -> tuple[Scorer, dict]:
+def open_scorer(
+    model: str | Path | ImageScorer, compute: Compute | None = None
+) -> tuple[ImageScorer, dict]:
     """A model, or that of a run, and what a reader of its scores should know.
 
     Args:
@@ -145,7 +147,7 @@ def open_scorer(model: str | Path | Scorer, compute: Compute | None = None) -> t
 
 
 def results(
-    model: Scorer, compute: Compute, batches: Iterable[list[Found]], known: Iterable[str]
+    model: ImageScorer, compute: Compute, batches: Iterable[list[Found]], known: Iterable[str]
 ) -> Iterator[tuple[str, np.float32 | str, Content]]:
     """Name, score or the reason for having none, and the file's content, of those not known."""
     known = frozenset(known)
@@ -165,7 +167,7 @@ def results(
 
 
 def _read_ahead(
-    model: Scorer, batches: Iterable[list[Found]]
+    model: ImageScorer, batches: Iterable[list[Found]]
 ) -> Iterator[tuple[list[Found], list[tuple[torch.Tensor | str, Content]]]]:
     """The batches with each photograph as the model takes it, or why there is none."""
     pool = ThreadPoolExecutor(_READERS)
@@ -182,7 +184,7 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(model: Scorer, path: Path) -> tuple[torch.Tensor | str, Content]:
+def _read(model: ImageScorer, path: Path) -> tuple[torch.Tensor | str, Content]:
     content = Content()
     try:
         if path.exists() and not path.is_file() and not path.is_dir():

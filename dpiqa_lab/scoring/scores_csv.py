@@ -11,8 +11,8 @@ import numpy as np
 
 from ..core.errors import LabError, listing
 from ..core.file_content import Content, refuse_changed
-from ..core.files import drop_leftovers, needs_space, read_json, write_json, write_text
-from ..core.locks import hold
+from ..core.files import check_disk_space, drop_leftovers, read_json, write_json, write_text
+from ..core.locks import folder_lock
 from ..datasets.sources import Found
 
 HEADER = b"name,score\n"
@@ -44,7 +44,7 @@ class ScoreSheet:
         """Append a row, all digits of the score; the operating system has it when this returns."""
         self.scores[name] = float(str(score))
         self.contents[name] = content
-        with needs_space(self.path):  # the score last: where it is, the content is known
+        with check_disk_space(self.path):  # the score last: where it is, the content is known
             _append(self._contents, [name, *content])
             _append(self._scores, [name, str(score)])
 
@@ -88,7 +88,7 @@ def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
     path = Path(path).expanduser()
     if path.suffix.lower() != ".csv":
         raise LabError(f"scores are written to a .csv file, got {str(path)!r}.")
-    with hold(path.parent, wait=False, what="scores", file=path.name):
+    with folder_lock(path.parent, wait=False, what="scores", file=path.name):
         drop_leftovers(path.parent, path.stem)
         agree(path.with_suffix(".json"), record, filled=path.is_file())
         rows, known = (_rows(place) for place in (path, files_path(path)))
@@ -152,7 +152,7 @@ def _appending(path: Path, rows: list[tuple[int, list[str]]], header: bytes) -> 
     with open(path, "ab", buffering=0) as file:
         file.truncate(rows[-1][0] if rows else 0)
         if not rows:
-            with needs_space(path):
+            with check_disk_space(path):
                 file.write(header)
         yield file
 

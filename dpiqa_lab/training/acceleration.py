@@ -42,7 +42,7 @@ def accelerator_for(compute: Compute):
     return accelerator
 
 
-def agreed(accelerator, loss: float, stop: bool) -> tuple[float, bool]:
+def agree(accelerator, loss: float, stop: bool) -> tuple[float, bool]:
     """The step's loss in all processes, and whether any of them is to stop."""
     if accelerator.num_processes == 1:
         return loss, stop

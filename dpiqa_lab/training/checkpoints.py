@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from ..core.errors import LabError
 from ..core.files import (
     atomic_path,
+    check_disk_space,
     file_hash,
     flush,
-    needs_space,
     read_json,
     tensors_hash,
     write_json,
@@ -106,7 +106,7 @@ def save_checkpoint(
         LabError: the disk is full; the checkpoints before are still there.
     """
     final = folder / f"step-{step:08d}"
-    with needs_space(final):
+    with check_disk_space(final):
         folder.mkdir(parents=True, exist_ok=True)
         _drop_unfinished(folder)
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_WRITING))

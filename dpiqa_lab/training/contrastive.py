@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..core.device import Compute
-from ..datasets.distortions import draw_damages
+from ..datasets.distortions import draw_distortions
 from ..datasets.images import half_size, unit_range
 from ..models.re_iqa import QualityEncoder
 from ..models.trainable import Trainable
@@ -60,7 +60,7 @@ class Projected(Trainable):
         return F.normalize(self.head(self.encoder(images)).float(), dim=1)
 
 
-class DamagedCrops(Dataset):
+class DistortedCrops(Dataset):
     """Steps: uint8 (scenes x versions, 2, 3, s, s), pairs of crops of one damaged photograph.
 
     A scene's versions are alike but for their damages, so that content alone does not tell them
@@ -87,14 +87,14 @@ class DamagedCrops(Dataset):
         pairs = [
             pair
             for row in rows
-            for pair in damaged_pairs(
+            for pair in distorted_pairs(
                 self.photographs[int(row)][0], self.config.crop_size, self.config.versions, rng
             )
         ]
         return torch.stack(pairs)
 
 
-def damaged_pairs(
+def distorted_pairs(
     pixels: torch.Tensor, size: int, versions: int, rng: np.random.Generator
 ) -> list[torch.Tensor]:
     """``versions`` pairs of crops (2, 3, size, size) uint8 of a photograph (3, h, w) uint8.
@@ -111,7 +111,7 @@ def damaged_pairs(
     pairs = []
     for version in range(versions):
         count = int(rng.integers(1, 3)) if version else 0
-        image = torch.from_numpy(draw_damages(part, count, rng)[0]).permute(2, 0, 1)[None]
+        image = torch.from_numpy(draw_distortions(part, count, rng)[0]).permute(2, 0, 1)[None]
         image = half_size(image) if scale == 2 else image
         crops = []
         for _ in range(2):
@@ -138,8 +138,8 @@ class ContrastiveTask(Task):
         self.network = network
         self.config = config
         self.compute = compute
-        self.train = DamagedCrops(train, config, config.steps, 5)
-        self.val = DamagedCrops(val, config, _VALIDATED_ON, 6)
+        self.train = DistortedCrops(train, config, config.steps, 5)
+        self.val = DistortedCrops(val, config, _VALIDATED_ON, 6)
 
     def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``."""

@@ -8,7 +8,7 @@ from ..models.image_scorer import ModelOutput
 from ..models.trainable import Trainable
 
 
-class Averaged(Trainable):
+class ModelEma(Trainable):
     """A network in training, and the exponential moving mean of its weights in evaluation.
 
     A checkpoint holds both, and the number of updates: a resumed run needs them.

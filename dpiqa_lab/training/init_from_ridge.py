@@ -14,7 +14,7 @@ from ..ridge import fit_ridge
 _TOLERANCE = 0.005
 
 
-def start_at_ridge(
+def init_stage_head_from_ridge(
     head: StageHead,
     features: np.ndarray,
     mos: np.ndarray,
@@ -37,5 +37,5 @@ def start_at_ridge(
     found = metrics.srcc(ridge.predict(x_val), mos_val)
     print(
         f"start: ridge on {x.shape[1]} statistics, penalty {line.alpha:g}, "
-        f"val srcc {metrics.said(found)}"
+        f"val srcc {metrics.format_metric(found)}"
     )

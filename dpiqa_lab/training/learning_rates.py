@@ -9,7 +9,7 @@ SCALINGS = ("uniform", "fan_in")
 REFERENCE_FAN_IN = 1000
 
 
-def rate_groups(parameters: Iterable[nn.Parameter], scaling: str) -> list[dict]:
+def parameter_groups(parameters: Iterable[nn.Parameter], scaling: str) -> list[dict]:
     """Adam's parameter groups: ``params`` and ``scale``, a multiple of the learning rate.
 
     A step of Adam moves each weight by the rate, so a layer's output by up to rate x number of

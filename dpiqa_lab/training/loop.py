@@ -19,7 +19,7 @@ from ..core.progress import interactive
 from ..core.runs import Run
 from ..models.trainable import Trainable
 from ..nn.compiling import compiled
-from .acceleration import accelerator_for, agreed, share_statistics
+from .acceleration import accelerator_for, agree, share_statistics
 from .batches import Share
 from .checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
 from .nonfinite import NotFiniteError, gradient_problem, not_finite, stopped
@@ -176,7 +176,7 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
                         loss = _step(accelerator, model, optimizer, task, batches, rate, schedule)
                     except NotFiniteError as error:
                         raise LabError(stopped(run, progress.step + 1, *error.args)) from None
-                    loss, stop = agreed(accelerator, loss, interrupted())
+                    loss, stop = agree(accelerator, loss, interrupted())
                     progress = progress._replace(
                         step=progress.step + 1, losses=(*progress.losses, loss)
                     )

@@ -16,7 +16,7 @@ from ..datasets.dataset import QualityDataset
 from ..datasets.dataset_access import content_table
 from ..datasets.images import unit_range
 from ..datasets.pixels import pixels_of
-from ..datasets.splits import PARTS
+from ..datasets.splits import SPLITS
 from .checkpoints import drop_checkpoints
 from .peer_config import PeerConfig
 
@@ -44,7 +44,7 @@ def run_peer(
         dataset = config.load_dataset()
     if isinstance(dataset, QualityDataset):
         inputs, notes = dataset.inputs(models), list(dataset.manifest.notes)
-        dataset = {part: dataset.part_of(part) for part in PARTS}
+        dataset = {part: dataset.part_of(part) for part in SPLITS}
     else:
         inputs, notes = Inputs(content_table(dataset), models or {}), []
     compute = config.compute()
@@ -55,7 +55,9 @@ def run_peer(
     return run
 
 
-def chosen(photographs: torch.utils.data.Dataset, config: PeerConfig) -> torch.utils.data.Dataset:
+def limit_images(
+    photographs: torch.utils.data.Dataset, config: PeerConfig
+) -> torch.utils.data.Dataset:
     """As many photographs of the train part as the config asks for, drawn by its seed."""
     if config.photographs is None or config.photographs >= len(photographs):
         return photographs
@@ -64,7 +66,7 @@ def chosen(photographs: torch.utils.data.Dataset, config: PeerConfig) -> torch.u
 
 
 @torch.no_grad()
-def scored(
+def score_and_record(
     model: nn.Module, part: Sequence[dict], config: PeerConfig, compute: Compute, batch: int = 16
 ) -> pd.DataFrame:
     """mos and score of a part, and name, split, subset and group where it has a table."""

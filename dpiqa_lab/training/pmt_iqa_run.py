@@ -17,7 +17,7 @@ from .batches import StepBatches
 from .checkpoints import find_weights, load_weights, restore, save_weights
 from .loop import Schedule, Task, fit
 from .peer_config import PmtIqaConfig
-from .peer_run import Source, chosen, run_peer, scored, to_images
+from .peer_run import Source, limit_images, run_peer, score_and_record, to_images
 from .run_metrics import part_metrics
 
 
@@ -72,7 +72,7 @@ class PmtIqaTask(Task):
         self.config = config
         self.compute = compute
         self.train, self.val = parts["train"], parts["val"]
-        photographs = chosen(pixels_of(parts["train"], config.image_size), config)
+        photographs = limit_images(pixels_of(parts["train"], config.image_size), config)
         self.steps = StepBatches(photographs, config.batch_size, 1, config.seed, config.workers)
 
     def parameter_groups(self) -> list[dict]:
@@ -103,7 +103,7 @@ class PmtIqaTask(Task):
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
-        table = scored(model, self.val, self.config, self.compute)
+        table = score_and_record(model, self.val, self.config, self.compute)
         score, mos = table["score"], table["mos"]
         return {
             "srcc": metrics.srcc(score, mos),
@@ -148,7 +148,7 @@ def _train(
         "seconds": round(progress.seconds, 1),
     }
     tables = [
-        scored(network, part, config, compute).assign(split=name)
+        score_and_record(network, part, config, compute).assign(split=name)
         for name, part in parts.items()
         if name != "train"
     ]

@@ -13,7 +13,7 @@ from .checkpoints import find_weights, restore, save_weights
 from .contrastive import ContrastiveTask, Projected
 from .loop import Schedule, fit
 from .peer_config import QualityEncoderConfig
-from .peer_run import Source, chosen, run_peer
+from .peer_run import Source, limit_images, run_peer
 
 
 def train_quality_encoder(
@@ -55,7 +55,7 @@ def _train(
         torch.manual_seed(config.seed)
         network = Projected(QualityEncoder(config.trunk))
     train, val = (pixels_of(parts[name], config.image_size) for name in ("train", "val"))
-    task = ContrastiveTask(network, chosen(train, config), val, config, compute)
+    task = ContrastiveTask(network, limit_images(train, config), val, config, compute)
     schedule = Schedule(
         steps_per_epoch=config.steps,
         epochs=1,

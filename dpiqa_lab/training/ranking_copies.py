@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..datasets.distortion_families import draw_family_damage, no_photograph
+from ..datasets.distortion_families import draw_family_distortion, synthetic_image
 
 # By how much a score is to fall, in MOS in [0,1] a unit of strength.
 _MARGIN = 0.12
@@ -37,13 +37,13 @@ def ranking_copies(pixels: torch.Tensor, seed: int) -> Copies:
     rng = np.random.default_rng(seed)
     mild, strong, gaps = [], [], []
     for photograph in pixels.permute(0, 2, 3, 1).cpu().numpy():
-        damage = draw_family_damage(rng)
+        damage = draw_family_distortion(rng)
         less = rng.uniform(*_MILD)
         more = min(1.0, less + rng.uniform(*_STRONGER))
         mild.append(damage.apply(photograph, less))
         strong.append(damage.apply(photograph, more))
         gaps.append((less, more - less))
-    copies = np.stack([*mild, *strong, no_photograph(pixels.shape[-1], rng)])
+    copies = np.stack([*mild, *strong, synthetic_image(pixels.shape[-1], rng)])
     return Copies(
         torch.from_numpy(copies).permute(0, 3, 1, 2).contiguous(),
         torch.tensor(gaps, dtype=torch.float32).reshape(-1, 2).T.contiguous(),

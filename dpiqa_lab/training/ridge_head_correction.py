@@ -17,7 +17,7 @@ _STILL = 1e-3
 _TOLERANCE = 0.01
 
 
-def fit_correction(
+def fit_ridge_correction(
     head: PooledHead,
     features: np.ndarray,
     left: np.ndarray,

@@ -33,11 +33,13 @@ def part_metrics(predictions: pd.DataFrame, train: pd.DataFrame | None = None) -
 
 def metrics_line(found: dict) -> str:
     """The metrics of a part in a line, for a terminal."""
-    line = f"SRCC {metrics.said(found['srcc'])}, PLCC {metrics.said(found['plcc'])}"
+    line = (
+        f"SRCC {metrics.format_metric(found['srcc'])}, PLCC {metrics.format_metric(found['plcc'])}"
+    )
     if within := found.get("within_subsets"):
-        line += f", SRCC within subsets {metrics.said(within['srcc'])}"
+        line += f", SRCC within subsets {metrics.format_metric(within['srcc'])}"
     if oracle := found.get("subset_oracle"):
-        line += f" (the subset alone gives {metrics.said(oracle['srcc'])} over all)"
+        line += f" (the subset alone gives {metrics.format_metric(oracle['srcc'])} over all)"
     return f"{line}, n {found['n']}"
 
 

@@ -19,7 +19,7 @@ from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
-from ..datasets.splits import PARTS
+from ..datasets.splits import SPLITS
 from ..models.image_scorer import ModelOutput
 from ..models.trainable import Trainable
 from .batches import StepBatches
@@ -43,7 +43,7 @@ class ScoreTask(Task):
         self.network = network
         self.config = config
         self.compute = compute
-        self.parts = {name: dataset.part_of(name) for name in PARTS}
+        self.parts = {name: dataset.part_of(name) for name in SPLITS}
 
     def scorer(self) -> Trainable:
         """The network whose weights the run is to give."""
@@ -102,14 +102,14 @@ class ScoreTask(Task):
         Each process passes its ``processes.mine`` of them through ``model``.
         """
         model.eval()
-        own = Subset(photographs, distributed.mine(len(photographs)))
+        own = Subset(photographs, distributed.shard_indices(len(photographs)))
         loader = DataLoader(own, batch_size=EVALUATION_BATCH, num_workers=self.config.workers)
         found = [torch.zeros(0)]
         with self.scorer().evaluation(self.compute):
             for pixels, _, positions in loader:
                 output = self.output(model, pixels, part, positions)
                 found.append(output.score.float().cpu())
-        return distributed.together(torch.cat(found), len(photographs))
+        return distributed.all_gather_rows(torch.cat(found), len(photographs))
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (b, 3, s, s) uint8 as images in [0,1] on the task's device."""
@@ -139,7 +139,7 @@ def run_training(
     compute = config.compute()
     make_deterministic()
     keep_freed_memory()
-    distributed.join(compute.device)
+    distributed.init(compute.device)
     # They multiply the batch.
     more = {"processes": distributed.count()} if distributed.count() > 1 else {}
 
@@ -155,7 +155,7 @@ def run_training(
                 f"{config.image_size}), {advice}"
             ) from error
 
-    with distributed.main_speaks():
+    with distributed.mute_workers():
         run = experiment(config, inputs, work, rename, **more)
         if distributed.is_main():
             drop_checkpoints(run.checkpoints)  # here, as a killed run may have come to its summary

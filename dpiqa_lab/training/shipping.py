@@ -26,7 +26,7 @@ def ship_student(run: str | Path, folder: str | Path) -> Path:
         LabError: the run trained no student, or has no weights yet.
     """
     found = find_run(run)
-    if "trunk" not in found.config or "arms" in found.config:
+    if "trunk" not in found.config or "variants" in found.config:
         raise LabError(f"run {found.name} trained no student: name a run of train_student.")
     state = load_weights(find_weights(found, "best"))
     # Biases and what norms count are few, and small variances would be lost.

@@ -9,7 +9,7 @@ import torch
 from ..core.cache import RowCache
 from ..core.progress import progress_bar
 from ..datasets.brisque_features import FEATURES, naturalness
-from ..datasets.image_set import Photographs
+from ..datasets.image_set import ImageSet
 from ..datasets.image_statistics import STATISTICS, each_photograph, image_statistics
 from ..datasets.pixels import Pixels
 from ..datasets.prior_views import Views
@@ -18,7 +18,7 @@ COUNT = FEATURES + len(STATISTICS)
 _FURTHEST = 3.0  # deviations: what lies beyond is an outlier of a statistic, not of a photograph
 
 
-def statistic_targets(photographs: Photographs, cache_dir: Path | str | None = None):
+def statistics_targets(photographs: ImageSet, cache_dir: Path | str | None = None):
     """BRISQUE's 36 naturalness statistics and `STATISTICS` of photographs, on one scale.
 
     Each is replaced by the normal deviate of its rank among the photographs, as most of them are

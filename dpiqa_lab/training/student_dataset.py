@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from ..datasets.image_set import Photographs
+from ..datasets.image_set import ImageSet
 from ..datasets.pixels import Pixels
 
 
-class Shown(Dataset):
+class StudentDataset(Dataset):
     """Items (pixels (3, s, s) uint8, mos float32 or NaN, position, place).
 
     ``place`` (4,) float32 is what is seen of the photograph as the student's input has it: left,
@@ -21,7 +21,7 @@ class Shown(Dataset):
             looks alike in training and in use; ``None`` is the whole input.
     """
 
-    def __init__(self, photographs: Photographs, flip: bool, crop: int | None, seed: int):
+    def __init__(self, photographs: ImageSet, flip: bool, crop: int | None, seed: int):
         self.table = photographs.table
         self.whole = Pixels(photographs)
         self.flip = flip
@@ -45,8 +45,8 @@ class Shown(Dataset):
         return pixels.contiguous(), mos, i, place
 
 
-def maps_at(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """What maps (b, c, h, w) of whole photographs show at ``Shown``'s places (b, 4), as large.
+def crop_maps(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Crops of maps (b, c, h, w) at the places (b, 4) of ``StudentDataset``, resized to h x w.
 
     Cut out, mirrored and bilinearly enlarged. A teacher's map of the part alone would differ
     somewhat: its network would see no surroundings.

@@ -15,7 +15,7 @@ from ..core.device import Compute
 from ..core.identity import Inputs, files_input
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
-from ..datasets.image_set import Photographs, unlabelled_photographs
+from ..datasets.image_set import ImageSet, unlabelled_photographs
 from ..datasets.pixels import Pixels
 from ..datasets.scale import scale_of
 from ..models.image_scorer import ModelOutput
@@ -23,16 +23,16 @@ from ..models.stage_head import STAGES
 from ..models.student import Student
 from ..models.trunks import trunk_input
 from .batches import StepBatches
-from .ema import Averaged
-from .init_from_ridge import start_at_ridge
+from .ema import ModelEma
+from .init_from_ridge import init_stage_head_from_ridge
 from .losses import correlation_by_group, distillation_loss
 from .ranking_copies import ranking_copies, ranking_loss
-from .ridge_head_correction import fit_correction
+from .ridge_head_correction import fit_ridge_correction
 from .run_fingerprint import run_fingerprint
 from .scored_run import ScoreTask, fit_and_record, run_training
-from .statistics_targets import statistic_targets
+from .statistics_targets import statistics_targets
 from .student_config import DistilConfig
-from .student_dataset import Shown, maps_at
+from .student_dataset import StudentDataset, crop_maps
 from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
 
@@ -97,7 +97,7 @@ class StudentTask(ScoreTask):
         self,
         student: Student,
         dataset: QualityDataset,
-        photographs: Photographs,
+        photographs: ImageSet,
         taught: ModelOutput | None,
         statistics: torch.Tensor | None,
         config: DistilConfig,
@@ -110,10 +110,10 @@ class StudentTask(ScoreTask):
         self.fitted_start = student.head == STAGES
         self.groups = photographs.groups()
         if config.ema:
-            self.network = Averaged(student, config.ema)
+            self.network = ModelEma(student, config.ema)
         self.taught = taught
         self.statistics = statistics
-        self.shown = Shown(photographs, config.flip, config.crop, config.seed)
+        self.shown = StudentDataset(photographs, config.flip, config.crop, config.seed)
         self.steps = StepBatches(
             self.shown,
             config.batch_size,
@@ -181,7 +181,9 @@ class StudentTask(ScoreTask):
         if self.taught is not None:
             taught = ModelOutput(*(p[positions].to(device).float() for p in self.taught[:2]))
             if config.flip or config.crop:
-                taught = taught._replace(feature_map=maps_at(taught.feature_map, places.to(device)))
+                taught = taught._replace(
+                    feature_map=crop_maps(taught.feature_map, places.to(device))
+                )
         weights = config.score_weight, config.teacher_score_weight, config.map_weight
         known = ()
         if self.statistics is not None:
@@ -209,8 +211,8 @@ class StudentTask(ScoreTask):
         features, score = self._features(self.scorer(), Subset(self.shown.whole, known), "train")
         chosen = self._features(self.scorer(), Pixels(self.parts[part]), part)
         mos = self.parts[part].table["mos"].to_numpy(float)
-        found = fit_correction(head, features, target[known] - score, *chosen, mos)
-        before, after = map(metrics.said, found.values())
+        found = fit_ridge_correction(head, features, target[known] - score, *chosen, mos)
+        before, after = map(metrics.format_metric, found.values())
         print(f"correction by ridge: {part} srcc {before} to {after}")
         return {"correction": found}
 
@@ -233,7 +235,7 @@ class StudentTask(ScoreTask):
         features, _ = self._features(self.student, Subset(self.shown.whole, known), "train")
         chosen, _ = self._features(self.student, Pixels(self.parts[part]), part)
         chosen_mos = self.parts[part].table["mos"].to_numpy(float)
-        start_at_ridge(self.student.regressor, features, mos[known], chosen, chosen_mos)
+        init_stage_head_from_ridge(self.student.regressor, features, mos[known], chosen, chosen_mos)
 
     def _features(
         self, scorer: Student, photographs: Dataset, part: str
@@ -246,7 +248,7 @@ class StudentTask(ScoreTask):
             score = self.scores(scorer, photographs, part)
         finally:
             handle.remove()
-        features = distributed.together(torch.cat(seen), len(photographs))
+        features = distributed.all_gather_rows(torch.cat(seen), len(photographs))
         return features.double().numpy(), score.double().numpy()
 
     def _seed(self, first: int) -> int:
@@ -266,7 +268,7 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
         teacher = find_run(config.teacher)
         taught = teacher_outputs(teacher, photographs.table, compute, config.workers)
         notes += [*_shared_photographs(teacher, config, dataset), *_other_scale(teacher, config)]
-    statistics = statistic_targets(photographs) if config.statistics_weight else None
+    statistics = statistics_targets(photographs) if config.statistics_weight else None
     student = build_student(run.config)
     counts = student.parameter_counts()
     print(f"student {config.trunk}: {sum(counts.values()):,} parameters")
@@ -275,7 +277,7 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
     return fit_and_record(run, task, dataset, notes, **record, photographs=len(photographs))
 
 
-def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photographs, list[str]]:
+def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[ImageSet, list[str]]:
     """What is trained on, and notes on it."""
     columns = ["name", "path", "hash", "mos"]
     train = dataset.part_of("train").table
@@ -287,7 +289,7 @@ def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[Photogr
         extra = unlabelled_photographs(config.unlabelled, config.on_bad_image, known)
         notes.append(f"{len(extra)} photographs without a score joined; the teacher labels them")
         table = pd.concat([table, extra], ignore_index=True)
-    return Photographs(table, config.image_size), notes
+    return ImageSet(table, config.image_size), notes
 
 
 def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:

@@ -12,7 +12,7 @@ from ..core.cache import RowCache
 from ..core.device import Compute
 from ..core.progress import progress_bar
 from ..core.runs import Run
-from ..datasets.image_set import Photographs
+from ..datasets.image_set import ImageSet
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
 from ..diffusion.latents import dataset_latents
@@ -50,7 +50,7 @@ def teacher_outputs(
         missing = table.iloc[[i for batch in batches for i in batch]]
         print(f"teacher {run.name}: scores and maps of {len(missing)} photographs")
         model = load_model(run.path).to(compute.device)
-        photographs = Photographs(missing.reset_index(drop=True), model.image_size)
+        photographs = ImageSet(missing.reset_index(drop=True), model.image_size)
         latents = None
         if isinstance(model, Teacher):
             latents = dataset_latents(

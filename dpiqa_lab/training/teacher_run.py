@@ -22,13 +22,13 @@ from ..diffusion.presets import find_preset
 from ..models.frequency_trunk import FrequencyTrunk
 from ..models.image_adapter import ImageAdapter, load_image_adapter
 from ..models.image_scorer import ModelOutput
-from ..models.initialization import standardise_layers, start_at_frequencies, start_at_line
+from ..models.initialization import init_from_frequencies, init_from_ridge, standardise_layers
 from ..models.teacher import Teacher
 from ..models.trainable import misfits
 from ..ridge import fit_ridge_left_out
 from .batches import StepBatches
 from .checkpoints import find_weights, load_weights, naming
-from .learning_rates import rate_groups
+from .learning_rates import parameter_groups
 from .losses import score_loss
 from .run_fingerprint import check_pretrained, recorded_revision, run_fingerprint
 from .scored_run import EVALUATION_BATCH, ScoreTask, fit_and_record, run_training
@@ -199,7 +199,7 @@ class TeacherTask(ScoreTask):
         if start == "frequencies":
             few = self._drawn(FITTED).split(EVALUATION_BATCH)
             images = torch.cat([self._inputs("train", part)[0] for part in few])
-            start_at_frequencies(adapter, images)
+            init_from_frequencies(adapter, images)
         elif start != "torch":
             load_adapter(adapter, start, find_preset(self.config.backbone).source)
 
@@ -221,7 +221,7 @@ class TeacherTask(ScoreTask):
         groups = table["group"].to_numpy() if "group" in table else None
         inputs = self._fitted_inputs(chosen)
         ridge = fit_ridge_left_out(inputs, table["mos"].to_numpy(float), groups)
-        start_at_line(decoder.regressor.fc3, ridge)
+        init_from_ridge(decoder.regressor.fc3, ridge)
 
     def _fitted_inputs(self, chosen: torch.Tensor) -> np.ndarray:
         """What the last layer's start is fitted to (n, d), of train photographs."""
@@ -246,7 +246,7 @@ class TeacherTask(ScoreTask):
     def parameter_groups(self) -> list[dict]:
         """See ``loop.Task``."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        return rate_groups(trained, self.config.rate_scaling)
+        return parameter_groups(trained, self.config.rate_scaling)
 
     def batches(self, epoch: int, start: int):
         """See ``loop.Task``."""

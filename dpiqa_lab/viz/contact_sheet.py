@@ -37,7 +37,7 @@ def pick(predictions: pd.DataFrame, kind: str, n: int = 8, logistic: bool = True
     return predictions.iloc[np.argsort(key, kind="stable")[:n]]
 
 
-def photographs(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 192) -> go.Figure:
+def contact_sheet(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 192) -> go.Figure:
     """A sheet of photographs, ``columns`` abreast, each over its name, MOS and score.
 
     ``rows``: columns name, path, mos and score; shown in their order, at most ``thumb`` pixels

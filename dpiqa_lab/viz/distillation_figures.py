@@ -9,20 +9,20 @@ from .style import BLUE, GREY, INK, TEMPLATE, escaped, require
 _MARGIN = {"l": 75, "r": 30, "t": 60, "b": 60}
 
 
-def arm_intervals(
+def variant_intervals(
     table: pd.DataFrame, title: str, value: str = "srcc", label: str = "SRCC with MOS, test part"
 ) -> go.Figure:
-    """A point an arm with its 95% interval, the first arm at the top.
+    """A point a variant with its 95% interval, the first variant at the top.
 
-    ``table``: columns arm, ``value``, ``<value>_low`` and ``<value>_high``; rows without a value
-    are left out. Raises LabError where a column is missing.
+    ``table``: columns variant, ``value``, ``<value>_low`` and ``<value>_high``; rows without a
+    value are left out. Raises LabError where a column is missing.
     """
-    require(table, "arm", value, f"{value}_low", f"{value}_high")
+    require(table, "variant", value, f"{value}_low", f"{value}_high")
     rows = table.dropna(subset=[value])
     figure = go.Figure(
         go.Scatter(
             x=rows[value],
-            y=[escaped(arm) for arm in rows["arm"]],
+            y=[escaped(variant) for variant in rows["variant"]],
             mode="markers",
             marker={"size": 11, "color": BLUE},
             error_x={

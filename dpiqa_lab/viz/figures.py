@@ -9,8 +9,8 @@ from plotly.subplots import make_subplots
 
 from .. import metrics
 from .benchmark_figures import rate_lines, speed_bars, stage_bars
-from .contact_sheet import photographs, pick, pictures
-from .distillation_figures import arm_intervals, two_scores
+from .contact_sheet import contact_sheet, pick, pictures
+from .distillation_figures import two_scores, variant_intervals
 from .evaluation_figures import (
     agreement_intervals,
     cross_matrix,
@@ -20,7 +20,7 @@ from .evaluation_figures import (
     score_panels,
 )
 from .overlays import map_sheet, overlay
-from .prior_figures import arms_by_tap, learning_curve
+from .prior_figures import learning_curve, variants_by_tap
 from .probe_figures import (
     channel_strip,
     curves_by_timestep,
@@ -33,9 +33,8 @@ from .style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, TEMPLATE, escaped, re
 
 __all__ = [
     "agreement_intervals",
-    "arm_intervals",
-    "arms_by_tap",
     "channel_strip",
+    "contact_sheet",
     "cross_matrix",
     "curves_by_timestep",
     "difference_matrix",
@@ -46,7 +45,6 @@ __all__ = [
     "map_sheet",
     "overlay",
     "photograph_scatter",
-    "photographs",
     "pick",
     "pictures",
     "predicted_against_mos",
@@ -59,6 +57,8 @@ __all__ = [
     "stage_bars",
     "training_curves",
     "two_scores",
+    "variant_intervals",
+    "variants_by_tap",
 ]
 
 _SPLITS = {"train": GREY, "val": ORANGE, "test": BLUE}
@@ -91,7 +91,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
     srcc = _present(history, "val_srcc")
     if len(srcc):
         best = srcc.loc[srcc["val_srcc"].idxmax()]
-        title += f": best SRCC {metrics.said(best['val_srcc'])} at step {best['step']:.0f}"
+        title += f": best SRCC {metrics.format_metric(best['val_srcc'])} at step {best['step']:.0f}"
         figure.add_vline(best["step"], line={"color": INK, "dash": "dot", "width": 1.5})
         star = {"symbol": "star", "size": 15, "color": ORANGE, "line": {"color": INK, "width": 1}}
         point = {"x": [best["step"]], "y": [best["val_srcc"]], "name": "best step"}
@@ -136,8 +136,8 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
             if curve.fitted:
                 x = np.linspace(score.min(), score.max(), 200)
                 curves.append((x, curve(x), str(split), colour))
-        srcc = metrics.said(metrics.srcc(score, mos))
-        plcc = metrics.said(float("nan") if mapped is None else metrics.plcc(mapped, mos))
+        srcc = metrics.format_metric(metrics.srcc(score, mos))
+        plcc = metrics.format_metric(float("nan") if mapped is None else metrics.plcc(mapped, mos))
         figure.add_trace(
             kind(
                 x=score,

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from .style import BLUE, GREY, ORANGE, TEMPLATE, require
 
-_ARMS = (BLUE, GREY, ORANGE)
+_VARIANTS = (BLUE, GREY, ORANGE)
 
 
 def learning_curve(history: pd.DataFrame, metric: str, label: str, title: str) -> go.Figure:
@@ -26,21 +26,21 @@ def learning_curve(history: pd.DataFrame, metric: str, label: str, title: str) -
     )
 
 
-def arms_by_tap(table: pd.DataFrame, title: str) -> go.Figure:
-    """SRCC by tap with its 95% interval, a colour an arm and a panel of bars a timestep.
+def variants_by_tap(table: pd.DataFrame, title: str) -> go.Figure:
+    """SRCC by tap with its 95% interval, a colour a variant and a panel of bars a timestep.
 
-    ``table``: columns arm, timestep, tap, srcc, srcc_low and srcc_high, as ``probe_table`` gives
-    them. Raises LabError where one is missing.
+    ``table``: columns variant, timestep, tap, srcc, srcc_low and srcc_high, as ``probe_table``
+    gives them. Raises LabError where one is missing.
     """
-    require(table, "arm", "timestep", "tap", "srcc", "srcc_low", "srcc_high")
+    require(table, "variant", "timestep", "tap", "srcc", "srcc_low", "srcc_high")
     figure = go.Figure()
-    for place, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
+    for place, (variant, rows) in enumerate(table.groupby("variant", sort=False)):
         figure.add_trace(
             go.Bar(
-                name=arm,
+                name=variant,
                 x=[[f"t = {t}" for t in rows["timestep"]], list(rows["tap"])],
                 y=rows["srcc"],
-                marker_color=_ARMS[place % len(_ARMS)],
+                marker_color=_VARIANTS[place % len(_VARIANTS)],
                 error_y={
                     "array": rows["srcc_high"] - rows["srcc"],
                     "arrayminus": rows["srcc"] - rows["srcc_low"],

@@ -18,9 +18,9 @@ def heatmap(
 ) -> go.Figure:
     """``value`` by two columns, its number in each cell; the range on hovering where there is one.
 
-    ``table``: a row a cell, as ``over_probes`` gives it, with the columns x, y, ``value`` and, if
-    known, ``<value>_low`` and ``_high``. Rows and columns keep the table's order, the first row at
-    the bottom. Raises LabError where a column is missing.
+    ``table``: a row a cell, as ``summarize_probes`` gives it, with the columns x, y, ``value`` and,
+    if known, ``<value>_low`` and ``_high``. Rows and columns keep the table's order, the first row
+    at the bottom. Raises LabError where a column is missing.
     """
     require(table, x, y, value)
     columns, rows = (list(dict.fromkeys(table[name])) for name in (x, y))
@@ -49,7 +49,7 @@ def curves_by_timestep(
     metric: str = "srcc",
     floors: Mapping[str, float] | None = None,
 ) -> go.Figure:
-    """``metric`` over timesteps, a line for each of ``by`` (tap or arm), with its range.
+    """``metric`` over timesteps, a line for each of ``by`` (tap or variant), with its range.
 
     ``table``: columns timestep, ``by``, ``metric``, ``<metric>_low`` and ``_high``. ``floors``:
     values without a timestep, drawn across. The ranges of many lines would hide one another: more

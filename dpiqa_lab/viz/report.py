@@ -12,7 +12,7 @@ from ..core.files import write_text
 from ..core.runs import Run, find_run
 from ..evaluation.evaluate import evaluation_tables
 from . import evaluation_figures as figures
-from .contact_sheet import KINDS, photographs, pick, pictures
+from .contact_sheet import KINDS, contact_sheet, pick, pictures
 from .pages import render
 from .style import escaped
 
@@ -106,7 +106,7 @@ def summary_table(rows: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
 def _told(value: float | None, interval: Sequence[float] | None) -> str:
     defined = value is not None and value == value
     ends = " ({:.3f} to {:.3f})".format(*interval) if defined and interval else ""
-    return metrics.said(value) + ends
+    return metrics.format_metric(value) + ends
 
 
 def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterator[go.Figure]:
@@ -120,7 +120,7 @@ def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterato
     for model, rows in here.groupby("model", sort=False):
         picked = pd.concat([pick(rows, kind, n) for kind in KINDS])
         title = f"{escaped(model)}: a row each of {', '.join(KINDS)}"
-        yield photographs(picked, title, columns=min(n, len(rows)), thumb=160)
+        yield contact_sheet(picked, title, columns=min(n, len(rows)), thumb=160)
     apart = tables["disagreements"].query("dataset == @dataset").head(2 * n).merge(paths, on="name")
     if len(apart):
         captions = [

@@ -15,7 +15,7 @@ from PIL import Image
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
 from dpiqa_lab.automation.sweep import run_sweep
-from dpiqa_lab.core.executors import spread
+from dpiqa_lab.core.executors import run_items
 from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.scoring.parquet_scores import MANIFEST
 from tests.conftest import photographs, small_student
@@ -130,10 +130,10 @@ def test_a_student_by_name_scores_on_a_cluster_as_here(student_folder, tmp_path)
 
 
 def test_errors_come_back_with_their_item():
-    found = dict(spread(_half, range(4)))
+    found = dict(run_items(_half, range(4)))
     assert [found[i] for i in (0, 2)] == [0, 1]
     assert isinstance(found[1], ValueError)
-    there = dict(spread(_half, range(4), "local:1"))
+    there = dict(run_items(_half, range(4), "local:1"))
     assert {i: str(result) for i, result in there.items()} == {
         i: str(result) for i, result in found.items()
     }
@@ -157,7 +157,7 @@ def _half(number):
 def test_a_cluster_that_is_none_is_named(cluster, message, monkeypatch):
     monkeypatch.setattr("dpiqa_lab.core.dask_cluster.PATIENCE", 1)
     with pytest.raises(lab.LabError, match=message):
-        list(spread(_half, [0], cluster))
+        list(run_items(_half, [0], cluster))
 
 
 PARAMETERS = "# Parameters:\nx = 1  # a number\nrun_name = None  # a folder"

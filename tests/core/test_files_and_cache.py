@@ -18,12 +18,12 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import (
     RememberedHash,
     atomic_path,
-    needs_space,
+    check_disk_space,
     read_json,
     tensors_hash,
     write_json,
 )
-from dpiqa_lab.core.locks import hold
+from dpiqa_lab.core.locks import folder_lock
 from dpiqa_lab.core.runs import Run, open_run
 from dpiqa_lab.datasets.prior_views import make_views
 from dpiqa_lab.scoring.score import score_folder
@@ -190,18 +190,18 @@ def test_an_entry_is_held_while_its_rows_are_computed(tmp_path):
     def compute(positions):
         with (
             pytest.raises(LabError, match=r"cache entry .* is in use by process"),
-            hold(cache.folder, wait=False, what="cache entry"),
+            folder_lock(cache.folder, wait=False, what="cache entry"),
         ):
             pass
         return {"row": torch.zeros(len(positions), 1)}
 
     assert len(cache.rows(["a", "b"], compute)["row"]) == 2
-    with hold(cache.folder, wait=False, what="cache entry"):
+    with folder_lock(cache.folder, wait=False, what="cache entry"):
         pass
 
 
 def _hold_briefly(folder, started, end):
-    with hold(folder, wait=False, what="run"):
+    with folder_lock(folder, wait=False, what="run"):
         started.set()
         end.wait(20)
 
@@ -217,7 +217,7 @@ def test_a_held_folder_is_refused_and_says_who_holds_it(tmp_path):
         assert started.wait(60)
         with (
             pytest.raises(LabError, match=f"in use by process {process.pid}"),
-            hold(cache.folder, False, "run"),
+            folder_lock(cache.folder, False, "run"),
         ):
             pass
         with pytest.raises(LabError, match=f"cache entry .* in use by process {process.pid}"):
@@ -226,7 +226,7 @@ def test_a_held_folder_is_refused_and_says_who_holds_it(tmp_path):
     finally:
         process.kill()
         process.join()
-    with hold(cache.folder, wait=False, what="run"):  # a dead holder's lock is free
+    with folder_lock(cache.folder, wait=False, what="run"):  # a dead holder's lock is free
         pass
     assert clear_cache(root=tmp_path) == 1
     assert cache.held() == set()
@@ -260,13 +260,15 @@ def test_a_drive_without_locks_is_named(what, number, tmp_path, monkeypatch, stu
     written = [p.name for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".png"]
     assert all(name.endswith("lock") for name in written), "written without a lock"
     monkeypatch.undo()
-    with hold(tmp_path, wait=False, what="run"):  # nothing is left over that would be in the way
+    with folder_lock(
+        tmp_path, wait=False, what="run"
+    ):  # nothing is left over that would be in the way
         pass
 
 
 def test_a_lock_that_cannot_be_written_is_another_matter(tmp_path):
     (tmp_path / ".lock").mkdir()
-    with pytest.raises(IsADirectoryError), hold(tmp_path, wait=False, what="run"):
+    with pytest.raises(IsADirectoryError), folder_lock(tmp_path, wait=False, what="run"):
         pass
 
 
@@ -286,7 +288,10 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_json(path) == {"x": 1}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "metrics.jsonl"]
-    with pytest.raises(FileNotFoundError), needs_space(path):  # other errors are left as they are
+    with (
+        pytest.raises(FileNotFoundError),
+        check_disk_space(path),
+    ):  # other errors are left as they are
         (tmp_path / "none").read_text()
 
 

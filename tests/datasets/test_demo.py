@@ -55,7 +55,7 @@ def test_labels_fill_their_range(made):
 def test_every_damage_occurs_alone_and_mixed_in_camera_order(made):
     _, labels = made
     mixes = [[part.split(":")[0] for part in text.split("+")] for text in labels.damage]
-    order = list(distortions.DAMAGES)
+    order = list(distortions.DISTORTIONS)
     assert {mix[0] for mix in mixes if len(mix) == 1} == {"none", *order}
     assert {kind for mix in mixes if len(mix) > 1 for kind in mix} == set(order)
     assert {len(mix) for mix in mixes} == {1, 2, 3}
@@ -97,13 +97,13 @@ def test_two_makings_give_the_same_bytes_and_a_failed_one_leaves_nothing(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
-@pytest.mark.parametrize("kind", distortions.DAMAGES)
+@pytest.mark.parametrize("kind", distortions.DISTORTIONS)
 @pytest.mark.parametrize("picture", ["astronaut.png", "grass.png"])
 def test_more_damage_means_a_lower_label(picture, kind):
     view = demo._view(demo.open_picture(picture), np.random.default_rng(1))
     strengths = (0, 0.1, 0.3, 0.5, 0.75, 1)
     labels = [
-        demo.pseudo_mos(view, distortions.damage(view, kind, strength)) for strength in strengths
+        demo.pseudo_mos(view, distortions.distort(view, kind, strength)) for strength in strengths
     ]
     assert labels[0] == 1
     assert spearmanr(strengths, labels).statistic == pytest.approx(-1)
@@ -113,17 +113,17 @@ def test_more_damage_means_a_lower_label(picture, kind):
 def test_exposure_is_a_gain_in_linear_light_clipped_at_white():
     light = 0.18
     grey = np.full((8, 8, 3), light ** (1 / 2.2), np.float32)
-    under = distortions.damage(grey, "under_exposure", 0.4)  # two stops: a quarter of the light
+    under = distortions.distort(grey, "under_exposure", 0.4)  # two stops: a quarter of the light
     np.testing.assert_allclose(under**2.2, light / 4, rtol=1e-5)
-    over = distortions.damage(grey, "over_exposure", 2 / 3)  # two stops: four times the light
+    over = distortions.distort(grey, "over_exposure", 2 / 3)  # two stops: four times the light
     np.testing.assert_allclose(over**2.2, light * 4, rtol=1e-5)
-    assert (distortions.damage(grey, "over_exposure", 1) == 1).all()  # 0.18 * 8 is beyond white
+    assert (distortions.distort(grey, "over_exposure", 1) == 1).all()  # 0.18 * 8 is beyond white
 
 
 def test_low_contrast_pulls_two_levels_towards_their_mean():
     image = np.full((4, 4, 3), 0.25, np.float32)
     image[:2] = 0.75
-    damaged = distortions.damage(image, "low_contrast", 1)
+    damaged = distortions.distort(image, "low_contrast", 1)
     np.testing.assert_allclose(np.unique(damaged.round(5)), [0.4625, 0.5375], atol=1e-5)
 
 
@@ -132,8 +132,8 @@ def test_blurs_keep_a_constant_and_spread_a_point_evenly():
     point = np.zeros((41, 41, 3), np.float32)
     point[20, 20] = 1
     for kind, area, error in (("defocus", np.pi * 7**2, 8), ("motion_blur", 26, 3)):
-        np.testing.assert_allclose(distortions.damage(constant, kind, 1), 0.3, atol=1e-6)
-        spread = distortions.damage(point, kind, 1)[:, :, 0]
+        np.testing.assert_allclose(distortions.distort(constant, kind, 1), 0.3, atol=1e-6)
+        spread = distortions.distort(point, kind, 1)[:, :, 0]
         assert spread.sum() == pytest.approx(1, abs=1e-4)
         assert 1 / spread.max() == pytest.approx(area, abs=error)
 
@@ -141,7 +141,7 @@ def test_blurs_keep_a_constant_and_spread_a_point_evenly():
 def test_a_cast_leaves_black_and_the_product_of_the_channels():
     image = np.full((4, 4, 3), 0.4, np.float32)
     image[0] = 0
-    damaged = distortions.damage(image, "colour_cast", 0.5, seed=3)
+    damaged = distortions.distort(image, "colour_cast", 0.5, seed=3)
     assert (damaged[0] == 0).all()
     assert np.ptp(damaged[1, 0]) > 0.05
     assert damaged[1, 0].prod() == pytest.approx(0.4**3, rel=1e-4)  # the gains' logs sum to zero
@@ -149,33 +149,33 @@ def test_a_cast_leaves_black_and_the_product_of_the_channels():
 
 def test_noise_has_the_stated_variance_in_linear_light():
     grey = np.full((200, 200, 3), 0.5 ** (1 / 2.2), np.float32)
-    light = distortions.damage(grey, "noise", 0.4).astype(float) ** 2.2
+    light = distortions.distort(grey, "noise", 0.4).astype(float) ** 2.2
     assert light.mean() == pytest.approx(0.5, abs=2e-3)
     assert light.var() == pytest.approx(0.25 * 0.16 * 0.5 + (0.04 * 0.16) ** 2, rel=0.03)
 
 
-@pytest.mark.parametrize("kind", distortions.DAMAGES)
+@pytest.mark.parametrize("kind", distortions.DISTORTIONS)
 def test_damage_returns_a_new_image_fixed_by_its_seed(kind):
     image = np.random.default_rng(1).random((30, 44, 3), dtype=np.float32)
     before = image.copy()
-    damaged = distortions.damage(image, kind, 0.7, seed=5)
+    damaged = distortions.distort(image, kind, 0.7, seed=5)
     assert (damaged.shape, damaged.dtype) == (image.shape, np.float32)
     assert damaged.min() >= 0
     assert damaged.max() <= 1
-    np.testing.assert_array_equal(damaged, distortions.damage(image, kind, 0.7, seed=5))
-    np.testing.assert_array_equal(distortions.damage(image, kind, 0), before)
+    np.testing.assert_array_equal(damaged, distortions.distort(image, kind, 0.7, seed=5))
+    np.testing.assert_array_equal(distortions.distort(image, kind, 0), before)
     np.testing.assert_array_equal(image, before)
 
 
 def test_damage_names_what_is_wrong():
     image = np.zeros((8, 8, 3), np.float32)
     with pytest.raises(LabError, match="Did you mean 'defocus'"):
-        distortions.damage(image, "defocu", 0.5)
+        distortions.distort(image, "defocu", 0.5)
     with pytest.raises(LabError, match=r"strength 1\.5"):
-        distortions.damage(image, "jpeg", 1.5)
+        distortions.distort(image, "jpeg", 1.5)
     for wrong in (image[:, :, 0], (image * 255).astype(np.uint8)):
         with pytest.raises(LabError, match="want a float image"):
-            distortions.damage(wrong, "jpeg", 0.5)
+            distortions.distort(wrong, "jpeg", 0.5)
 
 
 def _state(root: Path) -> dict[Path, str]:

@@ -16,7 +16,7 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import file_hash, stamp
 from dpiqa_lab.core.paths import cache_dir
 from dpiqa_lab.datasets import image_index
-from dpiqa_lab.datasets.image_index import take_inventory
+from dpiqa_lab.datasets.image_index import build_image_index
 from tests.conftest import REPOSITORY
 
 
@@ -44,7 +44,7 @@ def looked(monkeypatch):
 
 def _hashes(root):
     paths = sorted(root.iterdir())
-    table = take_inventory(paths, root)
+    table = build_image_index(paths, root)
     return dict(zip([path.name for path in paths], table["hash"], strict=True))
 
 
@@ -114,9 +114,9 @@ def test_what_older_versions_remembered_is_looked_at_again(root, looked):
 
 
 def test_a_missing_file_is_looked_for_again(root):
-    take_inventory([root / "a.bmp"], root)
+    build_image_index([root / "a.bmp"], root)
     (root / "0.bmp").rename(root / "a.bmp")
-    assert take_inventory([root / "a.bmp"], root)["error"].tolist() == [""]
+    assert build_image_index([root / "a.bmp"], root)["error"].tolist() == [""]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, LabError("the disk is full")])
@@ -151,7 +151,7 @@ def slow(path):
         time.sleep(600 if how == "killed" else 1)
     return look(path)
 image_index._look = slow
-image_index.take_inventory(sorted(root.iterdir()), root)
+image_index.build_image_index(sorted(root.iterdir()), root)
 """
 
 

@@ -15,7 +15,12 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.datasets import near_duplicates
 from dpiqa_lab.datasets.demo import PICTURES, open_picture
 from dpiqa_lab.datasets.images import read_image, read_thumbnail
-from dpiqa_lab.datasets.near_duplicates import group_thumbnails, join, thumbnails, with_scenes
+from dpiqa_lab.datasets.near_duplicates import (
+    group_thumbnails,
+    join_groups,
+    thumbnails,
+    with_scenes,
+)
 
 SIDE = near_duplicates.SIDE
 
@@ -117,7 +122,7 @@ def test_the_order_does_not_matter_and_the_first_look_loses_nothing(found, rando
     detail = near_duplicates._detail(grey)
     a, b = np.triu_indices(len(grey), 1)
     alike = near_duplicates.correlation(detail[a], detail[b]) > near_duplicates.THRESHOLD
-    assert (scenes == join(np.arange(len(grey)), a[alike], b[alike])).all()
+    assert (scenes == join_groups(np.arange(len(grey)), a[alike], b[alike])).all()
 
 
 def test_what_is_linked_through_others_is_one_scene():
@@ -131,8 +136,14 @@ def test_what_is_linked_through_others_is_one_scene():
 
 
 def test_joining_by_hand():
-    assert join(np.arange(5), np.array([4, 1]), np.array([3, 0])).tolist() == [0, 0, 2, 3, 3]
-    assert join(np.array([0, 0, 2, 3, 3]), np.array([4]), np.array([1])).tolist() == [0, 0, 2, 0, 0]
+    assert join_groups(np.arange(5), np.array([4, 1]), np.array([3, 0])).tolist() == [0, 0, 2, 3, 3]
+    assert join_groups(np.array([0, 0, 2, 3, 3]), np.array([4]), np.array([1])).tolist() == [
+        0,
+        0,
+        2,
+        0,
+        0,
+    ]
 
 
 def test_near_copies_join_groups_and_never_split_them():

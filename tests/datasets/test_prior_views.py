@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.datasets.distortions import DAMAGES
+from dpiqa_lab.datasets.distortions import DISTORTIONS
 from dpiqa_lab.datasets.prior_views import list_photographs, make_views
 
 WIDTH, HEIGHT, SIZE = 90, 80, 64
@@ -47,7 +47,7 @@ def test_views_are_parts_of_their_photographs(folder, tmp_path):
     kinds = {
         part.split(":")[0] for text in views.table["damage"][~whole] for part in text.split("+")
     }
-    assert kinds == set(DAMAGES)
+    assert kinds == set(DISTORTIONS)
     own = 0
     for image in views.pixels[whole.to_numpy()]:
         x, y = image[:, :, 0].astype(int), image[:, :, 1].astype(int)

@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 
-from dpiqa_lab.datasets.distortions import DAMAGES
-from dpiqa_lab.diffusion.distortion_prompts import WORDS, caption
+from dpiqa_lab.datasets.distortions import DISTORTIONS as OPERATORS
+from dpiqa_lab.diffusion.distortion_prompts import WORDS, distortion_prompt
 from dpiqa_lab.diffusion.prompts import DISTORTIONS, MERGED, prompt_texts
 
 
 def _captions(damage, luminance=0.5, n=40):
     rng = np.random.default_rng(0)
-    return [caption(damage, luminance, rng) for _ in range(n)]
+    return [distortion_prompt(damage, luminance, rng) for _ in range(n)]
 
 
 def test_captions_are_prompts_of_the_sets():
     known = {*prompt_texts("official"), *prompt_texts("merged")}
-    assert set(WORDS) == set(DAMAGES)
-    for damage in ("none", *(f"{kind}:0.50" for kind in DAMAGES)):
+    assert set(WORDS) == set(OPERATORS)
+    for damage in ("none", *(f"{kind}:0.50" for kind in OPERATORS)):
         assert known.issuperset(_captions(damage))
     assert {word for words in WORDS.values() for word in words} <= {*DISTORTIONS, *MERGED}
 

@@ -8,11 +8,16 @@ import dpiqa_lab as lab
 from dpiqa_lab.datasets.distortion_families import (
     FAMILIES,
     MIXTURE,
-    FamilyDamage,
-    draw_family_damage,
-    no_photograph,
+    FamilyDistortion,
+    draw_family_distortion,
+    synthetic_image,
 )
-from dpiqa_lab.evaluation.distortion_ladder import LADDER, damage_ladder, damaged, ladder_summary
+from dpiqa_lab.evaluation.distortion_ladder import (
+    LADDER,
+    damaged,
+    distortion_ladder,
+    ladder_summary,
+)
 
 PICTURE = data.chelsea()[:96, :128]
 
@@ -39,7 +44,7 @@ def pictures():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_perfect_model_falls_at_every_step_and_its_opposite_at_none(pictures, sign):
-    table = damage_ladder(_Closeness(sign), pictures)
+    table = distortion_ladder(_Closeness(sign), pictures)
     assert len(table) == 2 * 36
     assert table.groupby("damage").size().to_dict() == dict.fromkeys(LADDER, 12)
     found = ladder_summary(table).set_index("damage")
@@ -55,10 +60,10 @@ def test_a_model_that_sees_nothing_follows_no_order(pictures):
         def score(self, pictures):
             return np.zeros(len(pictures))
 
-    found = ladder_summary(damage_ladder(Blind(), pictures[:1]))
+    found = ladder_summary(distortion_ladder(Blind(), pictures[:1]))
     assert (found[["falls", "spearman", "fall"]] == 0).all(axis=None)
     with pytest.raises(lab.LabError, match="at least one photograph"):
-        damage_ladder(Blind(), [])
+        distortion_ladder(Blind(), [])
 
 
 def test_the_ladder_s_damages_by_hand():
@@ -77,7 +82,7 @@ def test_the_ladder_s_damages_by_hand():
 
 @pytest.mark.parametrize(
     "damage",
-    [FamilyDamage(f, (kind,), 5) for f, kinds in FAMILIES.items() for kind, _ in kinds],
+    [FamilyDistortion(f, (kind,), 5) for f, kinds in FAMILIES.items() for kind, _ in kinds],
     ids=lambda damage: f"{damage.family}-{damage.kinds[0].__name__.strip('_')}",
 )
 def test_every_kind_of_a_family_does_more_the_stronger_it_is(damage):
@@ -89,7 +94,7 @@ def test_every_kind_of_a_family_does_more_the_stronger_it_is(damage):
 
 
 def test_families_are_drawn_all_and_mixtures_are_of_several():
-    drawn = [draw_family_damage(np.random.default_rng(i)) for i in range(200)]
+    drawn = [draw_family_distortion(np.random.default_rng(i)) for i in range(200)]
     assert {d.family for d in drawn} == {*FAMILIES, MIXTURE}
     assert all((len(d.kinds) > 1) == (d.family == MIXTURE) for d in drawn)
     with pytest.raises(lab.LabError, match=r"strength 1\.5 .* not in \[0, 1\]"):
@@ -99,7 +104,7 @@ def test_families_are_drawn_all_and_mixtures_are_of_several():
 
 
 def test_what_shows_nothing_is_of_every_kind():
-    pictures = [no_photograph(32, np.random.default_rng(i)) for i in range(60)]
+    pictures = [synthetic_image(32, np.random.default_rng(i)) for i in range(60)]
     assert all(p.shape == (32, 32, 3) and p.dtype == np.uint8 for p in pictures)
     flat = sum(np.ptp(p.reshape(-1, 3), axis=0).max() == 0 for p in pictures)
     assert 4 < flat < 30

@@ -13,8 +13,8 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.runs import find_run
 from dpiqa_lab.datasets.images import read_image
-from dpiqa_lab.evaluation.perturbations import CHANGES, changed
-from dpiqa_lab.evaluation.resolve_scorer import open_judge
+from dpiqa_lab.evaluation.perturbations import PERTURBATIONS, perturbed
+from dpiqa_lab.evaluation.resolve_scorer import resolve_scorer
 from tests.conftest import photographs
 from tests.support.configs import QUICK
 
@@ -140,7 +140,7 @@ def test_a_failure_is_a_row_and_the_others_go_on(datasets):
     assert cats.loc[["broken", "short", "endless"], "n"].tolist() == [0, 0, 0]
     assert set(tables["scores"]["model"]) == {"contrast", "ridge_on_statistics"}
     moved = tables["robustness"].query("model == 'contrast'").set_index("change")
-    assert set(moved.index) == set(CHANGES)
+    assert set(moved.index) == set(PERTURBATIONS)
     assert moved.loc["mirrored", "moved"].max() < 1e-9  # contrast does not know left from right
     assert moved.loc["resized to 75%", "shift"].max() < 0  # noise is averaged
 
@@ -166,10 +166,10 @@ def test_nothing_is_scored_twice(datasets):
     for _ in range(2):
         lab.evaluate([counted], some, robustness=2, resamples=20)
     n = len(datasets["cats"].part_of("test"))
-    assert len(asked) == n + 2 * len(CHANGES)
+    assert len(asked) == n + 2 * len(PERTURBATIONS)
     lab.evaluate([counted], some, robustness=3, resamples=20)  # a larger sample
-    assert len(asked) > n + 2 * len(CHANGES)
-    assert len(asked) <= n + 5 * len(CHANGES)
+    assert len(asked) > n + 2 * len(PERTURBATIONS)
+    assert len(asked) <= n + 5 * len(PERTURBATIONS)
     asked.clear()
     counted.cache_key = "second"
     lab.evaluate([counted], some, robustness=0, resamples=20)
@@ -181,9 +181,9 @@ def test_nothing_is_scored_twice(datasets):
 
 def test_changes_are_what_they_are_called(datasets):
     few = datasets["cats"].sample(2)
-    with changed(few) as rows:
-        assert len(rows) == 2 * len(CHANGES)
-        first = rows.iloc[: len(CHANGES)].set_index("change")
+    with perturbed(few) as rows:
+        assert len(rows) == 2 * len(PERTURBATIONS)
+        first = rows.iloc[: len(PERTURBATIONS)].set_index("change")
         before = read_image(few.table["path"][0])
         assert (read_image(first.loc["mirrored", "path"]) == before[:, ::-1]).all()
         assert read_image(first.loc["resized to 75%", "path"]).shape == (48, 48, 3)
@@ -279,6 +279,6 @@ def test_pyiqa_metrics_of_damage_are_turned_round(datasets, monkeypatch):
     assert (found["agreement"]["srcc"] > 0.99).all()
     assert (found["agreement"]["scale"] == "own").all()
     with pytest.raises(LabError, match="compares with an undamaged picture"):
-        open_judge("pyiqa:ssim")
+        resolve_scorer("pyiqa:ssim")
     with pytest.raises(LabError, match="no such metric"):
-        open_judge("pyiqa:nique")
+        resolve_scorer("pyiqa:nique")

@@ -4,7 +4,7 @@ import torch
 
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.datasets.brisque_features import normalised, of_normalised
-from dpiqa_lab.datasets.distortions import damage
+from dpiqa_lab.datasets.distortions import distort
 from dpiqa_lab.datasets.image_statistics import luma_of
 from dpiqa_lab.evaluation.niqe import Gaussian, distance, fit_gaussian, niqe, patch_statistics
 
@@ -61,7 +61,7 @@ def test_damage_is_less_natural_and_no_label_but_the_best_is_used():
     def item(i, kind=None):
         image = picture(i)
         if kind:
-            damaged = damage(image.permute(1, 2, 0).numpy(), kind, 0.8, i)
+            damaged = distort(image.permute(1, 2, 0).numpy(), kind, 0.8, i)
             image = torch.from_numpy(damaged).permute(2, 0, 1)
         return {"image": image, "mos": 0.1 if kind else 0.9, "name": f"{i}"}
 

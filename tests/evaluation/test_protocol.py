@@ -27,7 +27,7 @@ def test_splits_are_trained_once_each_and_tested_on_photographs_of_their_own(sma
     ]
     assert tests[0] != tests[1]
     saved = runs_dir() / "several-protocol-2" / "protocol.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(saved, float_precision="round_trip"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(saved, float_precision="reconstruct"), table)
     capsys.readouterr()
     again = lab.run_protocol(config, 2)
     assert capsys.readouterr().out.count("reused") == 1

@@ -11,9 +11,9 @@ from dpiqa_lab.experiments.benchmark import generated_photographs
 from dpiqa_lab.experiments.benchmark_config import BenchmarkConfig
 from dpiqa_lab.experiments.memory_format import layout_gains
 from dpiqa_lab.experiments.plain_reference import PlainReference
-from dpiqa_lab.experiments.profiling import Way, counted, floors, interleaved, profiled
+from dpiqa_lab.experiments.profiling import Candidate, counted, floors, interleaved, profiled
 from dpiqa_lab.experiments.speed_ratios import speed_ratios
-from dpiqa_lab.experiments.stage_profile import READING, stage_table, table_of
+from dpiqa_lab.experiments.stage_profile import READING, select_stages, stage_table
 from dpiqa_lab.experiments.throughput import pass_table
 from dpiqa_lab.nn.int8 import int8_kernels
 
@@ -105,7 +105,7 @@ def test_a_profile_tells_kinds_and_the_most_memory_held():
 
 def test_ways_take_turns_and_the_best_round_counts():
     seen = []
-    ways = {name: Way(lambda name=name: seen.append(name)) for name in "ab"}
+    ways = {name: Candidate(lambda name=name: seen.append(name)) for name in "ab"}
     best = interleaved(ways, 3, CPU.device)
     assert seen == list("ababab")
     assert set(best) == {"a", "b"}
@@ -122,7 +122,7 @@ def test_stages_cover_the_way_and_their_parts_make_a_whole(teacher, student, pho
     rates = pd.DataFrame([{"precision": "float32", "products": 1e10, "copy": 1e10}])
     paths = list(photographs.table["path"])
     table = stage_table(teacher, student, paths, [CPU], [1, 2], rates, rounds=1)
-    one = table_of(table, "float32", 1)
+    one = select_stages(table, "float32", 1)
     assert list(one["stage"]) == [
         *READING, "VAE", "image adapter", "U-Net", "decoder", "backward", "student",
     ]  # fmt: skip
@@ -139,7 +139,7 @@ def test_stages_cover_the_way_and_their_parts_make_a_whole(teacher, student, pho
     assert (table["share"] * table["seconds"]).to_numpy() == pytest.approx(table["floor"])
     assert table.set_index(["stage", "batch"])["memory_gb"].loc["U-Net", 1] > 0
     with pytest.raises(lab.LabError, match="bfloat16 at batch 1 was not measured: float32 at 1"):
-        table_of(table, "bfloat16", 1)
+        select_stages(table, "bfloat16", 1)
 
 
 def test_ratios_compare_like_with_like(teacher, student, photographs):

@@ -6,7 +6,7 @@ from scipy.stats import ttest_rel
 import dpiqa_lab as lab
 from dpiqa_lab.core.runs import find_run
 from dpiqa_lab.experiments.component_ablation import ALL, compare_components, thinned
-from dpiqa_lab.experiments.component_ablation_config import ARMS
+from dpiqa_lab.experiments.component_ablation_config import VARIANTS
 from tests.support.configs import QUICK
 
 
@@ -15,25 +15,25 @@ def _config(root="nowhere", **options):
     return lab.ComponentsConfig.from_parameters(given)
 
 
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != "whole"])
-def test_an_arm_lacks_one_thing(arm):
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "whole"])
+def test_an_arm_lacks_one_thing(variant):
     config = _config()
-    whole, other = (config.training(name, 0).identity() for name in ("whole", arm))
+    whole, other = (config.training(name, 0).identity() for name in ("whole", variant))
     changed = {name for name in whole if whole[name] != other[name]}
-    assert changed == set(ARMS[arm]) - ({"prompts"} if arm == "no prompts" else set())
-    if arm == "random weights":
+    assert changed == set(VARIANTS[variant]) - ({"prompts"} if variant == "no prompts" else set())
+    if variant == "random weights":
         assert (whole["adapter_start"], other["adapter_start"]) == ("prior", "torch")
 
 
 def test_a_training_is_found_again_whatever_it_is_compared_with():
-    few, many = _config(arms="whole"), _config(seeds=5)
+    few, many = _config(variants="whole"), _config(seeds=5)
     assert few.run_name != many.run_name
     assert few.training("whole", 0).run_name == many.training("whole", 0).run_name
     others = [_config(share=0.5), _config(tested=9), _config(max_steps=2)]
     names = {config.training("whole", 0).run_name for config in (few, *others)}
     assert len(names) == 4
-    with pytest.raises(lab.LabError, match="arms is empty"):
-        _config(arms="")
+    with pytest.raises(lab.LabError, match="variants is empty"):
+        _config(variants="")
 
 
 def test_a_share_of_train_and_val_the_same_test(small_folder):
@@ -54,20 +54,20 @@ def test_a_share_of_train_and_val_the_same_test(small_folder):
 def test_gains_are_of_the_same_seed():
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(
-        [(arm, seed, ALL, rng.random(), rng.random()) for seed in range(4) for arm in "ab"],
-        columns=["arm", "seed", "subset", "srcc", "plcc"],
+        [(variant, seed, ALL, rng.random(), rng.random()) for seed in range(4) for variant in "ab"],
+        columns=["variant", "seed", "subset", "srcc", "plcc"],
     )
     scored = pd.DataFrame(
         [
-            (arm, seed, f"{i}.jpg", i / 20, i + spread * rng.normal())
+            (variant, seed, f"{i}.jpg", i / 20, i + spread * rng.normal())
             for seed in range(4)
-            for arm, spread in (("a", 1), ("b", 40))
+            for variant, spread in (("a", 1), ("b", 40))
             for i in range(20)
         ],
-        columns=["arm", "seed", "name", "mos", "score"],
+        columns=["variant", "seed", "name", "mos", "score"],
     )
-    table = compare_components(rows.sample(frac=1, random_state=0).sort_values("arm"), scored)
-    first, second = (rows[rows["arm"] == arm]["srcc"].to_numpy() for arm in "ab")
+    table = compare_components(rows.sample(frac=1, random_state=0).sort_values("variant"), scored)
+    first, second = (rows[rows["variant"] == variant]["srcc"].to_numpy() for variant in "ab")
     a, b = table.to_dict("records")
     assert (a["gain"], a["gain_low"], a["gain_high"]) == (0, 0, 0)
     assert b["gain"] == pytest.approx((second - first).mean())
@@ -85,10 +85,10 @@ def test_gains_are_of_the_same_seed():
 
 
 def test_trainings_are_compared_and_kept(small_folder):
-    options = {"arms": "whole,random weights", "share": 0.5, "root": small_folder}
+    options = {"variants": "whole,random weights", "share": 0.5, "root": small_folder}
     run = lab.run_components(_config(seeds=1, **options))
     trainings = pd.read_csv(run.path / "trainings.csv")
-    assert list(trainings["arm"]) == ["whole", "random weights"]
+    assert list(trainings["variant"]) == ["whole", "random weights"]
     assert find_run(trainings["run"][1]).config["random_weights"]
     summary = find_run(trainings["run"][0]).summary()
     assert trainings["srcc"][0] == pytest.approx(summary["metrics"]["test"]["srcc"])

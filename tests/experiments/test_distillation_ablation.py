@@ -20,12 +20,15 @@ def _table():
     """A teacher that is right, a student that is its mirror image, and one that follows it."""
     shared = {"name": [f"p{i}" for i in range(40)], "mos": MOS, "teacher": MOS**3}
     students = {"labels": -MOS, "map": 2 + MOS}
-    tables = [pd.DataFrame({"arm": arm, "student": s, **shared}) for arm, s in students.items()]
+    tables = [
+        pd.DataFrame({"variant": variant, "student": s, **shared})
+        for variant, s in students.items()
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
 def test_arms_against_known_answers():
-    table = lab.compare_arms(_table()).set_index("arm")
+    table = lab.compare_variants(_table()).set_index("variant")
     assert list(table.index) == ["teacher", "labels", "map"]
     assert table["srcc"].tolist() == pytest.approx([1, -1, 1])
     assert table["gain"].tolist() == pytest.approx([2, 0, 2])
@@ -40,7 +43,7 @@ def test_arms_with_other_photographs_are_refused():
     table = _table()
     table.loc[79, "name"] = "other"
     with pytest.raises(lab.LabError, match="different photographs"):
-        lab.compare_arms(table)
+        lab.compare_variants(table)
 
 
 def test_most_different_is_by_place_not_by_score():
@@ -70,7 +73,8 @@ def test_each_arm_hears_what_it_is_named_after(teacher, tmp_path):
     config = _config(**options, unlabelled=str(tmp_path), run_name="compared")
     students = config.students(teacher)
     weights = {
-        arm: (s.score_weight, s.teacher_score_weight, s.map_weight) for arm, s in students.items()
+        variant: (s.score_weight, s.teacher_score_weight, s.map_weight)
+        for variant, s in students.items()
     }
     assert weights == {
         "labels": (1, 0, 0),
@@ -82,7 +86,7 @@ def test_each_arm_hears_what_it_is_named_after(teacher, tmp_path):
     assert students["both"].unlabelled is None
     assert students["both + unlabelled"].unlabelled == str(tmp_path)
     assert len({s.run_name for s in students.values()}) == 7
-    plain = _config(teacher=teacher, arms="labels,map")
+    plain = _config(teacher=teacher, variants="labels,map")
     assert list(plain.students(teacher)) == ["labels", "map"]
     assert plain.map_weight == 1.0
 
@@ -97,8 +101,8 @@ def test_a_teacher_made_here_sees_the_same_photographs():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"arms": "labels,maps"}, "unknown arms 'maps'. Did you mean 'map'"),
-        ({"arms": ""}, "arms is empty"),
+        ({"variants": "labels,maps"}, "unknown variants 'maps'. Did you mean 'map'"),
+        ({"variants": ""}, "variants is empty"),
         ({"teacher": "nobody's"}, "unknown run|no run"),
     ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpiqa_lab.experiments.reconstruction import linear_round_trip
+from dpiqa_lab.experiments.reconstruction import linear_reconstruction
 from dpiqa_lab.metrics import psnr
 
 
@@ -14,7 +14,7 @@ def test_psnr_by_hand():
 
 def test_linear_round_trip_is_the_best_of_its_rank():
     images = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    restored = linear_round_trip(images)
+    restored = linear_reconstruction(images)
     patches = [
         image[:, y : y + 8, x : x + 8].flatten().double().numpy()
         for image in images

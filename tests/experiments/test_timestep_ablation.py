@@ -2,7 +2,7 @@ import pytest
 
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.experiments import timestep_ablation
-from dpiqa_lab.experiments.timestep_ablation import ASKED, arms
+from dpiqa_lab.experiments.timestep_ablation import ASKED, variants
 from dpiqa_lab.nn.int8 import int8_kernels
 from dpiqa_lab.probing.probe_config import AblationConfig
 
@@ -12,20 +12,20 @@ def _config(**options):
 
 
 def test_an_arm_differs_in_one_thing():
-    found = arms(_config())
+    found = variants(_config())
     assert list(found) == [ASKED, "with noise", "no prompts", "random weights"]
     assert found["with noise"].noise_seed == 0
     assert found["no prompts"].prompts == "none"
     assert found["random weights"].random_weights
-    assert {arm.timesteps for arm in found.values()} == {(1, 50, 400)}
-    other = arms(_config(noise_seed=3, prompts="none", random_weights=True))
+    assert {variant.timesteps for variant in found.values()} == {(1, 50, 400)}
+    other = variants(_config(noise_seed=3, prompts="none", random_weights=True))
     assert list(other) == [ASKED, "no noise", "prompts: merged"]
 
 
 def test_the_other_arms_may_have_timesteps_of_their_own():
-    found = arms(_config(other_timesteps="1,400"))
+    found = variants(_config(other_timesteps="1,400"))
     assert found.pop(ASKED).timesteps == (1, 50, 400)
-    assert {arm.timesteps for arm in found.values()} == {(1, 400)}
+    assert {variant.timesteps for variant in found.values()} == {(1, 400)}
 
 
 @pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")

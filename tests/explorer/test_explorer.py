@@ -10,7 +10,7 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import write_json
 from dpiqa_lab.core.paths import runs_dir
-from dpiqa_lab.core.progress import watched
+from dpiqa_lab.core.progress import tracked
 from dpiqa_lab.datasets.images import read_image
 from dpiqa_lab.evaluation.prediction_comparison import compare_predictions, shared_predictions
 from dpiqa_lab.explorer import figures as figures
@@ -18,7 +18,7 @@ from dpiqa_lab.explorer.app import Panel
 from dpiqa_lab.explorer.background import Stopped
 from dpiqa_lab.explorer.explore_config import ExploreConfig
 from dpiqa_lab.explorer.explorer import Explorer
-from dpiqa_lab.explorer.images import Photographs
+from dpiqa_lab.explorer.images import ExplorerImages
 from dpiqa_lab.explorer.view import View, contact_sheet
 from dpiqa_lab.explorer.widgets import follow
 from dpiqa_lab.models.pmt_iqa import PmtIqa
@@ -193,7 +193,7 @@ def test_work_can_be_watched_and_stopped_and_keeps_what_is_done(root, monkeypatc
         if what == "extracting features" and done == 3:
             raise Stopped
 
-    with pytest.raises(Stopped), watched(watch):
+    with pytest.raises(Stopped), tracked(watch):
         explorer.compute()
     assert told[-4:] == [("extracting features", i, 8) for i in range(4)]
     assert len(explorer.store.entry(7, "mid_block").held()) == 12
@@ -228,13 +228,13 @@ def test_neighbours_are_the_nearest_by_hand(explorer):
     z = StandardScaler().fit_transform(explorer.columns())  # constant features become 0
     distances = [np.sqrt(np.mean((row - z[4]) ** 2)) for row in z]
     order = [i for i in np.argsort(distances) if i != 4][:3]
-    found = Photographs(explorer).neighbours("p004.png", 3)
+    found = ExplorerImages(explorer).neighbours("p004.png", 3)
     assert list(found["name"]) == [f"p{i:03d}.png" for i in order]
     assert found["distance"].to_numpy() == pytest.approx([distances[i] for i in order], rel=1e-6)
 
 
 def test_an_activation_map_pools_to_the_cached_feature(explorer):
-    shown = Photographs(explorer)
+    shown = ExplorerImages(explorer)
     for pooling, statistic in (("mean", np.mean), ("max", np.max), ("std", np.std)):
         explorer.choose(poolings=(pooling,), tap="up_blocks.1", plot="channel")
         explorer.choose(channel=5)
@@ -245,20 +245,20 @@ def test_an_activation_map_pools_to_the_cached_feature(explorer):
 
 
 def test_no_damage_gives_the_cached_features_and_score(explorer):
-    done = Photographs(explorer).damaged("p004.png", "noise", 0.0)
+    done = ExplorerImages(explorer).damaged("p004.png", "noise", 0.0)
     assert done.channels["after"].to_numpy() == pytest.approx(
         done.channels["before"].to_numpy(), rel=1e-3, abs=1e-4
     )
     assert done.probe[0] == pytest.approx(done.probe[1], abs=1e-4)
     test = explorer.predictions().iloc[0]
-    done = Photographs(explorer).damaged(test["name"], "noise", 0.0)
+    done = ExplorerImages(explorer).damaged(test["name"], "noise", 0.0)
     assert done.probe[0] == pytest.approx(test["score"])
 
 
 def test_damage_under_noise_keeps_that_photographs_noise(root):
     explorer = Explorer(_config(root, noise_seed=3, timesteps="300"))
     explorer.compute()
-    done = Photographs(explorer).damaged("p004.png", "noise", 0.0)
+    done = ExplorerImages(explorer).damaged("p004.png", "noise", 0.0)
     assert done.channels["shift"].abs().max() < 0.01
 
 
@@ -310,11 +310,11 @@ def test_undamaged_a_photograph_has_the_score_that_the_run_itself_gives_it(large
         (small,) = model.score([Image.fromarray(read_image(path, 64))], device="cpu")
         assert abs(small - expected) > 1e-4, "this model would not show the wrong size"
     large.choose(model=run)
-    done = Photographs(large).damaged(name, "noise", 0.0)
+    done = ExplorerImages(large).damaged(name, "noise", 0.0)
     assert done.model == pytest.approx((expected, expected), abs=1e-5)
     assert done.channels["shift"].abs().max() < 0.01
     # Damaged it is still seen at the model's own size.
-    done = Photographs(large).damaged(name, "defocus", 0.7)
+    done = ExplorerImages(large).damaged(name, "defocus", 0.7)
     (after,) = model.score([done.pictures[1]], device="cpu")
     assert done.pictures[1].size == (160, 160)
     assert done.model == pytest.approx((expected, after), abs=1e-5)
@@ -348,7 +348,7 @@ def test_two_runs_show_no_photograph_of_another_dataset(large):
 
 
 def test_damage_moves_what_it_should(explorer):
-    done = Photographs(explorer).damaged("p000.png", "defocus", 1.0)
+    done = ExplorerImages(explorer).damaged("p000.png", "defocus", 1.0)
     before, after = (np.asarray(picture, float) for picture in done.pictures)
     assert after.std() < before.std() / 2
     assert done.channels["shift"].abs().is_monotonic_decreasing

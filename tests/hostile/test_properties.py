@@ -14,7 +14,7 @@ from dpiqa_lab.core.errors import LabError, listing, shortened, unknown
 from dpiqa_lab.core.runs import check_name
 from dpiqa_lab.datasets.label_tables import pick, read_table
 from dpiqa_lab.datasets.specs import SPECS
-from dpiqa_lab.datasets.splits import PARTS, assign_split, folds
+from dpiqa_lab.datasets.splits import SPLITS, assign_split, folds
 from dpiqa_lab.datasets.validation_checks import check_labels, numbers, possible_name
 
 relaxed = settings(
@@ -90,8 +90,8 @@ def test_every_score_passes_or_its_row_is_named(scores):
 def test_a_split_takes_each_row_once_and_parts_no_group(groups, seed):
     table = pd.DataFrame({"name": range(len(groups)), "group": groups}).astype(str)
     parts, said = assign_split(table, "random", seed)
-    assert parts.isin(PARTS).all()
-    assert set(parts) == set(PARTS)
+    assert parts.isin(SPLITS).all()
+    assert set(parts) == set(SPLITS)
     assert (parts.groupby(table["group"]).nunique() == 1).all()
     again, _ = assign_split(table, f"random-{seed}")
     assert parts.equals(again)

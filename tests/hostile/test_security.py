@@ -19,10 +19,10 @@ from dpiqa_lab.core.runs import Run
 from dpiqa_lab.diffusion.presets import PRESETS
 from dpiqa_lab.explorer import figures
 from dpiqa_lab.explorer.explore_config import ExploreConfig
-from dpiqa_lab.models.transformers_trunk import hub_model
+from dpiqa_lab.models.transformers_trunk import load_hub_model
 from dpiqa_lab.models.trunks import TRUNKS, load_trunk
 from dpiqa_lab.viz import distillation_figures, gallery
-from dpiqa_lab.viz.contact_sheet import photographs
+from dpiqa_lab.viz.contact_sheet import contact_sheet
 from tests.conftest import REPOSITORY
 from tests.support.pages import Page
 
@@ -81,7 +81,7 @@ def test_hub_downloads_are_pinned_or_say_what_they_took(monkeypatch):
 
     monkeypatch.setattr("transformers.AutoModel.from_pretrained", from_pretrained)
     with pytest.warns(UserWarning, match="newest revision, c0ffee.*hub@c0ffee"):
-        hub_model("someone/trunk")
+        load_hub_model("someone/trunk")
     for weights in ("hub", "hub@abc"):
         load_trunk(nn.Identity(), "dinov2_small", weights)
     assert [revision for _, revision in asked] == [None, TRUNKS["dinov2_small"].revision, "abc"]
@@ -127,8 +127,9 @@ FIGURES = {
     "two scores": lambda: distillation_figures.two_scores(
         _table(**{EVIL: 0.5}), EVIL, "score", "title"
     ),
-    "arms": lambda: distillation_figures.arm_intervals(
-        pd.DataFrame({"arm": [EVIL], "srcc": [0.5], "srcc_low": [0.4], "srcc_high": [0.6]}), "title"
+    "variants": lambda: distillation_figures.variant_intervals(
+        pd.DataFrame({"variant": [EVIL], "srcc": [0.5], "srcc_low": [0.4], "srcc_high": [0.6]}),
+        "title",
     ),
     "explorer": lambda: figures.points(_table(x=0.5), "x", EVIL),
     "runs": lambda: figures.against(_table(score_a=0.5, score_b=0.6), EVIL, EVIL, EVIL),
@@ -162,7 +163,7 @@ def test_sheets_and_galleries_show_names_as_text(tmp_path):
     evil = EVIL.replace("/", "\u2215")  # a name on the disk has no slash
     Image.new("RGB", (8, 8)).save(tmp_path / evil)
     table = pd.DataFrame({"name": [evil], "path": [tmp_path / evil], "mos": [0.5], "score": [0.5]})
-    texts = list(_texts(photographs(table, "title").to_plotly_json()))
+    texts = list(_texts(contact_sheet(table, "title").to_plotly_json()))
     assert not [text for text in texts if "<script" in text]
     shown = gallery.gallery(table, path=tmp_path / "g.html")
     page = Page((tmp_path / "g.html").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ import torch
 
 import dpiqa_lab as lab
 from dpiqa_lab.models.fingerprint import fingerprint
-from dpiqa_lab.models.image_scorer import Scorer
+from dpiqa_lab.models.image_scorer import ImageScorer
 from dpiqa_lab.models.pmt_iqa import PmtIqa
 from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
 
@@ -60,7 +60,7 @@ def test_every_argument_is_in_it(kind, arguments, name, other):
 
 def test_no_argument_of_a_class_that_scores_is_left_out():
     """A new argument, or a new class, has to be tried in the test above."""
-    package = [c for c in Scorer.__subclasses__() if c.__module__.startswith("dpiqa_lab.")]
+    package = [c for c in ImageScorer.__subclasses__() if c.__module__.startswith("dpiqa_lab.")]
     assert set(package) < {kind for kind, *_ in CASES}
     for kind in {kind for kind, *_ in CASES}:
         tried = {name for case, _, others in CASES if case is kind for name in others}

@@ -6,7 +6,12 @@ import torch
 from scipy.fft import dctn
 
 from dpiqa_lab.models.image_adapter import ImageAdapter
-from dpiqa_lab.models.initialization import QUIET, _frequencies, start_at_frequencies, start_at_line
+from dpiqa_lab.models.initialization import (
+    QUIET,
+    _frequencies,
+    init_from_frequencies,
+    init_from_ridge,
+)
 from dpiqa_lab.ridge import fit_ridge
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -43,7 +48,7 @@ def test_frequencies_are_seen_alike_though_photographs_hold_little_of_the_fine_o
     images = (coarse + 0.01 * torch.randn(16, 3, 64, 64)).clamp(0, 1)
     adapter = ImageAdapter([48, 96, 128, 128])
     plain = adapter.conv_in(adapter.unshuffle(images)).std((0, 2, 3))
-    start_at_frequencies(adapter, images)
+    init_from_frequencies(adapter, images)
     seen = adapter.conv_in(adapter.unshuffle(images))
     assert plain.max() < 0.3
     np.testing.assert_allclose(seen.std((0, 2, 3)), QUIET, rtol=1e-4)
@@ -54,7 +59,7 @@ def test_frequencies_are_seen_alike_though_photographs_hold_little_of_the_fine_o
 @pytest.mark.parametrize("channels", [8, 320])
 def test_any_width_has_a_start(channels):
     adapter = ImageAdapter([channels, channels])
-    start_at_frequencies(adapter, torch.rand(4, 3, 32, 32))
+    init_from_frequencies(adapter, torch.rand(4, 3, 32, 32))
     assert all(x.isfinite().all() for x in adapter(torch.rand(1, 3, 32, 32)))
 
 
@@ -67,6 +72,6 @@ def test_a_last_layer_starts_at_the_line_that_its_inputs_follow():
     inputs[:, 3] = 7
     mos = inputs @ torch.tensor([0.3, -0.02, 0.01, 0]) + 0.4
     last, (x, y) = torch.nn.Linear(6, 1), (inputs.double().numpy(), mos.double().numpy())
-    start_at_line(last, fit_ridge(x, y, x, y))
+    init_from_ridge(last, fit_ridge(x, y, x, y))
     hidden = torch.randn(60, 2)  # of which the start says nothing
     torch.testing.assert_close(last(torch.cat([hidden, inputs], 1))[:, 0], mos, atol=1e-3, rtol=0)

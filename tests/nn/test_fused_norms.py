@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dpiqa_lab.models.efficientnet import EfficientNet
-from dpiqa_lab.nn.fused_norms import fused
+from dpiqa_lab.nn.fused_norms import fuse_norms
 from tests.support.networks import stir
 
 
@@ -19,7 +19,7 @@ def test_fused_features_are_the_same(name):
     norms = [layer for layer in trunk.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
         norm.register_forward_hook(lambda *call: seen.append(call[0]))
-    with fused(trunk):
+    with fuse_norms(trunk):
         found = trunk(images)
         assert not seen  # no norm has run
     assert torch.allclose(found, expected, atol=1e-9 * expected.abs().max())
@@ -29,6 +29,6 @@ def test_fused_features_are_the_same(name):
 
 def test_a_network_in_training_is_left_alone():
     layer = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
-    with fused(layer):
+    with fuse_norms(layer):
         layer(torch.rand(4, 3, 5, 5))
     assert layer[1].num_batches_tracked == 1

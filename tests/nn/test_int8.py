@@ -15,7 +15,7 @@ from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.datasets.demo import open_picture
 from dpiqa_lab.nn import int8
 from dpiqa_lab.nn.int8 import Int8, _rounded, int8_kernels
-from dpiqa_lab.nn.tensor_memo import _kept, keeping
+from dpiqa_lab.nn.tensor_memo import _kept, memoize_tensors
 
 pytestmark = pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
 
@@ -111,7 +111,7 @@ def test_small_layers_and_training_are_left_alone():
 
 def test_new_weights_are_seen_and_old_ones_let_go():
     conv, x = nn.Conv2d(32, 32, 3), _seeded(1, 32, 9, 9)
-    with torch.no_grad(), keeping(), Int8():
+    with torch.no_grad(), memoize_tensors(), Int8():
         first = conv(x)
         assert torch.equal(conv(x), first)
         assert list(_kept.get()) == [conv.weight]
@@ -125,7 +125,7 @@ def test_new_weights_are_seen_and_old_ones_let_go():
 
 def test_what_was_rounded_serves_until_it_is_written_into():
     queries, keys, x = nn.Linear(64, 64), nn.Linear(64, 64), _seeded(2, 40, 64)
-    with torch.no_grad(), keeping(), Int8():
+    with torch.no_grad(), memoize_tensors(), Int8():
         first = queries(x), keys(x)
         x.mul_(100)
         more = queries(x), keys(x)
@@ -133,7 +133,7 @@ def test_what_was_rounded_serves_until_it_is_written_into():
     assert all(torch.equal(*pair) for pair in zip(more, fresh, strict=True))
     assert not torch.allclose(first[0], more[0])
     # Without versions there is nothing to go by.
-    with torch.inference_mode(), keeping(), Int8():
+    with torch.inference_mode(), memoize_tensors(), Int8():
         y = x.clone()
         queries(y)
         y.mul_(0)

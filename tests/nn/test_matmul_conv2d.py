@@ -83,7 +83,7 @@ def test_checkpointed_gradients_are_the_same():
 
 def test_all_of_these_layers_compile_in_one_piece():
     from dpiqa_lab.nn.resized_conv2d import ResizedConv2d
-    from dpiqa_lab.nn.tensor_memo import keeping
+    from dpiqa_lab.nn.tensor_memo import memoize_tensors
     from dpiqa_lab.nn.upsampling import FoldedUpsample2D, fold_upsampling
 
     upsampling = nn.Sequential(Upsample2D(6, use_conv=True))
@@ -92,5 +92,5 @@ def test_all_of_these_layers_compile_in_one_piece():
     x = torch.randn(2, 6, 4, 4)
     for layer in (_layer(6, 5, 3, padding=1), ResizedConv2d(6, 5, 16), upsampling):
         compiled = torch.compile(layer, backend="eager", fullgraph=True)
-        with torch.no_grad(), keeping():
+        with torch.no_grad(), memoize_tensors():
             assert torch.allclose(compiled(x), layer(x), atol=1e-5)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.nn.resized_conv2d import ResizedConv2d, resizing
-from dpiqa_lab.nn.tensor_memo import keeping
+from dpiqa_lab.nn.tensor_memo import memoize_tensors
 
 
 def _by_torch(layer, x):
@@ -48,7 +48,7 @@ def test_outputs_and_gradients_are_torch_s_own(shape, batch):
 def test_new_weights_are_seen_at_once():
     torch.manual_seed(0)
     layer, x = ResizedConv2d(6, 5, 16), torch.randn(1, 6, 4, 4)
-    with torch.no_grad(), keeping():
+    with torch.no_grad(), memoize_tensors():
         layer(x)
         layer.weight.mul_(-3)
         assert torch.allclose(layer(x), _by_torch(layer, x), atol=1e-5)

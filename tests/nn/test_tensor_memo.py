@@ -4,7 +4,7 @@ import gc
 
 import torch
 
-from dpiqa_lab.nn.tensor_memo import _kept, keeping, kept
+from dpiqa_lab.nn.tensor_memo import _kept, memoize_tensors, memoized
 
 
 def test_made_once_until_the_numbers_change():
@@ -12,12 +12,12 @@ def test_made_once_until_the_numbers_change():
     x = torch.ones(3)
 
     def double():
-        return kept(x, "double", lambda: made.append(1) or x * 2)
+        return memoized(x, "double", lambda: made.append(1) or x * 2)
 
-    with keeping():
-        with keeping():
+    with memoize_tensors():
+        with memoize_tensors():
             assert double() is double()
-        assert kept(x, "triple", lambda: x * 3).tolist() == [3, 3, 3]
+        assert memoized(x, "triple", lambda: x * 3).tolist() == [3, 3, 3]
         x.add_(1)
         assert double().tolist() == [4, 4, 4]
         assert double() is double()
@@ -29,18 +29,18 @@ def test_nothing_outlasts_the_block():
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([weight], lr=1, fused=True)
     for expected in (2, 0):
-        with keeping(), torch.no_grad():
-            assert kept(weight, "double", lambda: weight * 2).tolist() == [expected] * 3
+        with memoize_tensors(), torch.no_grad():
+            assert memoized(weight, "double", lambda: weight * 2).tolist() == [expected] * 3
         weight.grad = torch.ones(3)
         optimizer.step()
     assert _kept.get() is None
-    assert kept(weight, "double", lambda: 7) == 7
+    assert memoized(weight, "double", lambda: 7) == 7
 
 
 def test_goes_with_the_tensor():
-    with keeping():
+    with memoize_tensors():
         x = torch.ones(3)
-        kept(x, "double", lambda: 2)
+        memoized(x, "double", lambda: 2)
         assert len(_kept.get()) == 1
         del x
         gc.collect()
@@ -48,8 +48,8 @@ def test_goes_with_the_tensor():
 
 
 def test_without_versions_nothing_is_kept():
-    with torch.inference_mode(), keeping():
+    with torch.inference_mode(), memoize_tensors():
         x = torch.ones(1)
-        assert kept(x, "a", x.item) == 1
+        assert memoized(x, "a", x.item) == 1
         x.add_(1)
-        assert kept(x, "a", x.item) == 2
+        assert memoized(x, "a", x.item) == 2

@@ -7,11 +7,11 @@ from scipy.stats import ortho_group, spearmanr
 from dpiqa_lab.probing.correlations import (
     channel_correlations,
     correlation_p,
-    extremes,
     layer_similarity,
     linear_cka,
     mean_pearson,
     spearman_columns,
+    top_bottom_images,
 )
 from dpiqa_lab.probing.features import POOLINGS, Features
 from dpiqa_lab.probing.image_map import photograph_map
@@ -115,10 +115,10 @@ def test_benjamini_and_hochberg_s_own_example():
 
 def test_extremes_are_both_ends_of_a_channel():
     x = np.arange(10.0)[:, None] * [[1, -1]]
-    found = extremes(features(a=x), 1, "a", 1, n=2)
+    found = top_bottom_images(features(a=x), 1, "a", 1, n=2)
     assert found["name"].tolist() == ["0.png", "1.png", "8.png", "9.png"]
     assert found["score"].tolist() == [0, -1, -8, -9]
-    assert len(extremes(features(a=x[:3]), 1, "a", 0, n=4)) == 2
+    assert len(top_bottom_images(features(a=x[:3]), 1, "a", 0, n=4)) == 2
 
 
 def test_a_map_keeps_two_groups_apart_and_is_the_same_again():

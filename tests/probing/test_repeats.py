@@ -9,8 +9,8 @@ from dpiqa_lab.probing.repeats import (
     chosen_on_val,
     label_curve,
     numbered_splits,
-    over_probes,
     repeat_probe,
+    summarize_probes,
 )
 from dpiqa_lab.ridge import ridge_path
 
@@ -71,7 +71,7 @@ def test_the_probe_never_fits_to_test_or_val_photographs():
 def test_more_labels_help_where_they_must():
     x, table = photographs(k=60, noise=1.0)
     rows = label_curve(x, table, numbered_splits(table, 5))
-    medians = over_probes(rows, ["share"])
+    medians = summarize_probes(rows, ["share"])
     assert medians["share"].tolist() == [0.1, 0.3, 1.0]
     assert medians["srcc"].is_monotonic_increasing
     assert medians["srcc"].iloc[2] > medians["srcc"].iloc[0] + 0.2
@@ -93,7 +93,7 @@ def test_medians_ranges_and_choice_by_hand():
             "plcc": 0.5,
         }
     )
-    found = over_probes(rows).set_index("timestep")
+    found = summarize_probes(rows).set_index("timestep")
     assert found.loc[1, "srcc"] == 0.2
     assert found.loc[1, "srcc_low"] == pytest.approx(0.05 * 0.2)
     assert found.loc[1, "srcc_high"] == pytest.approx(0.2 + 0.95 * 0.8)

@@ -11,7 +11,7 @@ import dpiqa_lab as lab
 from dpiqa_lab.core import cache
 from dpiqa_lab.core.device import choose_compute, exact
 from dpiqa_lab.core.runs import find_run
-from dpiqa_lab.datasets.image_set import Photographs
+from dpiqa_lab.datasets.image_set import ImageSet
 from dpiqa_lab.datasets.image_statistics import cached_statistics
 from dpiqa_lab.datasets.near_duplicates import scenes_of
 from dpiqa_lab.diffusion.attention import fixed_prompts
@@ -19,14 +19,14 @@ from dpiqa_lab.diffusion.attention_maps import map_taps
 from dpiqa_lab.diffusion.latents import dataset_latents
 from dpiqa_lab.evaluation.dataset_scores import scores_of
 from dpiqa_lab.evaluation.peers import features as re_iqa_features
-from dpiqa_lab.evaluation.resolve_scorer import open_judge
-from dpiqa_lab.explorer.probes import Place, Probes
+from dpiqa_lab.evaluation.resolve_scorer import resolve_scorer
+from dpiqa_lab.explorer.probes import FeatureKey, Probes
 from dpiqa_lab.models.encoders import Encoder, encoder_features
 from dpiqa_lab.models.re_iqa import QualityEncoder, ReIqa
 from dpiqa_lab.nn.compiling import compiled
 from dpiqa_lab.nn.int8 import int8_kernels
 from dpiqa_lab.probing.features import FeatureStore, extract_features
-from dpiqa_lab.training.statistics_targets import statistic_targets
+from dpiqa_lab.training.statistics_targets import statistics_targets
 from dpiqa_lab.training.teacher_outputs import teacher_outputs
 from tests.support.configs import QUICK
 
@@ -161,15 +161,15 @@ def test_every_kind_of_rows_is_the_same_whatever_surrounds_it(teacher_run, small
     torch.manual_seed(0)
     encoder, compute = ReIqa([QualityEncoder("resnet18")]), _compute("float32")
     run, teacher = find_run(teacher_run), lab.load_model(teacher_run)
-    judge = open_judge(teacher, device="cpu")
+    judge = resolve_scorer(teacher, device="cpu")
 
     def store(backbone):
         extract_features(backbone, dataset, [1], ["mid_block"], PROMPTS, compute=compute)
         features = FeatureStore(backbone, dataset, PROMPTS, compute=compute)
-        Probes(features, dataset.table).predictions(Place(1, ("mid_block",), ("mean",)))
+        Probes(features, dataset.table).predictions(FeatureKey(1, ("mid_block",), ("mean",)))
         teacher_outputs(run, few.table, compute)
         cached_statistics(few)
-        statistic_targets(Photographs(few.table, 64))
+        statistics_targets(ImageSet(few.table, 64))
         re_iqa_features(encoder, few, "cpu")
         scores_of(judge, few, few.table)
         scenes_of(few.table)

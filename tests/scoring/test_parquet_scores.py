@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 import dpiqa_lab as lab
-from dpiqa_lab.core.progress import watched
+from dpiqa_lab.core.progress import tracked
 from dpiqa_lab.scoring.parquet_scores import MANIFEST
 from tests.conftest import photographs
 from tests.support.stub_scorer import StubScorer
@@ -41,12 +41,12 @@ def test_a_long_list_is_scored_in_flat_memory_and_goes_on_where_it_was_stopped(t
     names = [f"{i // 1000:03d}/{i:06d}.png" for i in range(N)]
     entries.write_text("\n".join(names))
     stopped = _Memory("scoring parts", stop=40)
-    with pytest.raises(KeyboardInterrupt), watched(stopped):
+    with pytest.raises(KeyboardInterrupt), tracked(stopped):
         lab.score_parts(entries, out, StubScorer(reads=False), device="cpu")
     assert json.loads((out / MANIFEST).read_text())["status"] == "running"
     assert len(list(out.glob("part-*"))) == 40
     rest = _Memory("scoring parts")
-    with watched(rest):
+    with tracked(rest):
         manifest = lab.score_parts(entries, out, StubScorer(reads=False), device="cpu")
     assert manifest["new"] == N - 40 * 512
     assert len(rest.used) == 1 + len(manifest["parts"]) - 40
@@ -63,7 +63,7 @@ def test_extraction_keeps_no_more_than_its_features(tmp_path):
     dataset = lab.load_dataset("folder", tmp_path / "photos", image_size=64, mos_range=(0, 100))
     backbone = lab.load_backbone("tiny", random_weights=True)
     memory = _Memory("extracting features")
-    with watched(memory):
+    with tracked(memory):
         features = lab.extract_features(backbone, dataset, cache_dir=tmp_path / "cache")
     assert len(features) == 800
     assert len(memory.used) == 101

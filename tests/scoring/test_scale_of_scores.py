@@ -8,7 +8,7 @@ import pytest
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
 from dpiqa_lab.datasets.scale import UNKNOWN_SCALE, Scale
-from dpiqa_lab.evaluation.scorers import ModelJudge
+from dpiqa_lab.evaluation.scorers import ModelScorer
 from tests.conftest import photographs, small_student
 
 SCALES = [
@@ -76,7 +76,7 @@ def test_an_evaluation_notes_scales_that_differ_in_direction_alone(known, small_
     root, scale, _ = known
     run = lab.find_run(root / "model")
     run.config |= {"dataset": "folder", "data_root": str(small_folder)}
-    judge = ModelJudge("mine", lambda: None, run)
+    judge = ModelScorer("mine", lambda: None, run)
     turned = not scale.get("lower_better", False)
     ends = tuple(scale.get("mos_range", (0, 100)))
     dataset = lab.load_dataset("folder", small_folder, mos_range=(0, 100))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from dpiqa_lab.models.image_scorer import ModelOutput, Scorer
+from dpiqa_lab.models.image_scorer import ImageScorer, ModelOutput
 
 
-class StubScorer(torch.nn.Module, Scorer):
+class StubScorer(torch.nn.Module, ImageScorer):
     """Scores a photograph by its mean; notes in ``<log>/<process>`` what it was shown.
 
     Args:

@@ -15,18 +15,18 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.cache import cache_table
 from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.core.runs import find_run
-from dpiqa_lab.datasets.image_set import Photographs, unlabelled_photographs
+from dpiqa_lab.datasets.image_set import ImageSet, unlabelled_photographs
 from dpiqa_lab.datasets.image_statistics import STATISTICS
 from dpiqa_lab.models.image_scorer import ModelOutput
 from dpiqa_lab.models.teacher import Teacher
 from dpiqa_lab.ridge import ALPHAS
 from dpiqa_lab.training import statistics_targets as statistics_module
 from dpiqa_lab.training import student_run, teacher_outputs
-from dpiqa_lab.training.ema import Averaged
+from dpiqa_lab.training.ema import ModelEma
 from dpiqa_lab.training.losses import distillation_loss
 from dpiqa_lab.training.scored_run import schedule_of
-from dpiqa_lab.training.statistics_targets import statistic_targets
-from dpiqa_lab.training.student_dataset import Shown, maps_at
+from dpiqa_lab.training.statistics_targets import statistics_targets
+from dpiqa_lab.training.student_dataset import StudentDataset, crop_maps
 from tests.conftest import photographs
 from tests.support.configs import QUICK, STUDENT
 
@@ -98,7 +98,7 @@ def test_statistics_are_one_more_term():
 
 def test_statistics_are_ranks_on_one_scale_and_computed_once(root, tmp_path, monkeypatch):
     table = lab.load_dataset("folder", root, mos_range=(0, 100)).table
-    found = statistic_targets(Photographs(table, 64), tmp_path)
+    found = statistics_targets(ImageSet(table, 64), tmp_path)
     assert found.shape == (30, 46)
     assert found.abs().max() <= 3.0
     # The photographs' contrast falls with their number, so luma's deviation has that order.
@@ -107,7 +107,7 @@ def test_statistics_are_ranks_on_one_scale_and_computed_once(root, tmp_path, mon
     assert np.spacing(1) < np.diff(contrast[order]).min()
     assert contrast[order][:2] == pytest.approx([-3.0, scipy.stats.norm.ppf(1 / 29)], abs=1e-5)
     monkeypatch.setattr(statistics_module, "_statistics", lambda pixels: pytest.fail("again"))
-    assert torch.equal(statistic_targets(Photographs(table, 64), tmp_path), found)
+    assert torch.equal(statistics_targets(ImageSet(table, 64), tmp_path), found)
 
 
 def test_statistics_need_a_head_that_tells_them(root):
@@ -173,11 +173,11 @@ def test_a_flat_head_is_neither_corrected_nor_asked_for_statistics(root):
 
 def test_maps_follow_the_part_that_is_shown():
     maps = torch.arange(64.0).repeat(1, 2, 64, 1) + 100 * torch.arange(64.0)[:, None]
-    assert torch.allclose(maps_at(maps, torch.tensor([[0, 0, 1, 0.0]])), maps, atol=1e-2)
-    mirrored = maps_at(maps, torch.tensor([[0, 0, 1, 1.0]]))
+    assert torch.allclose(crop_maps(maps, torch.tensor([[0, 0, 1, 0.0]])), maps, atol=1e-2)
+    mirrored = crop_maps(maps, torch.tensor([[0, 0, 1, 1.0]]))
     assert torch.allclose(mirrored, maps.flip(3), atol=1e-2)
     # The lower right quarter: each of its 32 places becomes two, a quarter off to either side.
-    quarter = maps_at(maps, torch.tensor([[0.5, 0.5, 0.5, 0.0]]))
+    quarter = crop_maps(maps, torch.tensor([[0.5, 0.5, 0.5, 0.0]]))
     assert quarter.shape == maps.shape
     assert quarter[0, 0, 1, 1:5].tolist() == pytest.approx(
         [3225 + x for x in (32.25, 32.75, 33.25, 33.75)], abs=1e-2
@@ -186,10 +186,10 @@ def test_maps_follow_the_part_that_is_shown():
 
 def test_parts_and_mirrors_are_drawn_by_seed_epoch_and_place(root):
     table = lab.load_dataset("folder", root, mos_range=(0, 100)).table
-    whole = Photographs(table, 64)
-    shown = Shown(whole, flip=True, crop=32, seed=3)
+    whole = ImageSet(table, 64)
+    shown = StudentDataset(whole, flip=True, crop=32, seed=3)
     pixels, mos, i, place = shown[5]
-    plain = Shown(whole, flip=False, crop=None, seed=3)[5]
+    plain = StudentDataset(whole, flip=False, crop=None, seed=3)[5]
     left, top = (int(64 * value) for value in place[:2])
     expected = plain[0][:, top : top + 32, left : left + 32]
     assert torch.equal(pixels, expected.flip(2) if place[3] else expected)
@@ -292,7 +292,7 @@ def test_no_photograph_of_any_part_of_the_dataset_joins_as_unlabelled(root, tmp_
 
 def test_averaging_by_hand():
     network = lab.Student("efficientnet_tiny", image_size=64, width=4, head="pooled")
-    averaged = Averaged(network, 0.5)
+    averaged = ModelEma(network, 0.5)
     name = "regressor.fc2.bias"
     first = network.state_dict()[name].item()
     values = [first]

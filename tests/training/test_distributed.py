@@ -69,7 +69,7 @@ def test_what_is_predicted_is_somebodys_and_nobody_elses(n, count, monkeypatch):
     found = []
     for rank in range(count):
         _as_process(monkeypatch, rank, count)
-        found += distributed.mine(n)
+        found += distributed.shard_indices(n)
     assert sorted(found) == list(range(n))
 
 

@@ -11,7 +11,7 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.identity import Identity
 from dpiqa_lab.core.runs import open_run
 from dpiqa_lab.models.trainable import Trainable
-from dpiqa_lab.training.contrastive import DamagedCrops, damaged_pairs, info_nce
+from dpiqa_lab.training.contrastive import DistortedCrops, distorted_pairs, info_nce
 from dpiqa_lab.training.loop import Schedule, Task, fit
 from dpiqa_lab.training.peer_config import PmtIqaConfig, QualityEncoderConfig
 from dpiqa_lab.training.pmt_iqa_run import PmtIqaTask, random_crops
@@ -150,7 +150,7 @@ def test_pairs_are_of_one_version_and_the_first_is_undamaged():
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (3, 40, 50), np.uint8))
     generator = np.random.default_rng(3)
     assert generator.random() < 0.5  # but at this size nothing is halved
-    pairs = damaged_pairs(pixels, 32, 3, np.random.default_rng(3))
+    pairs = distorted_pairs(pixels, 32, 3, np.random.default_rng(3))
     assert [pair.shape for pair in pairs] == [(2, 3, 32, 32)] * 3
     windows = pixels.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4)
 
@@ -164,7 +164,7 @@ def test_pairs_are_of_one_version_and_the_first_is_undamaged():
 def test_a_step_of_crops_follows_from_its_number(small_folder):
     config = QualityEncoderConfig(crop_size=32, scenes=4, versions=2)
     photographs = [(torch.full((3, 64, 64), 50 * i, dtype=torch.uint8),) for i in range(4)]
-    one, other = (DamagedCrops(photographs, config, 3, stream) for stream in (5, 6))
+    one, other = (DistortedCrops(photographs, config, 3, stream) for stream in (5, 6))
     assert one[1].shape == (8, 2, 3, 32, 32)
     assert torch.equal(one[1], one[1])
     assert not torch.equal(one[1], one[2])

@@ -8,12 +8,12 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 import dpiqa_lab as lab
-from dpiqa_lab.datasets.image_set import Photographs
+from dpiqa_lab.datasets.image_set import ImageSet
 from dpiqa_lab.models.encoders import Encoder, encoder_features
 from dpiqa_lab.models.image_scorer import ModelOutput
 from dpiqa_lab.models.stage_head import StageHead
 from dpiqa_lab.ridge import ALPHAS, fit_ridge
-from dpiqa_lab.training.init_from_ridge import start_at_ridge
+from dpiqa_lab.training.init_from_ridge import init_stage_head_from_ridge
 from dpiqa_lab.training.losses import correlation, correlation_by_group
 from dpiqa_lab.training.ranking_copies import ranking_copies, ranking_loss
 from dpiqa_lab.training.student_model import build_student
@@ -79,7 +79,7 @@ def test_order_and_correlation_are_of_the_student_s_scores_where_a_teacher_is_th
     given = {**RECIPE, **options, "data_root": str(root)}
     config = lab.DistilConfig.from_parameters(given)
     dataset = config.load_dataset()
-    photos = Photographs(dataset.part_of("train").table, 64)
+    photos = ImageSet(dataset.part_of("train").table, 64)
     student = build_student(config.identity())
     losses = []
     for level in (0.0, 1.0):
@@ -103,7 +103,7 @@ def test_a_head_at_ridge_scores_as_the_ridge_does():
     head = StageHead(6)
     assert head.norm(torch.ones(1, 12)).tolist() == [[1.0] * 12]
     parts = x, x @ weight + 5, x_val, x_val @ weight + 5
-    start_at_ridge(head, *parts)
+    init_stage_head_from_ridge(head, *parts)
     with torch.no_grad():
         score = head.line(head.norm(torch.tensor(x_val, dtype=torch.float32)))[:, 0]
     assert score.numpy() == pytest.approx(

@@ -13,7 +13,7 @@ from dpiqa_lab.diffusion.presets import find_preset
 from dpiqa_lab.models.image_adapter import ImageAdapter, load_image_adapter
 from dpiqa_lab.training.batches import StepBatches
 from dpiqa_lab.training.checkpoints import load_checkpoint, save_checkpoint
-from dpiqa_lab.training.learning_rates import rate_groups
+from dpiqa_lab.training.learning_rates import parameter_groups
 from dpiqa_lab.training.loop import Schedule
 from dpiqa_lab.training.losses import correlation, margin_ranking, score_loss
 from dpiqa_lab.training.teacher_run import load_adapter
@@ -71,10 +71,10 @@ def test_schedule_of_the_paper():
 
 def test_rates_by_layer():
     weight, bias = torch.nn.Parameter(torch.zeros(2, 5, 20, 20)), torch.nn.Parameter(torch.zeros(2))
-    scales = {g["scale"]: g["params"] for g in rate_groups([weight, bias], "fan_in")}
+    scales = {g["scale"]: g["params"] for g in parameter_groups([weight, bias], "fan_in")}
     assert scales[0.5][0] is weight
     assert scales[1.0][0] is bias
-    assert [g["scale"] for g in rate_groups([weight, bias], "uniform")] == [1.0]
+    assert [g["scale"] for g in parameter_groups([weight, bias], "uniform")] == [1.0]
 
 
 def test_order_is_a_function_of_seed_and_epoch_and_can_start_anywhere():

@@ -2,11 +2,11 @@ import pandas as pd
 import pytest
 
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.viz.figures import arm_intervals, two_scores
+from dpiqa_lab.viz.figures import two_scores, variant_intervals
 
 TABLE = pd.DataFrame(
     {
-        "arm": ["teacher", "labels", "both"],
+        "variant": ["teacher", "labels", "both"],
         "srcc": [0.7, None, 0.6],
         "srcc_low": [0.6, None, 0.5],
         "srcc_high": [0.9, None, 0.65],
@@ -15,14 +15,14 @@ TABLE = pd.DataFrame(
 
 
 def test_intervals_span_from_low_to_high_and_gaps_are_left_out():
-    figure = arm_intervals(TABLE, "arms")
+    figure = variant_intervals(TABLE, "variants")
     (trace,) = figure.data
     assert list(trace.y) == ["teacher", "both"]
     assert list(trace.x + trace.error_x.array) == pytest.approx([0.9, 0.65])
     assert list(trace.x - trace.error_x.arrayminus) == pytest.approx([0.6, 0.5])
     assert figure.layout.yaxis.autorange == "reversed"
     with pytest.raises(LabError, match="no column srcc_high"):
-        arm_intervals(TABLE.drop(columns="srcc_high"), "arms")
+        variant_intervals(TABLE.drop(columns="srcc_high"), "variants")
 
 
 def test_scores_of_two_models_lie_about_the_line_of_equality():
