@@ -167,7 +167,7 @@ def cache(
 def check(
     dataset: Annotated[str, Argument(help="demo, koniq, folder (your own), …: see data/README.md")],
     root: Root = None,
-    split: Annotated[str, Option(help="as for training: random-3, a CSV file, …")] = "auto",
+    split_scheme: Annotated[str, Option(help="as for training: random-3, a CSV file, …")] = "auto",
     backbone: Annotated[str, Option(help="whose needs are computed")] = "auto",
     time: Annotated[bool, Option("--time", help="estimate the training's time by a trial")] = False,
     parameter: Annotated[
@@ -182,7 +182,12 @@ def check(
     from .datasets.validation import examine
     from .training.teacher_config import TrainConfig
 
-    named = {"dataset": dataset, "split": split, "backbone": backbone, "data_root": root}
+    named = {
+        "dataset": dataset,
+        "split_scheme": split_scheme,
+        "backbone": backbone,
+        "data_root": root,
+    }
     config = TrainConfig.from_parameters({**named, **values(parameter)})
     found = examine(config)
     print(found)
@@ -200,7 +205,7 @@ def train(
     what: Annotated[Literal["teacher", "student"], Argument(help="what is trained")],
     parameter: Annotated[
         Pairs | None,
-        _parameter("any of help(lab.TrainConfig) or help(lab.DistilConfig), as -p dataset koniq"),
+        _parameter("any of help(lab.TrainConfig) or help(lab.DistillConfig), as -p dataset koniq"),
     ] = None,
 ) -> None:
     """Train a teacher or a student; under "accelerate launch" in several processes."""
@@ -213,10 +218,10 @@ def train(
 
         run = train_teacher(TrainConfig.from_parameters(given))
     else:
-        from .training.student_config import DistilConfig
+        from .training.student_config import DistillConfig
         from .training.student_run import train_student
 
-        run = train_student(DistilConfig.from_parameters(given))
+        run = train_student(DistillConfig.from_parameters(given))
     if is_main():
         from .training.run_metrics import metrics_line
 
@@ -341,14 +346,14 @@ def protocol(
     ] = None,
 ) -> None:
     """Train and test on numbered splits; print medians beside published results."""
-    from .evaluation.protocol import beside_published, over_splits, run_protocol
+    from .evaluation.protocol import beside_published, run_protocol, summarize_splits
     from .training.teacher_config import TrainConfig
 
     config = TrainConfig.from_parameters(
         {"dataset": dataset, "data_root": root, **values(parameter)}
     )
     table = run_protocol(config, splits)
-    for part in (table, over_splits(table), beside_published(table, config)):
+    for part in (table, summarize_splits(table), beside_published(table, config)):
         print(f"\n{part.to_string(float_format='{:.3f}'.format)}")
 
 

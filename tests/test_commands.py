@@ -17,7 +17,7 @@ from typer.main import get_command
 from dpiqa_lab.cli import app
 from dpiqa_lab.core.command_line import values
 from dpiqa_lab.experiments.component_ablation_config import ComponentsConfig
-from dpiqa_lab.training.student_config import DistilConfig
+from dpiqa_lab.training.student_config import DistillConfig
 from dpiqa_lab.training.teacher_config import TrainConfig
 from tests.conftest import REPOSITORY
 
@@ -85,7 +85,7 @@ def test_a_command_of_the_lab_is_one(words):
         _check_notebook(str(arguments["notebook"]), names)
     elif given:
         student = arguments.get("what") == "student"
-        (DistilConfig if student else TrainConfig)(**given)
+        (DistillConfig if student else TrainConfig)(**given)
 
 
 @pytest.mark.parametrize("words", _commands(r"^papermill(?=\s)"))
@@ -107,7 +107,7 @@ def test_a_module_that_is_run_is_there(words):
 @pytest.mark.parametrize("words", _commands(r"^(?=-p )"))
 def test_parameters_that_stand_alone_are_some_config_s(words):
     names = {name for option, name in pairwise(words) if option == "-p"}
-    configs = (TrainConfig, DistilConfig, ComponentsConfig)
+    configs = (TrainConfig, DistillConfig, ComponentsConfig)
     assert names <= {name for config in configs for name in config.__dataclass_fields__}
 
 

@@ -120,8 +120,8 @@ def test_01_02_and_08_look_inside_and_compare(koniq, tmp_path, place):
         run_name="gpu_02",
     )
     _ran(
-        tmp_path, "08_components", **data, **TRAINED, variants="whole,no prompts", seeds=1, share=1,
-        max_steps=2, run_name="gpu_08",
+        tmp_path, "08_components", **data, **TRAINED, variants="whole,no prompts", seeds=1,
+        train_fraction=1, max_steps=2, run_name="gpu_08",
     )  # fmt: skip
 
 

@@ -213,7 +213,13 @@ def test_07_measures_and_shows_its_bars(tmp_path):
 
 
 def test_08_compares_components(small_folder, tmp_path):
-    options = {**QUICK, "data_root": "photos", "max_steps": 1, "run_name": "by_08", "share": 0.5}
+    options = {
+        **QUICK,
+        "data_root": "photos",
+        "max_steps": 1,
+        "run_name": "by_08",
+        "train_fraction": 0.5,
+    }
     options |= {"variants": "whole,random weights", "seeds": 2}
     result = papermill(tmp_path, "08_components", **options)
     assert result.returncode == 0, result.stderr[-3000:]

@@ -67,7 +67,12 @@ def _named(config_class: str, run: str, given: dict, **more) -> Callable[[str], 
 
     def make(name):
         def call(root):
-            values = {**given, **more, "data_root": str(root), "split": str(root / "split.csv")}
+            values = {
+                **given,
+                **more,
+                "data_root": str(root),
+                "split_scheme": str(root / "split.csv"),
+            }
             if "prompts" in more:
                 values["prompts"] = str(root / more["prompts"])
             if name is not None:
@@ -105,7 +110,7 @@ def _evaluation(name):
             "models": "ridge_on_statistics,start", "datasets": "folder", "data_roots": str(root),
             "labels": "scores.csv", "mos_range": "0,100", "image_size": 64, "robustness": 0,
             "resamples": 2,
-            "split": str(root / "split.csv"), "device": "cpu", "run_name": name,
+            "split_scheme": str(root / "split.csv"), "device": "cpu", "run_name": name,
         }  # fmt: skip
         return lab.run_evaluation(lab.EvaluateConfig.from_parameters(given))
 
@@ -115,24 +120,24 @@ def _evaluation(name):
 def _protocol(name):
     def call(root):
         given = {**TRAINED, "prompts": str(root / "prompts.txt"), "data_root": str(root)}
-        given |= {"split": str(root / "split.csv"), "run_name": name}
+        given |= {"split_scheme": str(root / "split.csv"), "run_name": name}
         lab.run_protocol(lab.TrainConfig.from_parameters(given), 1)
         return find_run(f"{name}-protocol-1")
 
     return call
 
 
-_student = _named("DistilConfig", "train_student", STUDENT)
+_student = _named("DistillConfig", "train_student", STUDENT)
 PROMPTS = {"prompts": "prompts.txt"}
 KINDS = {
     "teacher": _named("TrainConfig", "train_teacher", TRAINED, **PROMPTS),
-    "student": _named("DistilConfig", "train_student", STUDENT, start_from="start"),
+    "student": _named("DistillConfig", "train_student", STUDENT, start_from="start"),
     "pmt_iqa": _named("PmtIqaConfig", "train_pmt_iqa", {**PEER, "epochs": 1, "batch_size": 8}),
     "quality_encoder": _named(
         "QualityEncoderConfig", "train_quality_encoder", {**PEER, "steps": 1, "scenes": 2}
     ),
     "prior": _prior,
-    "probe": _named("FeatureProbeConfig", "run_probe", PROBED, **PROMPTS),
+    "probe": _named("ProbeConfig", "run_probe", PROBED, **PROMPTS),
     "ablation": _named(
         "AblationConfig", "run_ablation", {**PROBED, "random_init_control": False}, **PROMPTS
     ),
@@ -143,7 +148,7 @@ KINDS = {
         **PROMPTS,
     ),
     "distillation": _named(
-        "DistilAblationConfig",
+        "DistillationConfig",
         "run_distillation",
         {**STUDENT, "variants": "labels"},
         teacher="start",
@@ -296,8 +301,8 @@ def test_another_dataset_under_the_same_name_is_refused(completed):
 
 def test_a_configuration_that_is_not_resolved_is_taken(completed, root):
     _, run = completed("student")
-    given = {**STUDENT, "data_root": str(root), "split": str(root / "split.csv")}
-    config = lab.DistilConfig(**given, start_from="start", run_name=run.name)
+    given = {**STUDENT, "data_root": str(root), "split_scheme": str(root / "split.csv")}
+    config = lab.DistillConfig(**given, start_from="start", run_name=run.name)
     assert lab.train_student(config).path == run.path
 
 

@@ -12,21 +12,21 @@ from ..experiments.benchmark import benchmark_inputs
 from ..experiments.benchmark_config import BenchmarkConfig
 from ..experiments.component_ablation_config import ComponentsConfig
 from ..experiments.distillation_ablation import distillation_inputs
-from ..experiments.distillation_ablation_config import DistilAblationConfig
-from ..probing.probe_config import AblationConfig, FeatureProbeConfig
+from ..experiments.distillation_ablation_config import DistillationConfig
+from ..probing.probe_config import AblationConfig, ProbeConfig
 from ..probing.probe_runs import probe_inputs
-from ..training.student_config import DistilConfig
+from ..training.student_config import DistillConfig
 from ..training.student_run import student_inputs
 from ..training.teacher_config import TrainConfig
 from ..training.teacher_run import teacher_inputs
 
 # What goes into the run of each notebook's configuration.
 INPUTS: dict[type[Configuration], Callable[..., Inputs]] = {
-    FeatureProbeConfig: probe_inputs,
+    ProbeConfig: probe_inputs,
     AblationConfig: probe_inputs,
     TrainConfig: teacher_inputs,
-    DistilConfig: student_inputs,
-    DistilAblationConfig: distillation_inputs,
+    DistillConfig: student_inputs,
+    DistillationConfig: distillation_inputs,
     EvaluateConfig: evaluation_inputs,
     BenchmarkConfig: benchmark_inputs,
     ComponentsConfig: teacher_inputs,

@@ -21,6 +21,16 @@ from .errors import LabError, shortened, unknown
 from .files import json_hash
 from .runs import check_name
 
+# Parameters of earlier versions, by what they are called now.
+RENAMED = {
+    "arms": "variants",
+    "part": "split",
+    "photographs": "max_images",
+    "random_twin": "random_init_control",
+    "share": "train_fraction",
+    "split": "split_scheme",
+    "tested": "max_test_images",
+}
 _LARGEST = 2**53  # beyond it neighbouring whole numbers are one as float
 _LISTED = 15  # problems at most, so that the message fits on a screen
 _RULES = ConfigDict(strict=True, extra="forbid")
@@ -204,7 +214,7 @@ def _described(cls, error: ValidationError) -> str:
         name = names[place] if isinstance(place, int) and place < len(names) else str(place)
         value = problem["input"]
         if problem["type"] == "unexpected_keyword_argument":
-            lines.append(str(unknown("parameter", name, names)))
+            lines.append(_unknown(name, names))
         elif problem["type"] == "value_error":
             lines.append(str(problem["ctx"]["error"]))
         elif name not in names:
@@ -221,6 +231,12 @@ def _described(cls, error: ValidationError) -> str:
             lines.append(f"{name} {what}; its default is {default!r}.")
     more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return "\n".join(lines[:_LISTED] + more)
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    if RENAMED.get(name) in names:
+        return f"parameter {name!r} is called {RENAMED[name]!r} now."
+    return str(unknown("parameter", name, names))
 
 
 def _shown(value) -> str:

@@ -125,7 +125,7 @@ def _read(path: Path) -> pd.DataFrame:
     text = dict.fromkeys(("dataset", "name", "sha256", "split", "group"), str)
     return pd.read_csv(
         path, dtype=text, keep_default_na=False, na_values={"mos": [""]},
-        float_precision="reconstruct",
+        float_precision="round_trip",
     )  # fmt: skip
 
 

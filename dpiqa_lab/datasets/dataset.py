@@ -18,17 +18,19 @@ class QualityDataset:
 
     Attributes:
         manifest: where the photographs and scores come from.
-        table: this part's rows of the manifest.
+        table: this split's rows of the manifest.
         image_size: side of the square every photograph is squashed to; ``None`` is its own size.
     """
 
-    def __init__(self, manifest: Manifest, part: str = "all", image_size: int | None = None):
-        if part not in (*SPLITS, "all"):
-            raise unknown("part", part, [*SPLITS, "all"])
+    def __init__(self, manifest: Manifest, split: str = "all", image_size: int | None = None):
+        if split not in (*SPLITS, "all"):
+            raise unknown("split", split, [*SPLITS, "all"])
         table = manifest.table
         self.manifest = manifest
-        self.part = part
-        self.table = (table if part == "all" else table[table.split == part]).reset_index(drop=True)
+        self.split = split
+        self.table = (table if split == "all" else table[table["split"] == split]).reset_index(
+            drop=True
+        )
         self.image_size = image_size
 
     def __len__(self) -> int:
@@ -43,14 +45,14 @@ class QualityDataset:
         spec = self.manifest.spec
         size = self.image_size or "own"
         return (
-            f"{spec.title} ({self.part}): {len(self)} photographs, size {size}, scores "
+            f"{spec.title} ({self.split}): {len(self)} photographs, size {size}, scores "
             f"{self.manifest.scale} as mos in [0,1]; {self.manifest.split}"
         )
 
     def content(self) -> pd.DataFrame:
         """What results depend on, a row a photograph: name, sha256 of its file, mos, split, group.
 
-        Of the whole dataset, whatever its part.
+        Of the whole dataset, whatever its split.
         """
         columns = {"hash": "sha256"}
         table = self.manifest.table.rename(columns=columns)
@@ -60,9 +62,9 @@ class QualityDataset:
         """This dataset, and ``models`` beside it, as they go into a run."""
         return Inputs(self.content(), models or {}, [repr(self), *self.manifest.notes])
 
-    def part_of(self, part: str) -> "QualityDataset":
-        """Another part of the same dataset."""
-        return QualityDataset(self.manifest, part, self.image_size)
+    def in_split(self, split: str) -> "QualityDataset":
+        """The images of one split of the same dataset: train, val, test or all."""
+        return QualityDataset(self.manifest, split, self.image_size)
 
     def sample(self, n: int, seed: int = 0) -> "QualityDataset":
         """``n`` of its photographs, drawn by the seed, in their order; all where it has no more.
@@ -81,7 +83,7 @@ class QualityDataset:
             table=self.table.loc[chosen].sort_index().reset_index(drop=True),
             notes=(*self.manifest.notes, note),
         )
-        return QualityDataset(manifest, self.part, self.image_size)
+        return QualityDataset(manifest, self.split, self.image_size)
 
 
 def load_dataset(
@@ -97,11 +99,11 @@ def load_dataset(
         name: "demo", "koniq", "clive", "livefb", "spaq", "biq2021", "kadid10k", "tid2013", or
             "folder" for your own.
         root: the dataset's folder; ``None`` is ``data/<name>``.
-        split: the part to give, "train", "val", "test" or "all".
+        split: the one to give, "train", "val", "test" or "all".
         image_size: side in pixels of the square that every photograph is squashed to; ``None``
             keeps each one's own size.
         options: any of
-            parts: how the parts are decided (the notebooks' ``split``): "auto", "official",
+            split_scheme: how train, val and test are decided: "auto", "official",
                 "random", "random-3" or a CSV file with the columns name and split.
             split_seed: seed of a random split.
             on_bad_image: "error" lists all missing or unreadable photographs and stops; "skip"
@@ -115,5 +117,5 @@ def load_dataset(
     Raises:
         LabError: anything wrong with the labels or the photographs, before any long work.
     """
-    parts = options.pop("parts", "auto")
-    return QualityDataset(load_manifest(name, root, parts, **options), split, image_size)
+    split_scheme = options.pop("split_scheme", "auto")
+    return QualityDataset(load_manifest(name, root, split_scheme, **options), split, image_size)

@@ -10,7 +10,7 @@ from .specs import get_spec
 class ReadingConfig(Configuration):
     """How photographs and scores are read; ``None`` means: decided by the dataset."""
 
-    split: str = option("auto", "auto, official, random, random-3, or a CSV file")
+    split_scheme: str = option("auto", "auto, official, random, random-3, or a CSV file")
     split_seed: int = option(0, "seed of a random split", low=0)
     on_bad_image: str = option(
         "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
@@ -65,7 +65,7 @@ class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
         """Arguments of ``load_dataset``."""
         options = {
             "root": self.data_root,
-            "parts": self.split,
+            "split_scheme": self.split_scheme,
             "split_seed": self.split_seed,
             "on_bad_image": self.on_bad_image,
             "mos_range": self.mos_range,

@@ -48,5 +48,5 @@ class ItemPixels(Dataset):
 def pixels_of(dataset: Sequence[dict], size: int) -> Pixels | ItemPixels:
     """Photographs of a part at ``size``, read as integers where the part knows their files."""
     if isinstance(dataset, QualityDataset):
-        return Pixels(QualityDataset(dataset.manifest, dataset.part, size))
+        return Pixels(QualityDataset(dataset.manifest, dataset.split, size))
     return ItemPixels(dataset, size)

@@ -25,9 +25,9 @@ _TAIL = """\
 Scores are mapped to [0, 1], higher is better, by the ends of the scale above (not by those of the
 release). Official splits are used where there are any; where one has no val part, a tenth of train
 is taken, by seed. Else the parts are 70/10/20 by seed, and of datasets made from reference pictures
-every reference with all its versions is in one part. `split="random"` with `split_seed`, or
-numbered, `split="random-3"`, or `split="my.csv"` (columns `name`, `split`) decide otherwise. Every
-run records it in its `data.csv`. Equal file content in two parts is warned of.
+every reference with all its versions is in one part. `split_scheme="random"` with `split_seed`, or
+numbered, `split_scheme="random-3"`, or `split_scheme="my.csv"` (columns `name`, `split`) decide
+otherwise. Every run records it in its `data.csv`. Equal file content in two parts is warned of.
 
 Near copies, that is photographs of one scene (resized, compressed, brightened, blurred or shot
 again from nearly the same place), are found by their thumbnails when a dataset is loaded for the

@@ -36,11 +36,11 @@ def assign_split(table: pd.DataFrame, split: str = "auto", seed: int = 0) -> tup
     else:
         if split == "official":
             if "split" not in table:
-                raise LabError("this dataset has no official split; use split='random'.")
+                raise LabError("this dataset has no official split; use split_scheme='random'.")
             parts, said = table["split"].copy(), "official split"
         else:
             if not Path(split).suffix and not Path(split).is_file():
-                raise unknown("split", split, _KINDS)
+                raise unknown("split_scheme", split, _KINDS)
             parts, said = _from_file(table, Path(split)), f"split of {Path(split).name}"
         wrong = sorted(set(parts.astype(str)) - set(SPLITS))
         if wrong:

@@ -75,7 +75,7 @@ def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.Da
 
     Args:
         name, root: as for ``load_dataset``.
-        options: how it is read, as a training's parameters say it: split (how the parts are
+        options: how it is read, as a training's parameters say it: split_scheme (how the parts are
             decided), split_seed, on_bad_image, mos_range, lower_better and the others of
             ``ReadingConfig``.
 
@@ -140,7 +140,7 @@ def examine(config: DatasetConfig) -> Examination:
     if labelled and len(kept):
         try:
             grouped = with_scenes(kept, scenes[kept.index]).reset_index(drop=True)
-            parts, said = assign_split(grouped, config.split, config.split_seed)
+            parts, said = assign_split(grouped, config.split_scheme, config.split_seed)
         except LabError as error:
             found.append(_told(error, "the photographs cannot be parted"))
         else:

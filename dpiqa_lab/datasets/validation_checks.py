@@ -188,7 +188,7 @@ def check_near_copies(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> li
         easy = sum((rows["split"] == "test").sum() for rows in seen)
         of = (table["split"] == "test").sum()
         what = f"{easy:,} of {of:,} test photographs have a near copy in train"
-        advice = "results on them flatter; split='random' puts near copies into one part"
+        advice = "results on them flatter; split_scheme='random' keeps near copies in one split"
         found.append(Finding("info", what, tuple(map(_alike, seen)), advice))
     return found
 

@@ -38,8 +38,8 @@ _TEXT = (
 def evaluate(
     models: Mapping[str, object] | Sequence,
     datasets: Mapping[str, QualityDataset],
-    part: str = "test",
-    photographs: int | None = None,
+    split: str = "test",
+    max_images: int | None = None,
     robustness: int = 50,
     resamples: int = 1000,
     seed: int = 0,
@@ -56,15 +56,15 @@ def evaluate(
             a table with the columns name and score, a model with ``score``, or a function from
             paths to scores.
         datasets: whole ones by what to call them, with an ``image_size`` for the baselines.
-        part: of each that is judged.
-        photographs: at most so many of it, drawn by the seed.
+        split: of each that is scored: test, val, train or all.
+        max_images: at most so many of it, drawn by the seed.
         robustness: photographs of these whose changed copies are scored too; 0 for none.
 
     Raises:
         LabError: a model that cannot be opened, before any is asked; nothing to judge.
     """
     scorers = _opened(models, datasets, device)
-    return _tables(scorers, datasets, part, photographs, robustness, resamples, seed)
+    return _tables(scorers, datasets, split, max_images, robustness, resamples, seed)
 
 
 @resolves
@@ -92,8 +92,8 @@ def run_evaluation(
         tables = _tables(
             scorers,
             datasets,
-            config.part,
-            config.photographs,
+            config.split,
+            config.max_images,
             config.robustness,
             config.resamples,
             config.seed,
@@ -180,17 +180,17 @@ def _known(scorer: Scorer, datasets: Mapping[str, QualityDataset]) -> dict[str, 
 def _tables(
     scorers: Sequence[Scorer],
     datasets: Mapping[str, QualityDataset],
-    part: str,
-    photographs: int | None,
+    split: str,
+    max_images: int | None,
     sampled: int,
     resamples: int,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
     scores, changes, traits, said = [], [], [], []
     for label, dataset in datasets.items():
-        chosen = dataset.part_of(part)
-        chosen = chosen if photographs is None else chosen.sample(photographs, seed)
-        table = _with_subset_means(chosen.table, dataset.part_of("train").table)
+        chosen = dataset.in_split(split)
+        chosen = chosen if max_images is None else chosen.sample(max_images, seed)
+        table = _with_subset_means(chosen.table, dataset.in_split("train").table)
         traits.append(error_analysis.photograph_traits(chosen).assign(dataset=label))
         with perturbed(chosen.sample(sampled, seed)) as copies:
             for scorer in scorers:
@@ -231,7 +231,7 @@ def _tables(
         "agreement": results,
         "differences": differences(scores, "srcc", resamples, seed),
         "cross": cross_table(results),
-        "published": beside_published(results, part),
+        "published": beside_published(results, split),
         "calibration": calibration(scores),
         "errors": error_analysis.errors_by_trait(scores, traits),
         "robustness": error_analysis.robustness(scores, changes),

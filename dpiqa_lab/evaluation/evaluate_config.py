@@ -28,8 +28,8 @@ class EvaluateConfig(ReadingConfig):
     data_roots: tuple[str, ...] | None = option(
         None, "their folders, in that order, - for data/<dataset>; None: all there"
     )
-    part: str = option("test", "of the split that is judged", (*SPLITS, "all"))
-    photographs: int | None = option(None, "at most so many a dataset, by the seed", low=5)
+    split: str = option("test", "of the split that is judged", (*SPLITS, "all"))
+    max_images: int | None = option(None, "at most so many a dataset, by the seed", low=5)
     robustness: int = option(50, "photographs a dataset that are changed; 0: none", low=0)
     resamples: int = option(1000, "of the bootstrap", low=1, high=1_000_000)
     shown: int = option(5, "photographs a row of the report", low=1)
@@ -81,7 +81,7 @@ class EvaluateConfig(ReadingConfig):
         return result
 
     def load_datasets(self) -> dict[str, QualityDataset]:
-        """The datasets by their labels, whole; ``part`` and ``photographs`` are yet to be taken.
+        """The datasets by their labels, whole; ``split`` and ``max_images`` are yet to be taken.
 
         Raises:
             LabError: see ``load_dataset``; or two have one label.

@@ -24,10 +24,10 @@ from ..training.pmt_iqa_run import load_pmt_iqa, train_pmt_iqa
 from ..training.quality_encoder_run import load_quality_encoder, train_quality_encoder
 
 PMT_IQA_BUDGET = PmtIqaConfig(
-    trunk="resnet18", image_size=256, crop_size=128, epochs=6, lr_every=2, photographs=1000
+    trunk="resnet18", image_size=256, crop_size=128, epochs=6, lr_every=2, max_images=1000
 )
 RE_IQA_BUDGET = QualityEncoderConfig(
-    trunk="resnet18", image_size=256, crop_size=64, steps=400, photographs=1000
+    trunk="resnet18", image_size=256, crop_size=64, steps=400, max_images=1000
 )
 
 

@@ -22,7 +22,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     """Train on numbered splits, test on each; interrupted, it goes on where it stopped.
 
     Split i is the random one of seed i, and a run ``<run_name>-split-<i>`` of its own; where
-    ``config.split`` is "official" or a file the split stays and i is the seed of the training.
+    ``config.split_scheme`` is "official" or a file, the splits stay and i seeds the training.
     The table is ``protocol.csv`` of the run ``<run_name>-protocol-<splits>``.
 
     Returns:
@@ -40,8 +40,8 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
         rows = []
         for i in range(splits):
             numbered = {"seed": i}
-            if config.split in ("auto", "random"):
-                numbered = {"split": "random", "split_seed": i}
+            if config.split_scheme in ("auto", "random"):
+                numbered = {"split_scheme": "random", "split_seed": i}
             name = f"{config.run_name}-split-{i}"
             asked = dataclasses.replace(config, run_name=name, **numbered)
             trained = train_teacher(asked, rename=rename)
@@ -55,7 +55,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     identity = Identity({**config.identity(), "splits": splits}, inputs, "protocol")
     name = protocol_name(config, splits)
     run = run_once(name, identity, work, config.compute(), inputs.notes, rename)
-    return pd.read_csv(run.path / "protocol.csv", float_precision="reconstruct")
+    return pd.read_csv(run.path / "protocol.csv", float_precision="round_trip")
 
 
 def protocol_name(config: TrainConfig, splits: int) -> str:
@@ -63,7 +63,7 @@ def protocol_name(config: TrainConfig, splits: int) -> str:
     return f"{config.run_name}-protocol-{splits}"
 
 
-def over_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summarize_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Median, mean, deviation and a 95% interval of the median, a row a metric.
 
     The interval resamples splits 2,000 times. Test parts of random splits overlap, so it is
@@ -86,9 +86,13 @@ def over_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 def beside_published(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
     """The medians of ``run_protocol`` above what was published on that dataset."""
-    middle = over_splits(table)["median"]
-    drawn = config.split in ("auto", "random")
-    kind = f"{len(table)} random splits" if drawn else f"{len(table)} seeds, split {config.split}"
+    middle = summarize_splits(table)["median"]
+    drawn = config.split_scheme in ("auto", "random")
+    kind = (
+        f"{len(table)} random splits"
+        if drawn
+        else f"{len(table)} seeds, split {config.split_scheme}"
+    )
     chosen = "val" if config.select_on == "val" else "the TEST part"
     ours = {
         "method": f"this run: {config.run_name}",

@@ -199,14 +199,14 @@ class BaselineScorer(Scorer):
         """See ``Scorer``."""
         from .. import __version__
 
-        parts = [dataset.part_of(part).table[["hash", "mos"]] for part in ("train", "val")]
+        parts = [dataset.in_split(part).table[["hash", "mos"]] for part in ("train", "val")]
         fitted = json_hash([part.to_numpy().tolist() for part in parts])
         size = dataset.image_size
         return {"baseline": self.baseline, "on": fitted, "image_size": size, "lab": __version__}
 
     def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
         """See ``Scorer``."""
-        train, val = dataset.part_of("train"), dataset.part_of("val")
+        train, val = dataset.in_split("train"), dataset.in_split("val")
         return BASELINES[self.baseline](train, val, photographs)["predictions"]
 
     def scale(self, dataset: QualityDataset) -> str:

@@ -35,7 +35,10 @@ def run_components(config: ComponentsConfig) -> Run:
         run.write_table("trainings", trainings)
         run.write_table("predictions", predictions)
         run.write_table("components", compare_components(trainings, predictions))
-        notes = [*dataset.manifest.notes, _share_note(config.share, "each training's seed")]
+        notes = [
+            *dataset.manifest.notes,
+            _share_note(config.train_fraction, "each training's seed"),
+        ]
         return {"dataset": repr(dataset), "notes": notes}
 
     return experiment(config, teacher_inputs(config, dataset), work)
@@ -55,7 +58,7 @@ def train_variants(
     """
     rows, predictions = [], []
     for seed in range(config.seed, config.seed + config.seeds):
-        part = thinned(dataset, config.share, seed, config.tested, config.seed)
+        part = thinned(dataset, config.train_fraction, seed, config.max_test_images, config.seed)
         for variant in config.variants:
             print(f"variant: {variant}, seed {seed}")
             run = train_teacher(config.training(variant, seed), part, rename=True)
@@ -141,7 +144,7 @@ def thinned(
         table=table.loc[chosen].reset_index(drop=True),
         notes=(*dataset.manifest.notes, _share_note(share, f"seed {seed}")),
     )
-    return QualityDataset(manifest, dataset.part, dataset.image_size)
+    return QualityDataset(manifest, dataset.split, dataset.image_size)
 
 
 def _share_note(share: float, by: str) -> str:

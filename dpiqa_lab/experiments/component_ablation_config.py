@@ -36,10 +36,10 @@ class ComponentsConfig(TrainConfig):
         None, "what is compared, to the first of them; None: all there are", VARIANTS
     )
     seeds: int = option(3, "trainings a variant, of seeds from seed on", low=1, high=100)
-    share: float = option(
+    train_fraction: float = option(
         0.1, "of the train and val photographs that a training has, by its seed", low=0.0, high=1.0
     )
-    tested: int | None = option(
+    max_test_images: int | None = option(
         None, "photographs of the test part, the same in all trainings; None: all", low=3
     )
 
@@ -52,14 +52,14 @@ class ComponentsConfig(TrainConfig):
         )
         if not config.variants:
             raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
-        if not config.share:
+        if not config.train_fraction:
             raise LabError("share must be above 0: it is what a training has of the photographs.")
         return super(ComponentsConfig, config).resolve()
 
     def training(self, variant: str, seed: int) -> TrainConfig:
         """Training of one variant and seed; its name does not depend on the others."""
         # The test photographs are drawn by the first seed where not all of them are tested.
-        drawn_by = None if self.tested is None else self.seed
+        drawn_by = None if self.max_test_images is None else self.seed
         shared = {
             k: v for k, v in self.identity().items() if k not in ("variants", "seeds", "seed")
         }

@@ -12,7 +12,7 @@ from ..datasets.dataset import QualityDataset
 from ..training.student_run import student_inputs, train_student
 from ..training.teacher_outputs import teacher_outputs
 from ..training.teacher_run import teacher_inputs, train_teacher
-from .distillation_ablation_config import DistilAblationConfig
+from .distillation_ablation_config import DistillationConfig
 from .model_cost import model_costs
 
 TEACHER = "teacher"
@@ -21,7 +21,7 @@ MEASURED_ON = 8
 
 
 @resolves
-def run_distillation(config: DistilAblationConfig) -> Run:
+def run_distillation(config: DistillationConfig) -> Run:
     """Train a student for each variant, and compare them with each other and with the teacher.
 
     Each student is a run of its own, ``<run_name>-<variant>``, and so is the teacher where none is
@@ -46,7 +46,7 @@ def run_distillation(config: DistilAblationConfig) -> Run:
         for variant, asked in config.students(str(teacher.path), run.name).items():
             print(f"variant: {variant}")
             students[variant] = train_student(asked, dataset, rename=True)
-        test = dataset.part_of("test")
+        test = dataset.in_split("test")
         said = teacher_outputs(teacher, test.table, compute, config.workers).score.numpy()
         agreement = _agreement(students, test, said)
         run.write_table("agreement", agreement)
@@ -74,7 +74,7 @@ def run_distillation(config: DistilAblationConfig) -> Run:
 
 
 def distillation_inputs(
-    config: DistilAblationConfig, dataset: QualityDataset | None = None
+    config: DistillationConfig, dataset: QualityDataset | None = None
 ) -> Inputs:
     """What goes into a comparison of students; ``dataset`` in place of the one that is named."""
     dataset = dataset or config.load_dataset()

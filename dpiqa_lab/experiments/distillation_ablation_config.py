@@ -6,7 +6,7 @@ from ..core.config import configuration, option
 from ..core.errors import LabError
 from ..datasets.dataset_config import DatasetConfig
 from ..diffusion.loading import resolve_auto
-from ..training.student_config import DistilConfig
+from ..training.student_config import DistillConfig
 from ..training.teacher_config import TrainConfig
 
 # Which of the teacher's words each variant hears beside the labels: its score, its map.
@@ -15,7 +15,7 @@ VARIANTS = {"labels": (False, False), "score": (True, False), "map": (False, Tru
 
 
 @configuration
-class DistilAblationConfig(DistilConfig):
+class DistillationConfig(DistillConfig):
     """A student per variant; the teacher's weights apply to variants with that term."""
 
     teacher: str | None = option(None, "run or folder of the teacher; None: a short one, made here")
@@ -31,22 +31,22 @@ class DistilAblationConfig(DistilConfig):
     teacher_backbone: str = option("auto", "of a teacher made here: auto, tiny, sd15, sd21, …")
     teacher_steps: int = option(20, "optimiser steps of a teacher made here", low=1)
 
-    def resolve(self) -> "DistilAblationConfig":
-        """See ``DistilConfig``."""
+    def resolve(self) -> "DistillationConfig":
+        """See ``DistillConfig``."""
         if not self.variants:
             raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
         values = {"map_weight": 1.0 if self.map_weight is None else self.map_weight}
         if self.teacher is None and self.teacher_backbone == "auto":
             values["teacher_backbone"], why = resolve_auto(self.device)
             print(f"teacher_backbone auto: {values['teacher_backbone']} ({why})")
-        return super(DistilAblationConfig, dataclasses.replace(self, **values)).resolve()
+        return super(DistillationConfig, dataclasses.replace(self, **values)).resolve()
 
-    def students(self, teacher: str, name: str | None = None) -> dict[str, DistilConfig]:
+    def students(self, teacher: str, name: str | None = None) -> dict[str, DistillConfig]:
         """The trainings ``<name>-<variant>`` by the names of their variants.
 
         With unlabelled photographs a variant that learns from the teacher comes twice.
         """
-        fields = [field.name for field in dataclasses.fields(DistilConfig)]
+        fields = [field.name for field in dataclasses.fields(DistillConfig)]
         shared = {name: getattr(self, name) for name in fields}
         found, name = {}, name or self.run_name
         for variant in self.variants:
@@ -58,11 +58,11 @@ class DistilAblationConfig(DistilConfig):
                 "unlabelled": None,
                 "run_name": f"{name}-{variant}",
             }
-            found[variant] = DistilConfig(**{**shared, **own}).resolve()
+            found[variant] = DistillConfig(**{**shared, **own}).resolve()
             if self.unlabelled is not None and own["teacher"]:
                 more = {**own, "unlabelled": self.unlabelled}
                 more["run_name"] = f"{name}-{variant}-unlabelled"
-                found[f"{variant} + unlabelled"] = DistilConfig(**{**shared, **more}).resolve()
+                found[f"{variant} + unlabelled"] = DistillConfig(**{**shared, **more}).resolve()
         return found
 
     def own_teacher(self, name: str | None = None) -> TrainConfig:

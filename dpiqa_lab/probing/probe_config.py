@@ -16,10 +16,10 @@ from .features import POOLINGS
 
 
 @configuration
-class ProbeConfig(DatasetConfig):
+class CommonProbeConfig(DatasetConfig):
     """What both have: photographs, backbone, taps and splits."""
 
-    photographs: int | None = option(None, "at most so many, drawn by the seed; None: all", low=30)
+    max_images: int | None = option(None, "at most so many, drawn by the seed; None: all", low=30)
 
     backbone: str = option("auto", "auto, tiny, sd15, sd15-taesd, sd21, a hub id or a folder")
     revision: str | None = option(None, "hub revision of the backbone")
@@ -71,9 +71,9 @@ class ProbeConfig(DatasetConfig):
         return f"{self.kind}-{self.dataset}-{Path(self.backbone).name}"
 
     def load_dataset(self) -> QualityDataset:
-        """The photographs, or the sample of them that ``photographs`` asks for."""
+        """The photographs, or the sample of them that ``max_images`` asks for."""
         dataset = super().load_dataset()
-        return dataset if self.photographs is None else dataset.sample(self.photographs, self.seed)
+        return dataset if self.max_images is None else dataset.sample(self.max_images, self.seed)
 
     @property
     def kind(self) -> str:
@@ -82,7 +82,7 @@ class ProbeConfig(DatasetConfig):
 
 
 @configuration
-class FeatureProbeConfig(ProbeConfig):
+class ProbeConfig(CommonProbeConfig):
     """Parameters of notebook 01."""
 
     label_shares: tuple[float, ...] = option((0.1, 0.3, 1.0), "of the labels", low=0.0, high=1.0)
@@ -92,7 +92,7 @@ class FeatureProbeConfig(ProbeConfig):
 
 
 @configuration
-class AblationConfig(ProbeConfig):
+class AblationConfig(CommonProbeConfig):
     """Parameters of notebook 02."""
 
     timesteps: tuple[int, ...] = option(
@@ -111,5 +111,5 @@ class AblationConfig(ProbeConfig):
 
     @property
     def kind(self) -> str:
-        """See ``ProbeConfig``."""
+        """See ``CommonProbeConfig``."""
         return "ablation"

@@ -17,17 +17,17 @@ from ..diffusion.taps import block_taps
 from .correlations import channel_correlations
 from .features import POOLINGS, Features, extract_features
 from .probe import concat_features
-from .probe_config import FeatureProbeConfig, ProbeConfig
+from .probe_config import CommonProbeConfig, ProbeConfig
 from .repeats import best_on_val, label_curve, numbered_splits, probe_grid, summarize_probes
 
 
-def probe_backbone(config: ProbeConfig) -> Backbone:
+def probe_backbone(config: CommonProbeConfig) -> Backbone:
     """The backbone that a config names."""
     return load_backbone(config.backbone, config.random_weights, config.revision)
 
 
 def probe_features(
-    config: ProbeConfig,
+    config: CommonProbeConfig,
     dataset: QualityDataset | None = None,
     backbone: Backbone | None = None,
 ) -> Features:
@@ -50,7 +50,7 @@ def probe_features(
     )
 
 
-def probe_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], dict]) -> Run:
+def probe_run(config: CommonProbeConfig, work: Callable[[Run, QualityDataset], dict]) -> Run:
     """``experiment`` on the photographs and the backbone of a probe's config.
 
     Raises:
@@ -61,7 +61,7 @@ def probe_run(config: ProbeConfig, work: Callable[[Run, QualityDataset], dict]) 
     return experiment(config, probe_inputs(config, dataset), lambda run: work(run, dataset))
 
 
-def probe_inputs(config: ProbeConfig, dataset: QualityDataset | None = None) -> Inputs:
+def probe_inputs(config: CommonProbeConfig, dataset: QualityDataset | None = None) -> Inputs:
     """What goes into a probing run; ``dataset`` in place of the one that is named."""
     models = backbone_inputs(
         config.backbone, config.prompts, config.random_weights, config.revision
@@ -70,7 +70,7 @@ def probe_inputs(config: ProbeConfig, dataset: QualityDataset | None = None) -> 
 
 
 @resolves
-def run_probe(config: FeatureProbeConfig) -> Run:
+def run_probe(config: ProbeConfig) -> Run:
     """Probe every timestep and tap, or reuse the run of that name.
 
     The run's tables, beside ``summary.json``: ``probes.csv`` (see ``probe_grid``),

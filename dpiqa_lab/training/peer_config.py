@@ -16,7 +16,7 @@ class PeerConfig(DatasetConfig):
     kind: ClassVar[str]
 
     trunk: str = option("resnet50", "resnet_tiny, resnet18, resnet34 or resnet50")
-    photographs: int | None = option(
+    max_images: int | None = option(
         None, "of the train part to train on, drawn by the seed; None: all", low=1
     )
     validate_every: int = option(250, "steps between validations and checkpoints", low=1)

@@ -44,7 +44,7 @@ def run_peer(
         dataset = config.load_dataset()
     if isinstance(dataset, QualityDataset):
         inputs, notes = dataset.inputs(models), list(dataset.manifest.notes)
-        dataset = {part: dataset.part_of(part) for part in SPLITS}
+        dataset = {part: dataset.in_split(part) for part in SPLITS}
     else:
         inputs, notes = Inputs(content_table(dataset), models or {}), []
     compute = config.compute()
@@ -59,10 +59,10 @@ def limit_images(
     photographs: torch.utils.data.Dataset, config: PeerConfig
 ) -> torch.utils.data.Dataset:
     """As many photographs of the train part as the config asks for, drawn by its seed."""
-    if config.photographs is None or config.photographs >= len(photographs):
+    if config.max_images is None or config.max_images >= len(photographs):
         return photographs
     order = np.random.default_rng(config.seed).permutation(len(photographs))
-    return Subset(photographs, sorted(order[: config.photographs].tolist()))
+    return Subset(photographs, sorted(order[: config.max_images].tolist()))
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ class ScoreTask(Task):
         self.network = network
         self.config = config
         self.compute = compute
-        self.parts = {name: dataset.part_of(name) for name in SPLITS}
+        self.parts = {name: dataset.in_split(name) for name in SPLITS}
 
     def scorer(self) -> Trainable:
         """The network whose weights the run is to give."""
@@ -187,7 +187,7 @@ def fit_and_record(
     predictions = pd.concat([task.predict(scorer, part) for part in ("val", "test")])
     run.write_table("predictions", predictions)
     notes = [*dataset.manifest.notes, *notes]
-    found = part_metrics(predictions, dataset.part_of("train").table)
+    found = part_metrics(predictions, dataset.in_split("train").table)
     for part, values in found.items():
         if np.isnan(values["srcc"]):
             notes.append(

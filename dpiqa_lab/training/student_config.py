@@ -70,7 +70,7 @@ PRETRAINED = {
 
 
 @configuration
-class DistilConfig(DatasetConfig):
+class DistillConfig(DatasetConfig):
     """Parameters of a student training; ``None`` means: decided by ``resolve``, and recorded."""
 
     teacher: str | None = option(None, "run or folder of the teacher; None: labels alone")
@@ -141,7 +141,7 @@ class DistilConfig(DatasetConfig):
     workers: int = option(0, "processes that read photographs beside the training", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    def resolve(self) -> "DistilConfig":
+    def resolve(self) -> "DistillConfig":
         """The same with every ``None`` that has a default replaced by it.
 
         Raises:

@@ -31,7 +31,7 @@ from .ridge_head_correction import fit_ridge_correction
 from .run_fingerprint import run_fingerprint
 from .scored_run import ScoreTask, fit_and_record, run_training
 from .statistics_targets import statistics_targets
-from .student_config import DistilConfig
+from .student_config import DistillConfig
 from .student_dataset import StudentDataset, crop_maps
 from .student_model import build_student, set_start
 from .teacher_outputs import teacher_outputs
@@ -39,7 +39,7 @@ from .teacher_outputs import teacher_outputs
 
 @resolves
 def train_student(
-    config: DistilConfig, dataset: QualityDataset | None = None, rename: bool | None = None
+    config: DistillConfig, dataset: QualityDataset | None = None, rename: bool | None = None
 ) -> Run:
     """Train a student, or continue or reuse the run of that name.
 
@@ -47,7 +47,7 @@ def train_student(
     before the student comes into being.
 
     Args:
-        config: as ``DistilConfig.from_parameters({"dataset": "demo"})`` gives it.
+        config: as ``DistillConfig.from_parameters({"dataset": "demo"})`` gives it.
         dataset: in place of the one that ``config`` names (for splits of one's own).
         rename: see ``train_teacher``.
 
@@ -62,7 +62,7 @@ def train_student(
     return run_training(config, dataset, inputs, _train, advice, rename)
 
 
-def student_inputs(config: DistilConfig, dataset: QualityDataset | None = None) -> Inputs:
+def student_inputs(config: DistillConfig, dataset: QualityDataset | None = None) -> Inputs:
     """What goes into a student's training; ``dataset`` in place of the one that is named."""
     models = {}
     if config.teacher is not None:
@@ -100,7 +100,7 @@ class StudentTask(ScoreTask):
         photographs: ImageSet,
         taught: ModelOutput | None,
         statistics: torch.Tensor | None,
-        config: DistilConfig,
+        config: DistillConfig,
         compute: Compute,
     ):
         super().__init__(student, dataset, config, compute)
@@ -257,7 +257,7 @@ class StudentTask(ScoreTask):
         return int(words.generate_state(1)[0])
 
 
-def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Compute) -> dict:
+def _train(run: Run, config: DistillConfig, dataset: QualityDataset, compute: Compute) -> dict:
     dataset = QualityDataset(dataset.manifest, image_size=config.image_size)
     if run.state == "new":
         # Weights that do not fit are refused before the teacher is asked.
@@ -277,10 +277,10 @@ def _train(run: Run, config: DistilConfig, dataset: QualityDataset, compute: Com
     return fit_and_record(run, task, dataset, notes, **record, photographs=len(photographs))
 
 
-def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[ImageSet, list[str]]:
+def _photographs(config: DistillConfig, dataset: QualityDataset) -> tuple[ImageSet, list[str]]:
     """What is trained on, and notes on it."""
     columns = ["name", "path", "hash", "mos"]
-    train = dataset.part_of("train").table
+    train = dataset.in_split("train").table
     columns += [name for name in ("subset",) if name in train]
     table, notes = train[columns], []
     if config.unlabelled is not None:
@@ -292,7 +292,7 @@ def _photographs(config: DistilConfig, dataset: QualityDataset) -> tuple[ImageSe
     return ImageSet(table, config.image_size), notes
 
 
-def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:
+def _other_scale(teacher: Run, config: DistillConfig) -> list[str]:
     """A note where the teacher's scores, which are taught, mean something else than the MOS."""
     theirs, ours = scale_of(teacher.config), scale_of(config.identity())
     if not config.teacher_score_weight or theirs is None or ours is None:
@@ -307,13 +307,13 @@ def _other_scale(teacher: Run, config: DistilConfig) -> list[str]:
     return [note]
 
 
-def _shared_photographs(teacher: Run, config: DistilConfig, dataset: QualityDataset) -> list[str]:
+def _shared_photographs(teacher: Run, config: DistillConfig, dataset: QualityDataset) -> list[str]:
     """A note where the teacher was trained on photographs that the student is tested on."""
     splits = teacher.splits()
     if splits is None or teacher.config.get("dataset") != config.dataset:
         return []
     trained = set(splits.index[splits == "train"])
-    shared = trained & set(dataset.part_of("test").table["name"])
+    shared = trained & set(dataset.in_split("test").table["name"])
     if not shared:
         return []
     return [f"the TEACHER WAS TRAINED on {len(shared)} of the test photographs: splits differ"]

@@ -136,7 +136,7 @@ def test_values_of_any_kind_are_those_in_force(kernel):
 
 
 def test_unknown_names_are_refused_by_a_configuration(kernel):
-    config = "config = lab.FeatureProbeConfig.from_parameters(found)"
+    config = "config = lab.ProbeConfig.from_parameters(found)"
     with pytest.raises(LabError, match=r"unknown parameter 'split_sed'.*Did you mean 'split_seed'"):
         kernel.run('dataset = "demo"', "split_sed = 3", READ, config)
     kernel.run("del split_sed", READ, config)
@@ -247,7 +247,7 @@ def test_a_cell_that_failed_is_refused_until_it_is_corrected(kernel, failing):
 
 def test_a_field_set_below_or_out_of_sight_is_no_default(kernel):
     """The configuration's fields are known by the reader."""
-    config = "config = lab.FeatureProbeConfig.from_parameters(lab.notebook_parameters(globals()))"
+    config = "config = lab.ProbeConfig.from_parameters(lab.notebook_parameters(globals()))"
 
     def seeds():
         kernel.run(config)
@@ -264,7 +264,7 @@ def test_a_field_set_below_or_out_of_sight_is_no_default(kernel):
     assert seeds() == 5
     kernel.run("# mine\nshown = 2\nfactors = 'blur'\nworkers = 0", config, "# mine\nshown = 2")
     assert seeds() == 5
-    assert kernel.shell.user_ns["config"].factors == lab.FeatureProbeConfig().factors
+    assert kernel.shell.user_ns["config"].factors == lab.ProbeConfig().factors
 
 
 def test_two_configurations_in_one_notebook_are_refused(kernel):

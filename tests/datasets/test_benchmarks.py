@@ -61,7 +61,7 @@ def test_koniqs_other_release_is_read_by_its_zscore(tmp_path):
     assert ds.table["mos"].max() == pytest.approx(0.88)
     assert ds.manifest.split.startswith("random split")
     with pytest.raises(lab.LabError, match="no official split"):
-        lab.load_dataset("koniq", root=tmp_path, parts="official")
+        lab.load_dataset("koniq", root=tmp_path, split_scheme="official")
 
 
 def test_koniqs_release_with_parts_comes_first(tmp_path):
@@ -96,7 +96,7 @@ def test_livefb_test_part_is_that_of_labels640(tmp_path):
     table = lab.load_dataset("livefb", root=tmp_path).table
     test = pd.read_csv(tmp_path / "labels640.csv")["name_image"]
     assert set(table["name"][table["split"] == "test"]) == set(test)
-    other = lab.load_dataset("livefb", root=tmp_path, parts="random-2")
+    other = lab.load_dataset("livefb", root=tmp_path, split_scheme="random-2")
     assert other.manifest.split == "random split 70/10/20, seed 2"
     assert set(other.table["name"][other.table["split"] == "test"]) != set(test)
 
@@ -139,8 +139,10 @@ def test_no_reference_is_in_two_parts(name, shape, tmp_path):
 
 def test_numbered_splits_are_those_of_the_seed(tmp_path):
     trees.spaq(tmp_path)
-    numbered = lab.load_dataset("spaq", root=tmp_path, parts="random-7").table["split"]
-    seeded = lab.load_dataset("spaq", root=tmp_path, parts="random", split_seed=7).table["split"]
+    numbered = lab.load_dataset("spaq", root=tmp_path, split_scheme="random-7").table["split"]
+    seeded = lab.load_dataset("spaq", root=tmp_path, split_scheme="random", split_seed=7).table[
+        "split"
+    ]
     assert numbered.tolist() == seeded.tolist()
 
 

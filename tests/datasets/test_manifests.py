@@ -49,7 +49,7 @@ def test_your_own_split_file(small_folder, tmp_path):
     names = pd.read_csv(small_folder / "scores.csv")["name"]
     rows = pd.DataFrame({"name": names, "split": ["train"] * 20 + ["test"] * 10})
     rows.to_csv(tmp_path / "split.csv", index=False)
-    ds = _folder(small_folder, parts=str(tmp_path / "split.csv"))
+    ds = _folder(small_folder, split_scheme=str(tmp_path / "split.csv"))
     assert (ds.table["split"] == "test").sum() == 10
     assert (ds.table["split"] == "val").sum() == 2
     assert "split of split.csv" in ds.manifest.split

@@ -211,11 +211,11 @@ def test_other_splits_stay_and_the_count_is_said(root, tmp_path_factory):
     rows.loc[rows["name"].str[:2] == "02", "split"] = "val"
     split = str(tmp_path_factory.mktemp("split") / "split.csv")
     rows[["name", "split"]].to_csv(split, index=False)
-    dataset = lab.load_dataset("folder", root, parts=split)
+    dataset = lab.load_dataset("folder", root, split_scheme=split)
     assert dataset.table["split"].tolist() == rows["split"].tolist()
     said = "12 of 14 test photographs have a near copy in train"
     assert said in dataset.manifest.notes
-    found = lab.check_dataset("folder", root, split=split).set_index("what")
+    found = lab.check_dataset("folder", root, split_scheme=split).set_index("what")
     assert found.loc[said, "severity"] == "info"
     assert "03-a.png (train) = 03-b.png (test)" in found.loc[said, "names"]
     assert "14 groups of near copies: 29 photographs, up to 3 of one scene" in found.index

@@ -193,7 +193,9 @@ def test_a_split_file_that_overlaps(root, tmp_path):
     rows.loc[10:, "split"] = "test"
     rows = pd.concat([rows, rows.head(1).assign(split="test")])
     rows.to_csv(tmp_path / "split.csv", index=False)
-    told = _told(lab.check_dataset("koniq", root=root, split=str(tmp_path / "split.csv")), "error")
+    told = _told(
+        lab.check_dataset("koniq", root=root, split_scheme=str(tmp_path / "split.csv")), "error"
+    )
     assert "split.csv: names given twice" in told
     assert f"{FOLDER}/0.jpg" in told
 
@@ -205,10 +207,10 @@ def test_a_split_that_parts_a_reference(tmp_path):
     rows = pd.DataFrame({"name": "images/" + names, "split": parts})
     rows.to_csv(tmp_path / "split.csv", index=False)
     split = str(tmp_path / "split.csv")
-    told = _told(lab.check_dataset("kadid10k", root=tmp_path, split=split), "error")
+    told = _told(lab.check_dataset("kadid10k", root=tmp_path, split_scheme=split), "error")
     assert "4 groups stand in different parts: I01.png" in told
     with pytest.warns(UserWarning, match="4 groups stand in different parts"):
-        lab.load_dataset("kadid10k", root=tmp_path, parts=split)
+        lab.load_dataset("kadid10k", root=tmp_path, split_scheme=split)
 
 
 def test_more_labels_than_the_release(root, monkeypatch):
@@ -280,7 +282,7 @@ def rated(tmp_path):
 READING = {
     "dataset": ("folder", 5),
     "data_root": ("photos", 5),
-    "split": ("random-3", 5),
+    "split_scheme": ("random-3", 5),
     "split_seed": (4, "x"),
     "on_bad_image": ("skip", "leave"),
     "keep_training_images": (True, "yes"),

@@ -63,7 +63,7 @@ def test_the_oracle_knows_the_subset_s_mean_in_train(datasets):
     table = dataset.manifest.table
     table = table.assign(subset=np.where(table["mos"] > 0.5, "good", "bad"))
     manifest = dataclasses.replace(dataset.manifest, table=table)
-    dataset = type(dataset)(manifest, dataset.part, dataset.image_size)
+    dataset = type(dataset)(manifest, dataset.split, dataset.image_size)
     tables = lab.evaluate({"contrast": contrast}, {"cats": dataset}, robustness=0, resamples=20)
     train = table[table["split"] == "train"]
     expected = {name: rows["mos"].mean() for name, rows in train.groupby("subset")}
@@ -165,7 +165,7 @@ def test_nothing_is_scored_twice(datasets):
     some = {"cats": datasets["cats"]}
     for _ in range(2):
         lab.evaluate([counted], some, robustness=2, resamples=20)
-    n = len(datasets["cats"].part_of("test"))
+    n = len(datasets["cats"].in_split("test"))
     assert len(asked) == n + 2 * len(PERTURBATIONS)
     lab.evaluate([counted], some, robustness=3, resamples=20)  # a larger sample
     assert len(asked) > n + 2 * len(PERTURBATIONS)

@@ -27,12 +27,14 @@ def test_splits_are_trained_once_each_and_tested_on_photographs_of_their_own(sma
     ]
     assert tests[0] != tests[1]
     saved = runs_dir() / "several-protocol-2" / "protocol.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(saved, float_precision="reconstruct"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(saved, float_precision="round_trip"), table)
     capsys.readouterr()
     again = lab.run_protocol(config, 2)
     assert capsys.readouterr().out.count("reused") == 1
     pd.testing.assert_frame_equal(again, table)
-    fixed = lab.run_protocol(dataclasses.replace(config, run_name="fixed", split="random"), 1)
+    fixed = lab.run_protocol(
+        dataclasses.replace(config, run_name="fixed", split_scheme="random"), 1
+    )
     assert fixed["srcc"].tolist() == table["srcc"].tolist()[:1]
     with pytest.raises(lab.LabError, match="at least 1, got 0"):
         lab.run_protocol(config, 0)
@@ -53,7 +55,7 @@ def test_the_command_prints_medians_and_says_where_the_checkpoint_was_chosen(sma
 
 def test_what_is_said_over_splits_by_hand():
     rows = {name: [0.2, 0.4, 0.9] for name in ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")}
-    result = lab.over_splits(pd.DataFrame(rows)).loc["srcc"]
+    result = lab.summarize_splits(pd.DataFrame(rows)).loc["srcc"]
     assert result["median"] == 0.4
     assert result["mean"] == pytest.approx(0.5)
     assert result["std"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))

@@ -29,7 +29,7 @@ def test_a_training_is_found_again_whatever_it_is_compared_with():
     few, many = _config(variants="whole"), _config(seeds=5)
     assert few.run_name != many.run_name
     assert few.training("whole", 0).run_name == many.training("whole", 0).run_name
-    others = [_config(share=0.5), _config(tested=9), _config(max_steps=2)]
+    others = [_config(train_fraction=0.5), _config(max_test_images=9), _config(max_steps=2)]
     names = {config.training("whole", 0).run_name for config in (few, *others)}
     assert len(names) == 4
     with pytest.raises(lab.LabError, match="variants is empty"):
@@ -85,7 +85,7 @@ def test_gains_are_of_the_same_seed():
 
 
 def test_trainings_are_compared_and_kept(small_folder):
-    options = {"variants": "whole,random weights", "share": 0.5, "root": small_folder}
+    options = {"variants": "whole,random weights", "train_fraction": 0.5, "root": small_folder}
     run = lab.run_components(_config(seeds=1, **options))
     trainings = pd.read_csv(run.path / "trainings.csv")
     assert list(trainings["variant"]) == ["whole", "random weights"]

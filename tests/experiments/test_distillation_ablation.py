@@ -65,7 +65,7 @@ def teacher():
 
 
 def _config(**options):
-    return lab.DistilAblationConfig.from_parameters({"device": "cpu", **options})
+    return lab.DistillationConfig.from_parameters({"device": "cpu", **options})
 
 
 def test_each_arm_hears_what_it_is_named_after(teacher, tmp_path):
@@ -92,9 +92,11 @@ def test_each_arm_hears_what_it_is_named_after(teacher, tmp_path):
 
 
 def test_a_teacher_made_here_sees_the_same_photographs():
-    config = _config(image_size=128, seed=3, teacher_steps=7, split="random-2", run_name="mine")
+    config = _config(
+        image_size=128, seed=3, teacher_steps=7, split_scheme="random-2", run_name="mine"
+    )
     own = config.own_teacher()
-    assert (own.image_size, own.seed, own.max_steps, own.split) == (128, 3, 7, "random-2")
+    assert (own.image_size, own.seed, own.max_steps, own.split_scheme) == (128, 3, 7, "random-2")
     assert (own.run_name, own.backbone, own.batch_size) == ("mine-teacher", "tiny", 16)
 
 

@@ -3,10 +3,10 @@
 from dpiqa_lab.evaluation.evaluate_config import EvaluateConfig
 from dpiqa_lab.experiments.benchmark_config import BenchmarkConfig
 from dpiqa_lab.experiments.component_ablation_config import ComponentsConfig
-from dpiqa_lab.experiments.distillation_ablation_config import DistilAblationConfig
+from dpiqa_lab.experiments.distillation_ablation_config import DistillationConfig
 from dpiqa_lab.experiments.prior_config import PriorConfig
 from dpiqa_lab.explorer.explore_config import ExploreConfig
-from dpiqa_lab.probing.probe_config import AblationConfig, FeatureProbeConfig
+from dpiqa_lab.probing.probe_config import AblationConfig, ProbeConfig
 from dpiqa_lab.training.teacher_config import TrainConfig
 
 QUICK = {
@@ -25,11 +25,11 @@ PRIOR = {
 }  # fmt: skip  # fmt: skip
 CONFIGS = {
     "00_pretrain_prior": PriorConfig,
-    "01_feature_probing": FeatureProbeConfig,
+    "01_feature_probing": ProbeConfig,
     "02_timestep_ablation": AblationConfig,
     "03_train": TrainConfig,
     "05_evaluate": EvaluateConfig,
-    "04_distill": DistilAblationConfig,
+    "04_distill": DistillationConfig,
     "06_explore": ExploreConfig,
     "07_benchmark": BenchmarkConfig,
     "08_components": ComponentsConfig,

@@ -52,7 +52,7 @@ def compared(folder: str, photographs: list[str]) -> list[float]:
     network = Projected(QualityEncoder(config.trunk))
     restore(network.load_run_state, find_weights(run, "best"))
     data = lab.load_dataset(config.dataset, **config.dataset_options())
-    parts = [pixels_of(data.part_of(part), config.image_size) for part in ("train", "val")]
+    parts = [pixels_of(data.in_split(part), config.image_size) for part in ("train", "val")]
     task = ContrastiveTask(network, *parts, config, choose_compute("cpu", "float32"))
     import torch
 

@@ -97,7 +97,7 @@ def _distillation(inputs: Path, home: Path) -> None:
     given = {**STUDENT, "data_root": str(inputs / "photos"), "teacher": "teacher", "ema": 0.9}
     # With all that is random or remembered: skipped blocks, mirrors, parts, running means.
     given |= {"run_name": "killed", "max_steps": 10, "flip": True, "crop": 48}
-    lab.train_student(lab.DistilConfig.from_parameters(given))
+    lab.train_student(lab.DistillConfig.from_parameters(given))
 
 
 def _extraction(inputs: Path, home: Path) -> None:

@@ -24,7 +24,7 @@ def test_the_demo_teacher_reaches_070_on_contents_it_has_not_seen():
         )
         table = demo.manifest.table.assign(split=parts)
         manifest = dataclasses.replace(demo.manifest, table=table, split=f"fold {i}")
-        fold = QualityDataset(manifest, demo.part, demo.image_size)
+        fold = QualityDataset(manifest, demo.split, demo.image_size)
         test = lab.train_teacher(config, fold).summary()
         test = test["metrics"]["test"]
         low, high = test["srcc_ci"]

@@ -46,7 +46,7 @@ def teacher(root):
 
 
 def _config(root, **options):
-    return lab.DistilConfig.from_parameters({**STUDENT, "data_root": str(root), **options})
+    return lab.DistillConfig.from_parameters({**STUDENT, "data_root": str(root), **options})
 
 
 def _output(score, value):
@@ -121,7 +121,7 @@ def test_what_the_head_leaves_is_fitted_by_ridge_from_whole_photographs(root, te
     parts = pd.DataFrame({"name": names, "split": ["train", "train", "val"] * 9 + ["test"] * 3})
     parts.to_csv(tmp_path / "split.csv", index=False)
     options = {"teacher": "teacher", "teacher_score_weight": 3.0, "map_weight": 0.0}
-    options |= {"trunk": "frequency", "split": str(tmp_path / "split.csv"), "flip": True}
+    options |= {"trunk": "frequency", "split_scheme": str(tmp_path / "split.csv"), "flip": True}
     photographs(tmp_path / "extra", 8, seed=5)
     options["unlabelled"] = str(tmp_path / "extra")
     plain, corrected = (
@@ -146,7 +146,7 @@ def test_what_the_head_leaves_is_fitted_by_ridge_from_whole_photographs(root, te
     student.regressor.norm.register_forward_hook(lambda *call: seen.append(call[2]))
     config = _config(root, **options)
     dataset = lab.load_dataset(config.dataset, **config.dataset_options())
-    table = dataset.part_of("train").table
+    table = dataset.in_split("train").table
     paths = [*table["path"], *sorted((tmp_path / "extra").glob("*.png"))]
     known = lab.load_model("teacher").score(paths)
     target = np.r_[(table["mos"] + 3 * known[: len(table)]) / 4, known[len(table) :]]
@@ -231,7 +231,7 @@ def test_a_student_learns_from_a_teacher_that_is_gone(root, teacher, monkeypatch
 
 def test_the_teacher_runs_once_for_all_its_students(root, teacher, monkeypatch):
     compute = choose_compute("cpu", "float32")
-    table = lab.load_dataset("folder", root, mos_range=(0, 100)).part_of("train").table
+    table = lab.load_dataset("folder", root, mos_range=(0, 100)).in_split("train").table
     found = teacher_outputs.teacher_outputs(teacher, table, compute)
     model = lab.load_model("teacher")
     with torch.no_grad():
@@ -285,7 +285,7 @@ def test_no_photograph_of_any_part_of_the_dataset_joins_as_unlabelled(root, tmp_
     dataset = lab.load_dataset("folder", root, mos_range=(0, 100), image_size=64)
     asked = SimpleNamespace(unlabelled=str(extra), on_bad_image="error", image_size=64)
     found, _ = student_run._photographs(asked, dataset)
-    train = dataset.part_of("train").table["name"].tolist()
+    train = dataset.in_split("train").table["name"].tolist()
     assert found.table["name"].tolist() == [*train, "p000.png"]
     assert found.table["mos"].isna().tolist() == [*[False] * len(train), True]
 
@@ -346,14 +346,14 @@ def test_labels_alone_need_no_teacher_and_nothing_is_called_that(root, teacher):
     split = pd.read_csv(teacher.path / "data.csv")[["name", "split"]]
     parts = split["split"].map({"train": "test", "test": "train", "val": "val"})
     split.assign(split=parts).to_csv(root.parent / "split.csv", index=False)
-    options = {"teacher": "teacher", "split": str(root.parent / "split.csv"), "max_steps": 1}
+    options = {"teacher": "teacher", "split_scheme": str(root.parent / "split.csv"), "max_steps": 1}
     notes = lab.train_student(_config(root, **options)).summary()["notes"]
     assert any("TEACHER WAS TRAINED on 21" in note for note in notes)
 
 
 def test_defaults_follow_the_trunk():
     def config(**options):
-        return lab.DistilConfig.from_parameters({"device": "cpu", **options})
+        return lab.DistillConfig.from_parameters({"device": "cpu", **options})
 
     published = config(trunk="efficientnet_b7", dataset="clive", trunk_weights="hub")
     schedule = schedule_of(published, 100)

@@ -151,7 +151,7 @@ def test_a_student_of_two_processes_killed_and_resumed_is_that_of_one(small_fold
     said, _ = again.communicate(timeout=600)
     assert again.returncode == 0, said
     assert "resumed two-student at step" in said
-    config = lab.DistilConfig.from_parameters(
+    config = lab.DistillConfig.from_parameters(
         {**options, "run_name": "one-student", "accumulation_steps": 2}
     )
     one, two = lab.train_student(config), find_run("two-student")

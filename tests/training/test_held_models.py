@@ -127,7 +127,7 @@ def _student(root, options):
         values["trunk_weights"] = str(_trunk_file(root, trunk))
     elif origin == "run" and values.get("statistics_weight"):  # as that run has
         values["start_from"] = f"held-source-{trunk}"
-    return lab.train_student(lab.DistilConfig.from_parameters(values))
+    return lab.train_student(lab.DistillConfig.from_parameters(values))
 
 
 def _trunk_file(root, trunk):

@@ -179,7 +179,7 @@ def test_constant_predictions_are_undefined_everywhere(small_folder, monkeypatch
     given = {**STUDENT, "data_root": str(small_folder), "run_name": "constant", "max_steps": 2}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no logistic is fitted, as it says
-        run = lab.train_student(lab.DistilConfig.from_parameters(given))
+        run = lab.train_student(lab.DistillConfig.from_parameters(given))
     assert "srcc undefined (no variation), best undefined" in capsys.readouterr().out
     text = (run.path / "summary.json").read_text()
     test = json.loads(text)["metrics"]["test"]

@@ -35,7 +35,7 @@ def root(tmp_path_factory):
 
 
 def _train(root, **options):
-    config = lab.DistilConfig.from_parameters({**RECIPE, "data_root": str(root), **options})
+    config = lab.DistillConfig.from_parameters({**RECIPE, "data_root": str(root), **options})
     return lab.train_student(config)
 
 
@@ -45,12 +45,12 @@ def test_the_recipe_starts_at_the_frozen_encoder_s_ridge_and_keeps_what_is_froze
     dataset = lab.load_dataset("folder", root, mos_range=(0, 100))
     encoder = Encoder("efficientnet_lite0", image_size=64)
     x, x_test = (
-        encoder_features(encoder, dataset.part_of(part), cache_dir=tmp_path)
+        encoder_features(encoder, dataset.in_split(part), cache_dir=tmp_path)
         for part in ("train", "test")
     )
     scaler = StandardScaler().fit(x)
     found = start.predictions().query("split == 'test'")["score"].to_numpy()
-    mos = dataset.part_of("train").table["mos"]
+    mos = dataset.in_split("train").table["mos"]
     fitted = [
         Ridge(alpha).fit(scaler.transform(x), mos).predict(scaler.transform(x_test))
         for alpha in ALPHAS
@@ -77,9 +77,9 @@ def test_order_and_correlation_are_of_the_student_s_scores_where_a_teacher_is_th
     options = {"trunk": "efficientnet_tiny", "trunk_weights": "none", "crop": None, "ema": 0.0}
     options |= {"correlation_weight": 1.0, "ranking_weight": 1.0, "ranking_copies": 2}
     given = {**RECIPE, **options, "data_root": str(root)}
-    config = lab.DistilConfig.from_parameters(given)
+    config = lab.DistillConfig.from_parameters(given)
     dataset = config.load_dataset()
-    photos = ImageSet(dataset.part_of("train").table, 64)
+    photos = ImageSet(dataset.in_split("train").table, 64)
     student = build_student(config.identity())
     losses = []
     for level in (0.0, 1.0):

@@ -343,7 +343,7 @@ def test_an_adapter_starts_as_the_priors_or_as_a_students_trunk(small_folder, tm
     }  # fmt: skip
     for trunk in ("frequency", "efficientnet_tiny"):
         values = {**options, "trunk": trunk, "run_name": f"starts-{trunk}"}
-        lab.train_student(lab.DistilConfig.from_parameters(values))
+        lab.train_student(lab.DistillConfig.from_parameters(values))
     load_adapter(adapter, "starts-frequency", source)
     trunk = lab.load_model("starts-frequency", weights="last").trunk.stages.state_dict()
     assert all(torch.equal(value, trunk[name]) for name, value in adapter.state_dict().items())
