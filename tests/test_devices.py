@@ -141,8 +141,8 @@ def test_00_trains_a_small_prior(koniq, tmp_path, place):
     if place is GPU:
         result = papermill(tmp_path, "00_pretrain_prior", **options)
     else:  # the rest of the notebook, with the whole demo set, takes too long there
-        config = f"lab.PriorConfig.from_parameters({options})"
-        train = f"import dpiqa_lab as lab; lab.train_prior({config})"
+        config = f"lab.experiments.PriorConfig.from_parameters({options})"
+        train = f"import dpiqa_lab as lab; lab.experiments.train_prior({config})"
         result = subprocess.run([sys.executable, "-c", train], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert find_run("gpu_00").config["device"] == place.device

@@ -1,6 +1,7 @@
 """The repository itself: pins, notebooks, documentation and imports hold together."""
 
 import dataclasses
+import inspect
 import re
 import subprocess
 import sys
@@ -14,8 +15,11 @@ import pytest
 import yaml
 
 import dpiqa_lab as lab
+from dpiqa_lab._renamed import RENAMED
+from dpiqa_lab.core import config as parameters
 from dpiqa_lab.datasets.specs import SPECS
 from tests.conftest import REPOSITORY
+from tests.support.api import public_names
 from tests.support.configs import CONFIGS
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -120,8 +124,27 @@ def test_the_package_is_imported_as_fast_as_torch():
     assert median(seconds["dpiqa_lab"]) <= 1.3 * median(seconds["torch"])
 
 
-def test_every_public_name_resolves():
-    for name in lab.__all__:
-        assert getattr(lab, name) is not None
+def test_every_public_name_resolves_to_what_it_says():
+    assert len(lab.__all__) <= 30
+    for name, found in public_names().items():
+        assert not inspect.ismodule(found) or name in ("metrics", "figures", "viz.figures"), name
     with pytest.raises(AttributeError):
         _ = lab.nothing
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_names_of_the_last_version_are_refused_with_the_new_one(name):
+    with pytest.raises(AttributeError, match=rf"is called dpiqa_lab\.{RENAMED[name]} now"):
+        getattr(lab, name)
+    assert RENAMED[name] in public_names()
+
+
+@pytest.mark.parametrize("name", parameters.RENAMED)
+def test_parameters_of_the_last_version_are_refused_with_the_new_one(name):
+    new = parameters.RENAMED[name]
+    having = [config for config in CONFIGS.values() if new in config.__dataclass_fields__]
+    assert having
+    for config in having:
+        if name not in config.__dataclass_fields__:
+            with pytest.raises(lab.LabError, match=f"{name!r} is called {new!r} now"):
+                config.from_parameters({name: 1})

@@ -87,7 +87,7 @@ def _named(config_class: str, run: str, given: dict, **more) -> Callable[[str], 
 def _prior(name):
     def call(root):
         given = {**PRIOR, "photographs": str(root / "large"), "run_name": name}
-        return lab.train_prior(lab.PriorConfig.from_parameters(given))
+        return lab.experiments.train_prior(lab.experiments.PriorConfig.from_parameters(given))
 
     return call
 
@@ -99,7 +99,7 @@ def _benchmark(name):
             "precisions": "float32", "timesteps": 1, "training": False, "rounds": 1,
             "device": "cpu", "prompts": str(root / "prompts.txt"), "run_name": name,
         }  # fmt: skip
-        return lab.run_benchmark(lab.BenchmarkConfig.from_parameters(given))
+        return lab.experiments.run_benchmark(lab.experiments.BenchmarkConfig.from_parameters(given))
 
     return call
 
@@ -112,7 +112,7 @@ def _evaluation(name):
             "resamples": 2,
             "split_scheme": str(root / "split.csv"), "device": "cpu", "run_name": name,
         }  # fmt: skip
-        return lab.run_evaluation(lab.EvaluateConfig.from_parameters(given))
+        return lab.evaluation.run_evaluation(lab.EvaluateConfig.from_parameters(given))
 
     return call
 
@@ -121,7 +121,7 @@ def _protocol(name):
     def call(root):
         given = {**TRAINED, "prompts": str(root / "prompts.txt"), "data_root": str(root)}
         given |= {"split_scheme": str(root / "split.csv"), "run_name": name}
-        lab.run_protocol(lab.TrainConfig.from_parameters(given), 1)
+        lab.evaluation.run_protocol(lab.TrainConfig.from_parameters(given), 1)
         return find_run(f"{name}-protocol-1")
 
     return call

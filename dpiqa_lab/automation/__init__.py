@@ -1,0 +1,5 @@
+"""Notebooks run by programs: one, sweeps, estimates of what a training takes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from .distortions import draw_distortions, to_floats, to_pillow
 from .images import read_image
 
 
-def distorted_copies(
+def write_distorted_copies(
     dataset: QualityDataset, folder: str | Path, count: int = 500, seed: int = 0
 ) -> Path:
     """Write ``count`` photographs of a dataset, each with one or two damages, as PNG files.

@@ -15,7 +15,7 @@ from ..datasets.image_statistics import dataset_statistics
 from ..metrics import srcc
 from ..models.encoders import Encoder, encoder_features
 from ..ridge import fit_ridge
-from .niqe import niqe
+from .niqe_baseline import niqe
 from .peers import pmt_iqa, re_iqa
 
 

@@ -19,7 +19,7 @@ from .agreement import agreement, beside_published, calibration, cross_table, di
 from .dataset_scores import scores_of
 from .evaluate_config import EvaluateConfig
 from .perturbations import perturbed
-from .quick_teacher import QUICK, quick_teacher
+from .quick_training import QUICK, quick_teacher
 from .resolve_scorer import resolve_scorers
 from .scorers import Scorer
 

@@ -10,7 +10,7 @@ from ..core.errors import LabError
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.dataset_config import DatasetConfig, ReadingConfig
 from ..datasets.splits import SPLITS
-from .quick_teacher import QUICK
+from .quick_training import QUICK
 from .scorers import label_of
 
 _DEFAULT = "-"  # of data_roots: data/<dataset>

@@ -1,0 +1,1 @@
+"""Layers computed faster on CPUs, same numbers but for rounding."""

@@ -16,7 +16,7 @@ from .style import require
 _NUMBERS = ("score", "mos")
 
 
-def gallery(
+def write_gallery(
     table: pd.DataFrame,
     root: Path | str = ".",
     path: Path | str | None = None,

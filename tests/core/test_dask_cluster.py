@@ -47,7 +47,9 @@ def test_a_killed_worker_loses_nothing_and_repeats_its_part_alone(many, tmp_path
     log, out = tmp_path / "log", tmp_path / "scores"
     log.mkdir()
     stub = StubScorer(log, deadly="1234.png")
-    manifest = lab.score_parts(many, out, stub, device="cpu", cluster="local:2", part_size=50)
+    manifest = lab.scoring.score_parts(
+        many, out, stub, device="cpu", cluster="local:2", part_size=50
+    )
     assert (log / "killed").exists()
     assert len(list(out.glob("part-*"))) == len(manifest["parts"]) == 40
     shown, workers = _shown(log)
@@ -64,21 +66,21 @@ def test_a_killed_worker_loses_nothing_and_repeats_its_part_alone(many, tmp_path
     assert manifest["photographs"] == manifest["new"] == 2000
     assert manifest["unreadable"] == 2
     # The same scores as one process gives.
-    lab.score_parts(many, tmp_path / "one", StubScorer(), device="cpu", part_size=50)
+    lab.scoring.score_parts(many, tmp_path / "one", StubScorer(), device="cpu", part_size=50)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "one"), table)
 
 
 def test_finished_parts_are_kept_and_damaged_ones_computed_again(many, tmp_path):
     log, out = tmp_path / "log", tmp_path / "scores"
     log.mkdir()
-    first = lab.score_parts(many, out, StubScorer(), device="cpu", part_size=300)
+    first = lab.scoring.score_parts(many, out, StubScorer(), device="cpu", part_size=300)
     files = sorted(out.glob("part-*"))
     before = {path: path.read_bytes() for path in files}
     assert len(files) == 7
     files[2].unlink()  # as if it had been interrupted there
     files[6].write_bytes(before[files[6]][:-20])
     with pytest.warns(UserWarning, match="damaged part"):
-        again = lab.score_parts(many, out, StubScorer(log), device="cpu", part_size=300)
+        again = lab.scoring.score_parts(many, out, StubScorer(log), device="cpu", part_size=300)
     names = {line.split()[0] for path in log.iterdir() for line in path.read_text().splitlines()}
     assert names == {f"{i:04d}.png" for i in [*range(600, 900), *range(1800, 2000)]}
     assert {path: path.read_bytes() for path in files} == before
@@ -121,7 +123,7 @@ def test_new_photographs_join_and_other_models_are_refused(student_folder, tmp_p
 def test_a_student_by_name_scores_on_a_cluster_as_here(student_folder, tmp_path):
     photographs(tmp_path / "few", 12)
     for place, cluster in (("there", "local:2"), ("here", None)):
-        lab.score_parts(
+        lab.scoring.score_parts(
             tmp_path / "few", tmp_path / place, student_folder, 2, "cpu", cluster, part_size=4
         )
     there, here = (pd.read_parquet(tmp_path / place) for place in ("there", "here"))

@@ -154,7 +154,10 @@ def test_cells_below_do_not_count_when_the_reading_cell_runs_again(kernel):
 
 def test_an_object_of_the_lab_below_does_not_hide_a_parameter(kernel):
     first = kernel.read('backbone = "auto"\nseed = 1')
-    assert kernel.read("backbone = lab.QualityDataset.__new__(lab.QualityDataset)") == first
+    assert (
+        kernel.read("backbone = lab.datasets.QualityDataset.__new__(lab.datasets.QualityDataset)")
+        == first
+    )
 
 
 def test_a_cell_that_runs_again_replaces_its_last_run(kernel):

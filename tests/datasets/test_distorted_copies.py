@@ -22,7 +22,7 @@ def dataset(tmp_path):
 
 
 def test_copies_are_damaged_as_their_names_say_and_made_once(dataset, tmp_path):
-    folder = lab.distorted_copies(dataset, tmp_path / "copies", 9, seed=3)
+    folder = lab.datasets.write_distorted_copies(dataset, tmp_path / "copies", 9, seed=3)
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 9
     for name in names:
@@ -36,7 +36,7 @@ def test_copies_are_damaged_as_their_names_say_and_made_once(dataset, tmp_path):
         assert np.array_equal(lab.read_image(folder / name), np.asarray(to_pillow(image)))
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     (folder / names[0]).unlink()
-    lab.distorted_copies(dataset, folder, 9, seed=3)
+    lab.datasets.write_distorted_copies(dataset, folder, 9, seed=3)
     after = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert after.keys() == before.keys()
     assert {path.name for path in after if after[path] != before[path]} == {names[0]}
@@ -47,5 +47,5 @@ def test_copies_are_damaged_as_their_names_say_and_made_once(dataset, tmp_path):
 @pytest.mark.parametrize("count", [0, 13])
 def test_more_copies_than_photographs_are_refused(dataset, tmp_path, count):
     with pytest.raises(lab.LabError, match=f"count must be 1 to 12.* got {count}"):
-        lab.distorted_copies(dataset, tmp_path / "copies", count)
+        lab.datasets.write_distorted_copies(dataset, tmp_path / "copies", count)
     assert not (tmp_path / "copies").exists()

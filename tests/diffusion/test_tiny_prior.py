@@ -46,7 +46,7 @@ def test_the_text_guides_what_is_drawn():
         f"a photo of a landscape with {kind} artifacts, which is of bad quality"
         for kind in ("noise", "blur")
     ]
-    images = lab.generate_images("tiny", prompts, steps=20)
+    images = lab.diffusion.generate_images("tiny", prompts, steps=20)
     rough, smooth = (np.abs(np.diff(np.asarray(i, float), axis=1)).mean() for i in images)
     assert rough > 1.5 * smooth
 
@@ -61,10 +61,10 @@ def test_photographs_survive_the_vae_better_than_any_linear_projection():
         ]
     crops = torch.from_numpy(np.stack(corners)).permute(0, 3, 1, 2).float() / 255
     assert len(crops) == 32
-    restored = lab.reconstruct(lab.load_backbone("tiny"), crops)
+    restored = lab.experiments.reconstruct(lab.load_backbone("tiny"), crops)
     ours, linear = (
         psnr(restored, crops).mean(),
-        psnr(lab.linear_reconstruction(crops), crops).mean(),
+        psnr(lab.experiments.linear_reconstruction(crops), crops).mean(),
     )
     print(f"VAE {ours:.2f} dB, linear {linear:.2f} dB")
     assert ours >= 26  # measured 26.04, and 1.37 above the linear one

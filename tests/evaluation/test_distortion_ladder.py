@@ -12,7 +12,7 @@ from dpiqa_lab.datasets.distortion_families import (
     draw_family_distortion,
     synthetic_image,
 )
-from dpiqa_lab.evaluation.distortion_ladder import (
+from dpiqa_lab.evaluation.ladder import (
     LADDER,
     damaged,
     distortion_ladder,

@@ -71,7 +71,7 @@ def test_the_oracle_knows_the_subset_s_mean_in_train(datasets):
     assert scores["subset_mean"].tolist() == pytest.approx(list(scores["subset"].map(expected)))
     row = tables["agreement"].query("subset == 'all'").iloc[0]
     assert row["oracle_srcc"] == pytest.approx(lab.metrics.srcc(scores.subset_mean, scores.mos))
-    shown = lab.results_table(tables["agreement"])
+    shown = lab.viz.results_table(tables["agreement"])
     assert shown["SRCC of subset means"].iloc[0].startswith(f"{row['oracle_srcc']:.3f} (")
     assert shown["SRCC within subsets"].tolist()[1:] == ["", ""]
 
@@ -86,7 +86,7 @@ def test_matrix_of_runs_trained_on_two_datasets(trained, datasets):
     }  # fmt: skip
     assert cross.loc[("cats", "cats"), "notes"] == ""
     assert "raw PLCC and RMSE compare two scales" in cross.loc[("cats", "dogs"), "notes"]
-    matrix = lab.cross_dataset(trained, datasets, resamples=20)
+    matrix = lab.evaluation.cross_dataset(trained, datasets, resamples=20)
     assert list(matrix.columns) == ["cats", "dogs"]
     for run, name in zip(trained, datasets, strict=True):
         row = matrix.loc[f"{run} (trained on {name})"]
@@ -204,16 +204,16 @@ def test_run_is_reused_until_a_model_changes(datasets, folders, capsys):
             "image_size": 64, "robustness": 2, "resamples": 20, "device": "cpu",
         }
     )  # fmt: skip
-    run = lab.run_evaluation(config)
+    run = lab.evaluation.run_evaluation(config)
     assert run.summary()["status"] == "completed"
-    tables = lab.evaluation_tables(run)
+    tables = lab.evaluation.evaluation_tables(run)
     direct = lab.evaluate(config.models, datasets, robustness=2, resamples=20)
     for name, table in direct.items():
         pd.testing.assert_frame_equal(
             tables[name], table, check_dtype=False, check_like=True, obj=name
         )
     assert "reused" not in capsys.readouterr().out
-    lab.run_evaluation(config)
+    lab.evaluation.run_evaluation(config)
     assert "reused" in capsys.readouterr().out
 
     def mine(paths):
@@ -222,11 +222,11 @@ def test_run_is_reused_until_a_model_changes(datasets, folders, capsys):
     with pytest.raises(
         LabError, match=r"model mine: only now(.|\n)*ridge_on_statistics: only there"
     ):
-        lab.run_evaluation(config, {"mine": mine}, datasets)
+        lab.evaluation.run_evaluation(config, {"mine": mine}, datasets)
     unnamed = dataclasses.replace(config, run_name=None).named()
     for key, said in (("a", False), ("a", True), ("b", False), (None, False), (None, False)):
         mine.cache_key = key
-        lab.run_evaluation(unnamed, {"mine": mine}, datasets)
+        lab.evaluation.run_evaluation(unnamed, {"mine": mine}, datasets)
         assert ("reused" in capsys.readouterr().out) == said
 
 

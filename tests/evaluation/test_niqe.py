@@ -6,7 +6,13 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.datasets.brisque_features import normalised, of_normalised
 from dpiqa_lab.datasets.distortions import distort
 from dpiqa_lab.datasets.image_statistics import luma_of
-from dpiqa_lab.evaluation.niqe import Gaussian, distance, fit_gaussian, niqe, patch_statistics
+from dpiqa_lab.evaluation.niqe_baseline import (
+    Gaussian,
+    distance,
+    fit_gaussian,
+    niqe,
+    patch_statistics,
+)
 
 
 def test_distance_by_hand():

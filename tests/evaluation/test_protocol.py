@@ -19,7 +19,7 @@ QUICK = {
 def test_splits_are_trained_once_each_and_tested_on_photographs_of_their_own(small_folder, capsys):
     parameters = {**QUICK, "data_root": str(small_folder), "run_name": "several"}
     config = lab.TrainConfig.from_parameters(parameters)
-    table = lab.run_protocol(config, 2)
+    table = lab.evaluation.run_protocol(config, 2)
     assert table["run"].tolist() == ["several-split-0", "several-split-1"]
     assert table["n"].tolist() == [6, 6]
     tests = [
@@ -29,15 +29,15 @@ def test_splits_are_trained_once_each_and_tested_on_photographs_of_their_own(sma
     saved = runs_dir() / "several-protocol-2" / "protocol.csv"
     pd.testing.assert_frame_equal(pd.read_csv(saved, float_precision="round_trip"), table)
     capsys.readouterr()
-    again = lab.run_protocol(config, 2)
+    again = lab.evaluation.run_protocol(config, 2)
     assert capsys.readouterr().out.count("reused") == 1
     pd.testing.assert_frame_equal(again, table)
-    fixed = lab.run_protocol(
+    fixed = lab.evaluation.run_protocol(
         dataclasses.replace(config, run_name="fixed", split_scheme="random"), 1
     )
     assert fixed["srcc"].tolist() == table["srcc"].tolist()[:1]
     with pytest.raises(lab.LabError, match="at least 1, got 0"):
-        lab.run_protocol(config, 0)
+        lab.evaluation.run_protocol(config, 0)
 
 
 def test_the_command_prints_medians_and_says_where_the_checkpoint_was_chosen(small_folder, capsys):
@@ -55,7 +55,7 @@ def test_the_command_prints_medians_and_says_where_the_checkpoint_was_chosen(sma
 
 def test_what_is_said_over_splits_by_hand():
     rows = {name: [0.2, 0.4, 0.9] for name in ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")}
-    result = lab.summarize_splits(pd.DataFrame(rows)).loc["srcc"]
+    result = lab.evaluation.summarize_splits(pd.DataFrame(rows)).loc["srcc"]
     assert result["median"] == 0.4
     assert result["mean"] == pytest.approx(0.5)
     assert result["std"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
@@ -65,7 +65,7 @@ def test_what_is_said_over_splits_by_hand():
 def test_published_results_stand_below_ours():
     config = lab.TrainConfig.from_parameters({"dataset": "koniq", "backbone": "tiny"})
     rows = {name: [0.5] for name in ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")}
-    table = lab.beside_published(pd.DataFrame(rows), config)
+    table = lab.evaluation.beside_published(pd.DataFrame(rows), config)
     assert table.loc[0, "srcc"] == 0.5
     theirs = table.set_index("method").loc["DP-IQA"]
     assert (theirs["plcc"], theirs["srcc"]) == (0.951, 0.942)  # arXiv 2405.19996

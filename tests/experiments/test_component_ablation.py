@@ -12,7 +12,7 @@ from tests.support.configs import QUICK
 
 def _config(root="nowhere", **options):
     given = {**QUICK, "max_steps": 1, "data_root": str(root), **options}
-    return lab.ComponentsConfig.from_parameters(given)
+    return lab.experiments.ComponentsConfig.from_parameters(given)
 
 
 @pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "whole"])
@@ -86,7 +86,7 @@ def test_gains_are_of_the_same_seed():
 
 def test_trainings_are_compared_and_kept(small_folder):
     options = {"variants": "whole,random weights", "train_fraction": 0.5, "root": small_folder}
-    run = lab.run_components(_config(seeds=1, **options))
+    run = lab.experiments.run_components(_config(seeds=1, **options))
     trainings = pd.read_csv(run.path / "trainings.csv")
     assert list(trainings["variant"]) == ["whole", "random weights"]
     assert find_run(trainings["run"][1]).config["random_weights"]
@@ -95,7 +95,7 @@ def test_trainings_are_compared_and_kept(small_folder):
     assert any("50% of the train and val" in note for note in summary["notes"])
     weights = find_run(trainings["run"][0]).checkpoints / "best.safetensors"
     written = weights.stat().st_mtime_ns
-    more = lab.run_components(_config(seeds=2, **options))
+    more = lab.experiments.run_components(_config(seeds=2, **options))
     assert weights.stat().st_mtime_ns == written
     assert len(pd.read_csv(more.path / "trainings.csv")) == 4
     kept = pd.read_csv(more.path / "predictions.csv")

@@ -28,7 +28,7 @@ def _table():
 
 
 def test_arms_against_known_answers():
-    table = lab.compare_variants(_table()).set_index("variant")
+    table = lab.experiments.compare_variants(_table()).set_index("variant")
     assert list(table.index) == ["teacher", "labels", "map"]
     assert table["srcc"].tolist() == pytest.approx([1, -1, 1])
     assert table["gain"].tolist() == pytest.approx([2, 0, 2])
@@ -43,12 +43,12 @@ def test_arms_with_other_photographs_are_refused():
     table = _table()
     table.loc[79, "name"] = "other"
     with pytest.raises(lab.LabError, match="different photographs"):
-        lab.compare_variants(table)
+        lab.experiments.compare_variants(table)
 
 
 def test_most_different_is_by_place_not_by_score():
     rows = pd.DataFrame({"name": list("abcd"), "teacher": [1, 2, 3, 4], "student": [0, 90, 95, 1]})
-    found = lab.most_different(rows, 2)
+    found = lab.experiments.most_different(rows, 2)
     assert found["name"].tolist() == ["d", "b"]  # 4 and 2; 2 and 3, before c by its order
     assert found["teacher_rank"].tolist() == [4, 2]
     assert found["student_rank"].tolist() == [2, 3]
@@ -65,7 +65,7 @@ def teacher():
 
 
 def _config(**options):
-    return lab.DistillationConfig.from_parameters({"device": "cpu", **options})
+    return lab.experiments.DistillationConfig.from_parameters({"device": "cpu", **options})
 
 
 def test_each_arm_hears_what_it_is_named_after(teacher, tmp_path):

@@ -176,7 +176,7 @@ def test_no_pickle_runs(tmp_path, capsys, what, make, says):
         for load in (
             lab.load_official_student,
             lab.load_official_teacher,
-            lambda path: lab.load_re_iqa(quality=path),
+            lambda path: lab.models.load_re_iqa(quality=path),
             lambda path: weights.read_tensor(path),
         ):
             with pytest.raises(lab.LabError) as caught:

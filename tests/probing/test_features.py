@@ -78,7 +78,9 @@ def test_maps_are_features_too_and_raw_maps_are_what_is_pooled(backbone, photos,
     taps = [map_taps(backbone.unet)[-1], "mid_block"]
     options = {"factors": ["bad", "blur"], "noise_seed": 3}
     found = _extract(backbone, photos, tmp_path, timesteps=[50], taps=taps, **options)
-    raw = lab.activation_maps(backbone, photos, [2, 0], 50, taps, PROMPTS, compute=EXACT, **options)
+    raw = lab.probing.activation_maps(
+        backbone, photos, [2, 0], 50, taps, PROMPTS, compute=EXACT, **options
+    )
     for tap in taps:
         pooled = raw[tap].mean((2, 3))
         torch.testing.assert_close(found[50, tap, "mean"][[2, 0]], pooled, rtol=1e-3, atol=1e-4)
@@ -223,7 +225,9 @@ def test_a_sample_keeps_the_order_and_is_drawn_by_the_seed(small_folder):
 
 
 def test_the_cost_of_four_ways_is_told(backbone, photos):
-    table = lab.extraction_cost(backbone, photos, [1, 100], ["mid_block", "up_blocks.3"], PROMPTS)
+    table = lab.probing.extraction_cost(
+        backbone, photos, [1, 100], ["mid_block", "up_blocks.3"], PROMPTS
+    )
     assert table["way"].iloc[0] == "one sweep"
     assert table["ratio"].iloc[0] == 1
     assert (table["seconds"] > 0).all()

@@ -33,7 +33,7 @@ def _photographs(folder):
 def test_scores_equal_torch_s_on_photographs_of_any_size(side, tmp_path):
     torch.manual_seed(0)
     student = stir(lab.Student("efficientnet_b0", image_size=side, width=8)).eval()
-    session = _session(lab.export_onnx(student, tmp_path / "student.onnx"))
+    session = _session(lab.scoring.export_onnx(student, tmp_path / "student.onnx"))
     paths = _photographs(tmp_path)
     expected = student.score(paths, device="cpu")
     assert np.ptp(expected) > 0.01
@@ -70,7 +70,7 @@ def test_a_run_is_exported_with_what_its_scores_mean(student_folder, tmp_path, c
 def test_what_is_no_student_is_refused(student_folder, tmp_path):
     teacher = lab.Teacher(lab.load_backbone("tiny", random_weights=True), image_size=64)
     with pytest.raises(lab.LabError, match="Teacher is a Teacher"):
-        lab.export_onnx(teacher, tmp_path / "t.onnx")
+        lab.scoring.export_onnx(teacher, tmp_path / "t.onnx")
     with pytest.raises(lab.LabError, match=r"\*\.onnx"):
-        lab.export_onnx(student_folder, tmp_path / "t.pt")
+        lab.scoring.export_onnx(student_folder, tmp_path / "t.pt")
     assert not list(tmp_path.iterdir())

@@ -42,12 +42,12 @@ def test_a_long_list_is_scored_in_flat_memory_and_goes_on_where_it_was_stopped(t
     entries.write_text("\n".join(names))
     stopped = _Memory("scoring parts", stop=40)
     with pytest.raises(KeyboardInterrupt), tracked(stopped):
-        lab.score_parts(entries, out, StubScorer(reads=False), device="cpu")
+        lab.scoring.score_parts(entries, out, StubScorer(reads=False), device="cpu")
     assert json.loads((out / MANIFEST).read_text())["status"] == "running"
     assert len(list(out.glob("part-*"))) == 40
     rest = _Memory("scoring parts")
     with tracked(rest):
-        manifest = lab.score_parts(entries, out, StubScorer(reads=False), device="cpu")
+        manifest = lab.scoring.score_parts(entries, out, StubScorer(reads=False), device="cpu")
     assert manifest["new"] == N - 40 * 512
     assert len(rest.used) == 1 + len(manifest["parts"]) - 40
     assert rest.growth() < 15

@@ -55,7 +55,7 @@ def test_files_of_scores_record_it_and_the_terminal_shows_it(known, capsys):
 
 def test_an_exported_student_records_it(known):
     root, scale, formula = known
-    path = lab.export_onnx(root / "model", root / "s.onnx")
+    path = lab.scoring.export_onnx(root / "model", root / "s.onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     told = session.get_modelmeta().custom_metadata_map
     record = dict(UNKNOWN_SCALE)
@@ -67,7 +67,9 @@ def test_an_exported_student_records_it(known):
 
 def test_the_gallery_shows_it(known):
     root, scale, _ = known
-    lab.gallery(lab.score_folder(root / "few", root / "model", device="cpu"), path=root / "g.html")
+    lab.viz.write_gallery(
+        lab.score_folder(root / "few", root / "model", device="cpu"), path=root / "g.html"
+    )
     page = (root / "g.html").read_text(encoding="utf-8")
     assert ("<p>Scores on the scale of mine: 0 is its worst, 1 its best" in page) == bool(scale)
 

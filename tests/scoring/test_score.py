@@ -164,7 +164,7 @@ def test_a_file_keeps_to_one_precision(tmp_path, capsys):
     assert "precision" in capsys.readouterr().err
     exact = lab.score_folder(root, device="cpu")["score"]
     assert 0 < np.abs(rough - exact).max() < 0.2
-    parts = lab.score_parts(root, tmp_path / "parts", device="cpu", precision="int8")
+    parts = lab.scoring.score_parts(root, tmp_path / "parts", device="cpu", precision="int8")
     assert parts["precision"] == "int8"
     assert pd.read_parquet(tmp_path / "parts")["score"].to_numpy() == pytest.approx(rough)
 
@@ -208,7 +208,7 @@ def test_photographs_that_changed_since_they_were_scored_are_refused(
 ):
     root, out = tmp_path / "photos", tmp_path / form
     photographs(root, 4)
-    score = lab.score_folder if out.suffix else lab.score_parts
+    score = lab.score_folder if out.suffix else lab.scoring.score_parts
     first = score(root, out=out, model=student_folder, device="cpu")
     before = {path: path.read_bytes() for path in tmp_path.glob("few*/*")} | {
         path: path.read_bytes() for path in tmp_path.glob("few*") if path.is_file()

@@ -25,7 +25,7 @@ def exported(folder: str, photographs: list[str]) -> list[float]:
     """By onnxruntime, of the run's student as an ONNX file."""
     import onnxruntime
 
-    path = lab.export_onnx(folder, Path(folder) / "student.onnx")
+    path = lab.scoring.export_onnx(folder, Path(folder) / "student.onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     side = lab.load_model(folder).image_size
     images = np.stack([lab.read_image(path, side) for path in photographs])

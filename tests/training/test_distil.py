@@ -226,7 +226,7 @@ def test_a_student_learns_from_a_teacher_that_is_gone(root, teacher, monkeypatch
     scores = model.score([root / name for name in table["name"]], device="cpu")
     assert np.allclose(scores, table["score"], atol=1e-5)
     assert lab.train_student(_config(root, teacher="teacher", run_name="student")).reused()
-    assert lab.runs().set_index("name").loc["student", "trunk"] == "efficientnet_tiny"
+    assert lab.list_runs().set_index("name").loc["student", "trunk"] == "efficientnet_tiny"
 
 
 def test_the_teacher_runs_once_for_all_its_students(root, teacher, monkeypatch):
@@ -391,7 +391,7 @@ def test_impossible_configs(root, teacher, values, message):
 
 def test_a_shipped_student_scores_as_the_run_s_but_for_half_precision(root, tmp_path):
     run = lab.train_student(_config(root, run_name="to-ship", statistics_weight=0.1))
-    folder = lab.ship_student(run.path, tmp_path / "student")
+    folder = lab.training.ship_student(run.path, tmp_path / "student")
     assert str(root) not in (folder / "config.json").read_text()
     files = [p for p in folder.rglob("*") if p.is_file()]
     whole = run.checkpoints / "best.safetensors"
@@ -406,4 +406,4 @@ def test_a_shipped_student_scores_as_the_run_s_but_for_half_precision(root, tmp_
 
 def test_a_teacher_is_not_shipped_as_a_student(teacher, tmp_path):
     with pytest.raises(lab.LabError, match="run teacher trained no student"):
-        lab.ship_student("teacher", tmp_path / "student")
+        lab.training.ship_student("teacher", tmp_path / "student")

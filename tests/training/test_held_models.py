@@ -208,13 +208,15 @@ def _sampled(root, folder):
 
 def _pmt_iqa(root, options):
     values = {**PEER, "data_root": str(root), "epochs": 2, "batch_size": 4, **options}
-    return lab.train_pmt_iqa(lab.PmtIqaConfig.from_parameters(values))
+    return lab.training.train_pmt_iqa(lab.training.PmtIqaConfig.from_parameters(values))
 
 
 def _encoder(root):
     """A quality encoder, which gives no scores: what was measured at its best step."""
     values = {**PEER, "data_root": str(root), "steps": 2, "scenes": 4}
-    run = lab.train_quality_encoder(lab.QualityEncoderConfig.from_parameters(values))
+    run = lab.training.train_quality_encoder(
+        lab.training.QualityEncoderConfig.from_parameters(values)
+    )
     history = run.history()
     best = history[history["step"] == run.summary()["best_step"]].iloc[-1]
     expected = [best["val_contrastive"], best["val_found"], 1.0]
@@ -231,7 +233,10 @@ def _shipped(run, root, folder):
                 value.copy_(value.half())
     embedded = lab.load_model("embedded")
     return [
-        (("scores", lab.ship_student(run.path, folder / "shipped"), paths), rounded.score(paths)),
+        (
+            ("scores", lab.training.ship_student(run.path, folder / "shipped"), paths),
+            rounded.score(paths),
+        ),
         (("scores", "embedded", paths), embedded.score(paths)),
     ]
 

@@ -187,7 +187,7 @@ def test_constant_predictions_are_undefined_everywhere(small_folder, monkeypatch
     assert test["srcc"] is test["plcc"] is test["krcc"] is None
     assert test["rmse"] > 0
     assert "correlations on test are UNDEFINED" in " ".join(run.summary()["notes"])
-    row = lab.runs().set_index("name").loc["constant"]
+    row = lab.list_runs().set_index("name").loc["constant"]
     assert np.isnan(row["test_srcc"])
     assert run.history()["val_srcc"].isna().all()
     curves = training_curves(run.history())
@@ -204,12 +204,14 @@ def test_a_constant_model_has_no_agreement_and_the_report_says_so(small_folder, 
     dataset = lab.load_dataset("folder", small_folder, mos_range=(0, 100), image_size=64)
     models = {"same": lambda paths: [0.5] * len(paths), "other": lambda paths: [2.0] * len(paths)}
     config = {"robustness": 2, "resamples": 20, "device": "cpu", "shown": 2, "run_name": "same"}
-    run = lab.run_evaluation(lab.EvaluateConfig.from_parameters(config), models, {"mine": dataset})
-    results = lab.evaluation_tables(run)["agreement"].set_index("model").loc["same"]
+    run = lab.evaluation.run_evaluation(
+        lab.EvaluateConfig.from_parameters(config), models, {"mine": dataset}
+    )
+    results = lab.evaluation.evaluation_tables(run)["agreement"].set_index("model").loc["same"]
     assert np.isnan(
         results[["srcc", "krcc", "plcc", "plcc_logistic", "srcc_low"]].astype(float)
     ).all()
     assert results["rmse"] > 0
     assert results["error"] == ""
-    page = lab.write_report(run).read_text(encoding="utf-8")
+    page = lab.viz.write_report(run).read_text(encoding="utf-8")
     assert "undefined" in page

@@ -89,7 +89,7 @@ def pmt_config(root, **options):
 
 def test_pmt_iqa_trains_is_reused_and_opened(small_folder, capsys):
     config = pmt_config(small_folder)
-    run = lab.train_pmt_iqa(config)
+    run = lab.training.train_pmt_iqa(config)
     assert run.config["kind"] == "pmt_iqa"
     assert run.summary()["status"] == "completed"
     assert {"val", "test"} == set(run.summary()["metrics"])
@@ -100,12 +100,12 @@ def test_pmt_iqa_trains_is_reused_and_opened(small_folder, capsys):
     model = lab.load_model(run.path)
     scores = model.score(list(paths[table["name"]]), device="cpu")
     np.testing.assert_allclose(scores, table["score"], atol=1e-5)
-    assert lab.train_pmt_iqa(config).path == run.path
+    assert lab.training.train_pmt_iqa(config).path == run.path
     assert "reused" in capsys.readouterr().out
 
 
 def test_pmt_iqa_resumed_ends_with_the_same_bytes(small_folder, monkeypatch):
-    whole = lab.train_pmt_iqa(pmt_config(small_folder, run_name="pmt-whole"))
+    whole = lab.training.train_pmt_iqa(pmt_config(small_folder, run_name="pmt-whole"))
     validate, calls = PmtIqaTask.validate, []
 
     def stop_at_the_second(self, model):
@@ -117,9 +117,9 @@ def test_pmt_iqa_resumed_ends_with_the_same_bytes(small_folder, monkeypatch):
     config = pmt_config(small_folder, run_name="pmt-broken")
     monkeypatch.setattr(PmtIqaTask, "validate", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        lab.train_pmt_iqa(config)
+        lab.training.train_pmt_iqa(config)
     monkeypatch.setattr(PmtIqaTask, "validate", validate)
-    broken = lab.train_pmt_iqa(config)
+    broken = lab.training.train_pmt_iqa(config)
     for name in ("checkpoints/best.safetensors", "checkpoints/last.safetensors", "predictions.csv"):
         assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes(), name
 
@@ -131,7 +131,7 @@ def test_configs_refuse_what_they_do_not_know(small_folder):
         {**SMALL, "data_root": str(small_folder), "crop_size": 96}
     )
     with pytest.raises(LabError, match="crop_size 96 is over image_size 64"):
-        lab.train_quality_encoder(config)
+        lab.training.train_quality_encoder(config)
 
 
 def test_contrastive_loss_by_hand():
@@ -181,7 +181,7 @@ def test_a_quality_encoder_learns_to_tell_damage(pictures_folder, tmp_path):
             "crop_size": 64, "steps": 60, "validate_every": 20, "scenes": 4,
         }
     )  # fmt: skip
-    run = lab.train_quality_encoder(config)
+    run = lab.training.train_quality_encoder(config)
     history = run.history()
     losses = [value for row in history["losses"] for value in row]
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])

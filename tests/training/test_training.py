@@ -196,7 +196,7 @@ def test_a_run_that_failed_before_its_first_step_gives_way(trained):
 def test_missing_runs_are_named(trained):
     with pytest.raises(lab.LabError, match=r"unknown run 'traind'\. Did you mean 'trained'"):
         lab.load_model("traind")
-    assert "trained" in set(lab.runs()["name"])
+    assert "trained" in set(lab.list_runs()["name"])
 
 
 def test_accumulated_batches_equal_one_large_batch(trained):

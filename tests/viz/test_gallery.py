@@ -25,7 +25,7 @@ def scored(tmp_path):
 
 def test_the_page_holds_all_and_escapes_names(scored):
     root, table = scored
-    shown = lab.gallery(table, root, root / "out" / "g.html")
+    shown = lab.viz.write_gallery(table, root, root / "out" / "g.html")
     page = (root / "out" / "g.html").read_text(encoding="utf-8")
     assert page.count("<script") == 1
     assert html.escape(EVIL, quote=False) in page
@@ -43,7 +43,7 @@ def test_of_many_the_ends_and_what_lies_between_are_shown(tmp_path):
     table = pd.DataFrame(
         {"name": "x.png", "score": np.arange(101) / 100, "path": tmp_path / "x.png"}
     )
-    page = lab.gallery(table.sample(frac=1, random_state=0), limit=5).data
+    page = lab.viz.write_gallery(table.sample(frac=1, random_state=0), limit=5).data
     assert re.findall(r"data-score=&quot;([\d.]+)", page) == ["1.0", "0.75", "0.5", "0.25", "0.0"]
     assert "5 of 101 photographs, along the score" in page
 
@@ -51,11 +51,11 @@ def test_of_many_the_ends_and_what_lies_between_are_shown(tmp_path):
 def test_bad_tables_are_refused(scored):
     root, table = scored
     with pytest.raises(lab.LabError, match="no column score"):
-        lab.gallery(table.drop(columns="score"), root)
+        lab.viz.write_gallery(table.drop(columns="score"), root)
     with pytest.raises(lab.LabError, match="no photographs to show"):
-        lab.gallery(table[:0], root)
+        lab.viz.write_gallery(table[:0], root)
     with pytest.raises(lab.LabError, match=r"elsewhere/a\.png: no such file"):
-        lab.gallery(table, root / "elsewhere")
+        lab.viz.write_gallery(table, root / "elsewhere")
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_clicks_sort(scored, chromium):
     from playwright import sync_api as api
 
     root, table = scored
-    shown = lab.gallery(table, root, root / "g.html")
+    shown = lab.viz.write_gallery(table, root, root / "g.html")
     (root / "cell.html").write_text(f"<!doctype html><meta charset='utf-8'>{shown.data}")
     b, evil, a, u = table["name"]
     with api.sync_playwright() as playwright:

@@ -34,11 +34,11 @@ def run(tmp_path_factory):
     config = lab.EvaluateConfig.from_parameters(
         {"robustness": 2, "resamples": 20, "device": "cpu", "shown": 3, "run_name": "odd"}
     )
-    return lab.run_evaluation(config, models, {ODD: dataset})
+    return lab.evaluation.run_evaluation(config, models, {ODD: dataset})
 
 
 def test_report_is_whole_offline_and_escaped(run):
-    path = lab.write_report(run)
+    path = lab.viz.write_report(run)
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert text.count("plotly.js v") == 1
@@ -57,10 +57,10 @@ def test_report_is_whole_offline_and_escaped(run):
 
 
 def test_report_without_its_photographs_keeps_the_numbers(run, tmp_path):
-    table = lab.evaluation_tables(run)["photographs"]
+    table = lab.evaluation.evaluation_tables(run)["photographs"]
     table.assign(path="gone.png").to_csv(run.path / "photographs.csv", index=False)
     try:
-        text = lab.write_report(run).read_text(encoding="utf-8")
+        text = lab.viz.write_report(run).read_text(encoding="utf-8")
     finally:
         table.to_csv(run.path / "photographs.csv", index=False)
     assert "no photographs: gone.png: no such file" in text
@@ -68,13 +68,13 @@ def test_report_without_its_photographs_keeps_the_numbers(run, tmp_path):
     (run.path / "cross.csv").rename(tmp_path / "cross.csv")
     try:
         with pytest.raises(LabError, match="no table cross"):
-            lab.write_report(run)
+            lab.viz.write_report(run)
     finally:
         (tmp_path / "cross.csv").rename(run.path / "cross.csv")
 
 
 def test_figures_show_what_the_tables_say(run):
-    tables = lab.evaluation_tables(run)
+    tables = lab.evaluation.evaluation_tables(run)
     results = tables["agreement"]
     figure = figures.agreement_intervals(results, ODD)
     ridge = results.set_index("model").loc[ODD]
@@ -99,7 +99,7 @@ def test_figures_show_what_the_tables_say(run):
 def test_metrics_are_told_with_their_intervals():
     mos = np.linspace(0, 1, 30)
     rows = {"good": lab.metrics.summary(mos**2, mos), "flat": lab.metrics.summary(0 * mos, mos)}
-    table = lab.summary_table(rows)
+    table = lab.viz.summary_table(rows)
     assert table.index.tolist() == ["good", "flat"]
     assert table["SRCC"].tolist() == ["1.000 (1.000 to 1.000)", "undefined"]
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", table.loc["good", "RMSE raw"])
