@@ -9,12 +9,12 @@ import scipy.io
 
 import dpiqa_lab as lab
 from dpiqa_lab.datasets.manifests import read_labels
-from dpiqa_lab.datasets.readme import data_readme
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.datasets.splits import assign_split
 from dpiqa_lab.datasets.validation_checks import check_labels, numbers
 from tests.conftest import LABELS, REPOSITORY, needs_labels
 from tests.support import trees
+from tools.data_readme import data_readme
 
 # Folder among the real label files, and the release's numbers: photographs, parts, ends of MOS.
 REAL = {
@@ -168,7 +168,7 @@ def test_decimal_commas_are_refused(small_folder):
 
 def test_data_readme_is_written_from_the_specs():
     text = (REPOSITORY / "data" / "README.md").read_text(encoding="utf-8")
-    assert text == data_readme(), "python -m dpiqa_lab.datasets.readme > data/README.md"
+    assert text == data_readme(), "python -m tools.data_readme > data/README.md"
 
 
 def _real(name, tmp_path):

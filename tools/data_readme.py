@@ -1,7 +1,7 @@
-"""``data/README.md``, written from the specs: ``python -m dpiqa_lab.datasets.readme > …``."""
+"""``data/README.md``, written from the specs: ``python -m tools.data_readme > …``."""
 
-from .scale import Scale
-from .specs import SPECS, DatasetSpec
+from dpiqa_lab.datasets.scale import Scale
+from dpiqa_lab.datasets.specs import SPECS, DatasetSpec
 
 _HEAD = """\
 # Data
