@@ -1,8 +1,8 @@
-"""BRISQUE's naturalness statistics (Mittal et al., 2012): what undamaged photographs share.
+"""BRISQUE's naturalness statistics (Mittal et al., 2012): regularities of undistorted photographs.
 
-Luma, its local mean taken off and divided by its local deviation, is nearly Gaussian in photographs
-that nothing was done to. Thirty-six parameters of the distributions fitted to these values, and to
-products of neighbours, tell how far a photograph is from that.
+Luma, less its local mean and divided by its local deviation, is nearly Gaussian in undistorted
+photographs. Thirty-six parameters of the distributions fitted to these values, and to products of
+neighbours, measure the deviation from that.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.special import gamma
 from .image_statistics import luma_of
 from .images import half_size
 
-# Parameters a scale: shape and variance, then shape, mean, left and right variance of the products
+# Parameters per scale: shape and variance, then shape, mean, left and right variance of the products
 # with the right, the lower and both diagonal neighbours. Two scales, full and half size.
 FEATURES = 36
 _SIDE, _SIGMA = 7, 7 / 6
@@ -26,9 +26,9 @@ _TINY = 1e-12
 
 @torch.no_grad()
 def naturalness(images: torch.Tensor | np.ndarray) -> np.ndarray:
-    """`FEATURES` parameters of RGB photographs, float64 (b, 36), or (1, 36) for one.
+    """`FEATURES` parameters of RGB images, float64 (b, 36), or (1, 36) for one.
 
-    ``images`` as for `statistics.image_statistics`, sides of 16 pixels and more.
+    ``images`` as for ``image_statistics``, with sides of at least 16 pixels.
     """
     luma = luma_of(images)[:, None] * 255
     scales = [of_normalised(normalised(scaled)[:, 0]) for scaled in (luma, half_size(luma))]

@@ -1,8 +1,9 @@
-"""Photographs and scores by position, as ``load_dataset`` gives them."""
+"""Datasets: photographs and scores by position."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,12 +18,14 @@ class QualityDataset:
     """``ds[i]`` is a dict: image (3, H, W) float32 in [0,1], mos float in [0,1], name str.
 
     Attributes:
-        manifest: where the photographs and scores come from.
-        table: this split's rows of the manifest.
-        image_size: side of the square every photograph is squashed to; ``None`` is its own size.
+        manifest: source of the photographs and scores.
+        table: the manifest's rows of this split.
+        image_size: side of the square to which images are resized; ``None``: original sizes.
     """
 
-    def __init__(self, manifest: Manifest, split: str = "all", image_size: int | None = None):
+    def __init__(
+        self, manifest: Manifest, split: str = "all", image_size: int | None = None
+    ) -> None:
         if split not in (*SPLITS, "all"):
             raise unknown("split", split, [*SPLITS, "all"])
         table = manifest.table
@@ -50,16 +53,12 @@ class QualityDataset:
         )
 
     def content(self) -> pd.DataFrame:
-        """What results depend on, a row a photograph: name, sha256 of its file, mos, split, group.
-
-        Of the whole dataset, whatever its split.
-        """
-        columns = {"hash": "sha256"}
-        table = self.manifest.table.rename(columns=columns)
+        """All images of the dataset, in any split: name, sha256 of the file, mos, split, group."""
+        table = self.manifest.table.rename(columns={"hash": "sha256"})
         return table[[n for n in ("name", "sha256", "mos", "split", "group") if n in table]]
 
     def inputs(self, models: Mapping[str, dict] | None = None) -> Inputs:
-        """This dataset, and ``models`` beside it, as they go into a run."""
+        """This dataset and ``models`` as the inputs of a run."""
         return Inputs(self.content(), models or {}, [repr(self), *self.manifest.notes])
 
     def in_split(self, split: str) -> "QualityDataset":
@@ -67,16 +66,16 @@ class QualityDataset:
         return QualityDataset(self.manifest, split, self.image_size)
 
     def sample(self, n: int, seed: int = 0) -> "QualityDataset":
-        """``n`` of its photographs, drawn by the seed, in their order; all where it has no more.
+        """``n`` images drawn by ``seed``, in their order; all if there are no more.
 
-        Train, val and test keep their shares. A larger sample holds the smaller ones.
+        Train, val and test keep their proportions. Larger samples contain the smaller ones.
         """
         if n >= len(self):
             return self
         shuffled = self.table.sample(frac=1, random_state=seed)
-        parts = shuffled.groupby("split")["split"]
-        place = parts.cumcount() / parts.transform("size")
-        chosen = place.sort_values(kind="stable").index[:n]
+        splits = shuffled.groupby("split")["split"]
+        quantile = splits.cumcount() / splits.transform("size")
+        chosen = quantile.sort_values(kind="stable").index[:n]
         note = f"{n:,} of {len(self):,} photographs, drawn by seed {seed}"
         manifest = dataclasses.replace(
             self.manifest,
@@ -91,7 +90,7 @@ def load_dataset(
     root: Path | str | None = None,
     split: str = "all",
     image_size: int | None = None,
-    **options,
+    **options: Any,  # noqa: ANN401 - checked by load_manifest
 ) -> QualityDataset:
     """A dataset by name.
 
@@ -99,23 +98,23 @@ def load_dataset(
         name: "demo", "koniq", "clive", "livefb", "spaq", "biq2021", "kadid10k", "tid2013", or
             "folder" for your own.
         root: the dataset's folder; ``None`` is ``data/<name>``.
-        split: the one to give, "train", "val", "test" or "all".
-        image_size: side in pixels of the square that every photograph is squashed to; ``None``
-            keeps each one's own size.
+        split: "train", "val", "test" or "all".
+        image_size: side in pixels of the square to which images are resized; ``None`` keeps their
+            sizes.
         options: any of
-            split_scheme: how train, val and test are decided: "auto", "official",
-                "random", "random-3" or a CSV file with the columns name and split.
+            split_scheme: definition of train, val and test: "auto", "official", "random",
+                "random-3" or a CSV file with the columns name and split.
             split_seed: seed of a random split.
-            on_bad_image: "error" lists all missing or unreadable photographs and stops; "skip"
+            on_bad_image: "error" lists all missing or unreadable images and stops; "skip"
                 leaves them out and records them.
             mos_range: ends of the score scale, as (1, 5). lower_better: whether a lower score
                 means better quality.
-            labels, name_column, mos_column, group_column: of "folder": its CSV, and the columns of
-                file names, of scores, and of what must stay in one part.
-            keep_training_images: of "clive": keep the 7 that its subjects were trained on.
+            labels, name_column, mos_column, group_column: for "folder": its CSV, and the columns
+                of file names, scores, and groups that must stay in one split.
+            keep_training_images: for "clive": keep the 7 images used to train its subjects.
 
     Raises:
-        LabError: anything wrong with the labels or the photographs, before any long work.
+        LabError: any problem with the labels or the images.
     """
     split_scheme = options.pop("split_scheme", "auto")
     return QualityDataset(load_manifest(name, root, split_scheme, **options), split, image_size)

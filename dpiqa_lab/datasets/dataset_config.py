@@ -1,4 +1,4 @@
-"""The parameters that say which photographs and scores: shared by everything that reads them."""
+"""Configuration of a dataset and of how it is read."""
 
 from ..core.config import Configuration, configuration, option
 from ..core.paths import user_path
@@ -8,24 +8,26 @@ from .specs import get_spec
 
 @configuration
 class ReadingConfig(Configuration):
-    """How photographs and scores are read; ``None`` means: decided by the dataset."""
+    """How images and scores are read; ``None``: the dataset's default."""
 
     split_scheme: str = option("auto", "auto, official, random, random-3, or a CSV file")
     split_seed: int = option(0, "seed of a random split", low=0)
     on_bad_image: str = option(
-        "error", "error: list bad photographs and stop; skip: leave out", ("error", "skip")
+        "error", "error: list bad images and stop; skip: leave them out", ("error", "skip")
     )
     keep_training_images: bool = option(
-        False, "dataset=clive: keep the 7 photographs its subjects were trained on, as the authors"
+        False, "dataset=clive: keep the 7 images used to train its subjects, as DP-IQA's authors do"
     )
     labels: str | None = option(None, "dataset=folder: the CSV with the scores")
     name_column: str = option("name", "dataset=folder: column of file names")
     mos_column: str = option("mos", "dataset=folder: column of scores")
-    group_column: str | None = option(None, "dataset=folder: column of what belongs together")
-    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, as 0,100")
+    group_column: str | None = option(
+        None, "dataset=folder: column of groups that must stay in one split"
+    )
+    mos_range: tuple[float, ...] | None = option(None, "ends of the score scale, for example 0,100")
     lower_better: bool | None = option(None, "whether a lower score is better")
     image_size: int | None = option(
-        None, "side in pixels of the squashed photograph", low=1, high=8192
+        None, "side in pixels of the square to which images are resized", low=1, high=8192
     )
 
 
@@ -33,16 +35,16 @@ class ReadingConfig(Configuration):
 class _Which(Configuration):
     """Which dataset."""
 
-    dataset: str = option("demo", "a name of data/README.md, folder for your own")
+    dataset: str = option("demo", "a name from data/README.md, or folder for your own")
     data_root: str | None = option(None, "the dataset's folder; None: data/<dataset>")
 
 
 @configuration
 class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
-    """A dataset and how it is read; ``None`` means: decided by the dataset."""
+    """A dataset and how it is read; ``None``: the dataset's default."""
 
     def dataset_defaults(self) -> dict:
-        """Values of those fields that are left to the dataset, and its folder's whole path.
+        """Values of the fields that are ``None``, and the absolute path of the folder.
 
         Raises:
             LabError: an unknown dataset.
@@ -58,7 +60,7 @@ class DatasetConfig(ReadingConfig, _Which):  # the fields of the last come first
         return {"data_root": root, **missing}
 
     def load_dataset(self) -> QualityDataset:
-        """The photographs and scores that this names."""
+        """The dataset that this configuration describes."""
         return load_dataset(self.dataset, **self.dataset_options())
 
     def dataset_options(self) -> dict:

@@ -1,9 +1,8 @@
-"""A small labelled picture set made on the spot from pictures that ship inside two libraries.
+"""A small labelled dataset generated from pictures included in scikit-image and scikit-learn.
 
-Fourteen scenes from the wheels of scikit-image and scikit-learn, sixty views of each, every view
-undamaged or damaged as a camera might. Nothing is downloaded. The labels are not
-human opinions but the measure that ``PSEUDO_MOS`` states: good for trying the lab and for tests,
-no ground for a claim about how people see.
+Sixty views of fourteen scenes, undistorted or with camera-like distortions; nothing is downloaded.
+The labels are computed, see ``PSEUDO_MOS``, and not human opinions: for trying the lab and for
+tests, not for claims about perception.
 """
 
 import tempfile
@@ -29,32 +28,33 @@ PSEUDO_MOS = (
 
 SEED, SIZE = 0, 256
 
-# Images a scene, each a view of its own, and how many damages they have at once, in turn.
+# Views per scene, and their numbers of simultaneous distortions, in turn.
 VIEWS = 60
 MIXES = (0, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3)
 
-# Picture: split. A picture's place here seeds its damage: append, never insert.
+# Picture: split. A picture's position seeds its distortions: append, never insert.
 PICTURES = {
     "astronaut.png": "train", "camera.png": "test", "chelsea.png": "val", "china.jpg": "train",
     "coffee.png": "test", "coins.png": "val", "flower.jpg": "train", "motorcycle_left.png": "train",
     "rocket.jpg": "train", "moon.png": "train", "hubble_deep_field.jpg": "train",
     "brick.png": "train", "grass.png": "train", "gravel.png": "test",
 }  # fmt: skip
-# By path: the libraries' own loaders may try to download. Both folders come in the wheels.
+# By path, as the libraries' own loaders may download. Both folders are in the wheels.
 _FOLDERS = [
-    Path(library.__file__).parent / folder
+    Path(str(library.__file__)).parent / folder
     for library, folder in ((skimage, "data"), (sklearn, "datasets/images"))
 ]
 
 
 def make_demo(root: Path) -> None:
-    """Make ``root/images/<name>.png`` (256x256 RGB) and ``root/labels.csv``, whole or not at all.
+    """Make ``root/images/<name>.png`` (256x256 RGB) and ``root/labels.csv``, atomically.
 
-    The columns are ``name, mos, scene, damage, split``: ``mos`` in [0, 1] as ``PSEUDO_MOS`` says,
-    against the same view undamaged, ``scene`` the content, which is never in two splits, ``damage``
-    as in ``defocus:0.42+jpeg:0.80`` or ``none``. The same library versions give the same files.
-    Does nothing where the set is already complete. Raises LabError if ``root`` holds anything else,
-    or if an installed library lacks one of the pictures.
+    The columns are ``name, mos, scene, damage, split``: ``mos`` in [0, 1], see ``PSEUDO_MOS``;
+    ``scene``, which is in one split only; ``damage`` such as ``defocus:0.42+jpeg:0.80`` or
+    ``none``. The same library versions give the same files. A complete set is left as it is.
+
+    Raises:
+        LabError: ``root`` holds anything else, or an installed library lacks a picture.
     """
     root = Path(root).resolve()
     if _complete(root):
@@ -85,12 +85,12 @@ def make_demo(root: Path) -> None:
 
 
 def pseudo_mos(reference: np.ndarray, image: np.ndarray) -> float:
-    """The label of ``image`` against ``reference``, both float (H, W, 3) in [0, 1]: see PSEUDO_MOS.
+    """Label of ``image`` against ``reference``, both float (H, W, 3) in [0, 1]: see ``PSEUDO_MOS``.
 
     Edges are Sobel gradients of each channel at full, half and quarter size, compared as in GMSD
-    (Xue et al., 2014) and weighted by the stronger of the two: flat parts would else raise the
-    label of a blurred picture with much sky. Colours are compared on 8x8 means, so that noise and
-    blur are not counted twice.
+    (Xue et al., 2014) and weighted by the stronger of the two, so that flat areas do not raise the
+    label of a blurred picture. Colours are compared on 8x8 means, so that noise and blur are not
+    counted twice.
     """
     colours = [rgb2lab(downscale_local_mean(x, (8, 8, 1))) for x in (reference, image)]
     difference = np.linalg.norm(colours[0] - colours[1], axis=2).mean()
@@ -103,13 +103,13 @@ def pseudo_mos(reference: np.ndarray, image: np.ndarray) -> float:
     return float(np.mean(similarity) ** 2 * np.exp(-difference / 40))
 
 
-def _make(picture, whole, view):
-    """The row and the image of one view, whatever was made before it."""
+def _make(picture: str, whole: Image.Image, view: int) -> tuple[dict, np.ndarray]:
+    """Row and image of one view, independent of the other views."""
     rng = np.random.default_rng([SEED, list(PICTURES).index(picture), view])
     reference = _view(whole, rng)
     scene, count = Path(picture).stem, MIXES[view % len(MIXES)]
     image, damages = draw_distortions(reference, count, rng)
-    image = to_floats(to_pillow(image))  # the label is that of the file, in 8 bits
+    image = to_floats(to_pillow(image))  # label the file, which has 8 bits
     row = {
         "name": f"{scene}-{view:02d}",
         "mos": round(pseudo_mos(reference, image), 4),
@@ -120,23 +120,23 @@ def _make(picture, whole, view):
     return row, image
 
 
-def _view(whole, rng):
-    """A square part of any place and size from 256 pixels on, mirrored or not, as 256x256."""
+def _view(whole: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """A random square crop of at least 256 pixels, mirrored or not, as 256x256."""
     side = int(rng.integers(SIZE, min(whole.size) + 1))
     x, y = (int(rng.integers(free - side + 1)) for free in whole.size)
-    part = whole.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    return to_floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
+    crop = whole.crop((x, y, x + side, y + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    return to_floats(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
 
 
 def open_picture(picture: str) -> Image.Image:
-    """One of the libraries' pictures as RGB. Raises LabError where it is missing."""
+    """One of the libraries' pictures as RGB. Raises LabError if it is missing."""
     file = next((folder / picture for folder in _FOLDERS if (folder / picture).is_file()), None)
     if file is None:
         raise LabError(f"picture {picture} is missing: reinstall scikit-image and scikit-learn.")
     return Image.open(file).convert("RGB")
 
 
-def _complete(root):
+def _complete(root: Path) -> bool:
     try:
         names = pd.read_csv(root / "labels.csv", usecols=["name"])["name"]
     except (OSError, ValueError):

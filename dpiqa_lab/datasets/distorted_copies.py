@@ -1,4 +1,4 @@
-"""Damaged copies of a dataset's photographs: what distillation takes as ``unlabelled``."""
+"""Distorted copies of a dataset's images, for ``unlabelled`` of a distillation."""
 
 from pathlib import Path
 
@@ -17,21 +17,20 @@ from .images import read_image
 def write_distorted_copies(
     dataset: QualityDataset, folder: str | Path, count: int = 500, seed: int = 0
 ) -> Path:
-    """Write ``count`` photographs of a dataset, each with one or two damages, as PNG files.
+    """Write ``count`` images of a dataset, each with one or two distortions, as PNG files.
 
-    A dataset holds hardly all that photographs suffer from; of these copies a teacher can tell its
-    student. Their names say the damage. Copies that are there already are not written again.
+    File names describe the distortions. Existing copies are not written again.
 
     Args:
-        dataset: a part of it, ``load_dataset(..., split="train")``: copies of test photographs
-            would flatter. Photographs are squashed to its ``image_size`` where it has one.
-        count: drawn without repetition by ``seed``, which decides the damages too.
+        dataset: the training split, ``load_dataset(..., split="train")``, as copies of test images
+            would bias results. Images are resized to its ``image_size`` if it has one.
+        count: images, drawn without repetition by ``seed``, which also draws the distortions.
 
     Returns:
         The folder.
 
     Raises:
-        LabError: fewer photographs than ``count``.
+        LabError: fewer images than ``count``.
     """
     folder = user_path(folder)
     if not 1 <= count <= len(dataset):
@@ -40,7 +39,7 @@ def write_distorted_copies(
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
     paths = list(dataset.table["path"].iloc[chosen])
-    for i, path in zip(chosen.tolist(), progress_bar(paths, "damaged copies"), strict=True):
+    for i, path in zip(chosen.tolist(), progress_bar(paths, "distorted copies"), strict=True):
         rng = np.random.default_rng([seed, i])
         whole = to_floats(Image.fromarray(read_image(path, dataset.image_size)))
         image, damages = draw_distortions(whole, int(rng.integers(1, 3)), rng)

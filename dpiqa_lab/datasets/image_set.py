@@ -1,4 +1,4 @@
-"""Photographs by position, with or without scores: what needs no dataset around it."""
+"""Images by position, with or without scores, independent of a dataset."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,9 @@ from .sources import as_utf8
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Rows of photographs and the side that each is squashed to, in pixels.
+    """A table of images and the side in pixels to which they are resized.
 
-    table: name, path, hash of the file, and mos in [0,1], NaN where there is none; subset where the
-    dataset has subsets.
+    table: name, path, hash of the file, mos in [0,1] or NaN, and subset if the dataset has any.
     """
 
     table: pd.DataFrame
@@ -28,40 +27,39 @@ class ImageSet:
         return len(self.table)
 
     def groups(self) -> torch.Tensor:
-        """(n,) int64: the number of each one's subset; -1 where it has none."""
+        """(n,) int64: number of each image's subset; -1 without subsets."""
         if "subset" not in self.table:
             return torch.full((len(self),), -1)
         return torch.from_numpy(pd.factorize(self.table["subset"])[0].astype(np.int64))
 
 
 def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> pd.DataFrame:
-    """A folder's photographs and those of its sub-folders, as ``Photographs.table`` has them.
+    """Images in a folder and its sub-folders, as in ``ImageSet.table``; equal files once.
 
     Args:
         on_bad_image: "error" lists unreadable ones and stops, "skip" leaves them out.
-        known: hashes of photographs to leave out, as those of a dataset's test part. Of equal
-            files one is taken.
+        known: hashes of images to leave out, as those of a dataset's test split.
 
     Raises:
-        LabError: no such folder, unreadable photographs, or none left.
+        LabError: no such folder, unreadable images, or none left.
     """
     root = user_path(folder)
     if not root.is_dir():
         raise LabError(f"unlabelled: no folder {root}; give a folder of photographs.")
     found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     paths = sorted(found)
-    looks = build_image_index(paths, root)
-    bad = looks["error"] != ""
+    index = build_image_index(paths, root)
+    bad = index["error"] != ""
     if bad.any() and on_bad_image == "error":
         raise LabError(
-            f"unlabelled: {bad.sum()} of {len(paths)} photographs in {root} cannot be used; mend "
-            f"them, or on_bad_image='skip':\n{listing(looks.error[bad])}"
+            f"unlabelled: {bad.sum()} of {len(paths)} photographs in {root} cannot be used; fix "
+            f"them, or set on_bad_image='skip':\n{listing(index.error[bad])}"
         )
     table = pd.DataFrame(
         {
             "name": [as_utf8(str(path.relative_to(root))) for path in paths],
             "path": paths,
-            "hash": looks["hash"],
+            "hash": index["hash"],
             "mos": np.nan,
         }
     )
@@ -69,6 +67,6 @@ def unlabelled_photographs(folder: str, on_bad_image: str, known: set[str]) -> p
     if not len(table):
         raise LabError(
             f"unlabelled: {root} holds no photograph that is not in the dataset already "
-            f"({len(paths)} files looked at)."
+            f"({len(paths)} files checked)."
         )
     return table.reset_index(drop=True)

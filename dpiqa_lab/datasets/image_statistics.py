@@ -1,4 +1,4 @@
-"""Hand-made statistics of photographs: how bright, sharp, colourful and noisy they are."""
+"""Hand-crafted image statistics: brightness, sharpness, colour, noise."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from torch.nn.functional import conv2d
-from torch.utils.data import Subset
 
 from ..core.cache import RowCache
 from ..core.errors import LabError
@@ -28,20 +27,22 @@ STATISTICS = (
 
 _BT601 = (0.299, 0.587, 0.114)
 _LAPLACIAN = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
-# Immerkaer's mask: the difference of two Laplacians, blind to edges that either would see.
+# Immerkaer's mask: the difference of two Laplacians, which cancels edges.
 _NOISE = ((1, -2, 1), (-2, 4, -2), (1, -2, 1))
-# Keep the logarithms finite on a constant photograph; well under the step of 8-bit pixels.
+# Keep the logarithms finite on a constant image; well below the step of 8-bit pixels.
 _FLOOR, _FLOOR_SQUARED = 1e-4, 1e-8
 
 
 @torch.no_grad()
 def image_statistics(images: torch.Tensor | np.ndarray) -> np.ndarray:
-    """`STATISTICS` of RGB photographs, as float64 of shape (b, 10), or (1, 10) for one.
+    """`STATISTICS` of RGB images, float64 (b, 10), or (1, 10) for one.
 
     ``images``: (b, 3, H, W) or (3, H, W), uint8 or floats in [0, 1], H and W of at least 3. Luma is
     ITU-R BT.601's; colourfulness is Hasler & Suesstrunk's (2003), the noise estimate Immerkaer's
-    (1996). Borders are left out, not padded, as padding adds edges. Raises LabError for another
-    shape and for floats that are not in [0, 1].
+    (1996). Borders are left out, as padding would add edges.
+
+    Raises:
+        LabError: another shape, or floats outside [0, 1].
     """
     rgb = _unit_rgb(torch.as_tensor(images))
     red, green, blue = rgb.unbind(1)
@@ -68,7 +69,7 @@ def image_statistics(images: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def luma_of(images: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """BT.601 luma (b, H, W) in [0, 1] of ``images`` as `image_statistics` takes them."""
+    """BT.601 luma (b, H, W) in [0, 1] of ``images``, as for ``image_statistics``."""
     rgb = _unit_rgb(torch.as_tensor(images))
     return torch.einsum("bchw,c->bhw", rgb, rgb.new_tensor(_BT601))
 
@@ -79,7 +80,7 @@ def dataset_statistics(
     """``statistics`` (n, k) and MOS (n,) of a dataset, with ``workers`` threads.
 
     ``dataset`` gives ``{"image": (3, H, W) in [0, 1], "mos": float, ...}`` by index, from several
-    threads at once; photographs may differ in size. Raises LabError for an empty dataset.
+    threads at once; images may differ in size. Raises LabError for an empty dataset.
     """
     rows = each_photograph(
         dataset, lambda item: (statistics(item["image"])[0], float(item["mos"])), workers
@@ -99,12 +100,12 @@ def each_photograph(
     Items as for `dataset_statistics`. Raises LabError for an empty dataset.
     """
     if not len(dataset):
-        raise LabError("a dataset of the baseline is empty; give at least one photograph in each.")
+        raise LabError("a dataset of the baseline is empty; give at least one image in each.")
     positions = range(len(dataset)) if positions is None else positions
-    # Photographs in parallel and each on one core: twice as fast on two cores as the reverse.
+    # Images in parallel, one core each: twice as fast on two cores as the reverse.
     before = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(workers, "", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(lambda i: compute(dataset[int(i)]), positions))
     finally:
         torch.set_num_threads(before)
@@ -141,8 +142,8 @@ def _colourfulness(red_green: torch.Tensor, yellow_blue: torch.Tensor) -> torch.
 
 
 def _levels(flat: torch.Tensor) -> torch.Tensor:
-    # Luma of 8-bit pixels is a multiple of 0.001 level, so one pixel in a thousand lies half way
-    # between two: pushed up together, or the last bit, which hangs on the batch, would decide.
+    # Luma of 8-bit pixels is a multiple of 0.001 level, so one pixel in a thousand lies halfway
+    # between two. All are rounded up; else the last bit, which varies with the batch, would decide.
     return (flat * 255 + 5e-4).round().long().clamp(0, 255)
 
 
@@ -153,12 +154,14 @@ def _entropy(levels: torch.Tensor) -> torch.Tensor:
 
 
 def cached_statistics(dataset: QualityDataset) -> np.ndarray:
-    """``STATISTICS`` (n, 10) of a dataset's photographs, from the cache where they are known."""
+    """``STATISTICS`` (n, 10) of a dataset's images, cached."""
     ids = list(dataset.table["hash"])
 
     def compute(positions: list[int]) -> dict[str, torch.Tensor]:
-        values, _ = dataset_statistics(Subset(dataset, positions))
-        return {"statistics": torch.from_numpy(values)}
+        rows = each_photograph(
+            dataset, lambda item: image_statistics(item["image"])[0], positions=positions
+        )
+        return {"statistics": torch.from_numpy(np.stack(rows))}
 
     cache = RowCache(
         "statistics", {"names": STATISTICS, "image_size": dataset.image_size, "rounding": "half up"}

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..core.device import Compute
 from ..core.errors import LabError, unknown
-from ..nn.fused_norms import fuse_norms
+from ..nn.compiling import fuse_norms
 from .image_scorer import ImageScorer, ModelOutput
 from .pooled_regressor import PooledHead
 from .quality_feature_decoder import MAP_CHANNELS, MAP_SIZE, Regressor

@@ -1,4 +1,4 @@
-"""What is computed of a tensor alone, kept for as long as a block lasts."""
+"""Memoizes values derived from a tensor within a context."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,38 +10,38 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-# Within a block, by tensor: its version, and what was made of it by name. Goes with the tensor. A
-# thread has its own.
-_kept: ContextVar[WeakIdKeyDictionary | None] = ContextVar("kept", default=None)
+# In a context, by tensor: its version, and the derived values by name. Entries end with the tensor.
+_memo: ContextVar[WeakIdKeyDictionary | None] = ContextVar("memo", default=None)
 
 
 @contextlib.contextmanager
 def memoize_tensors() -> Iterator[None]:
-    """Within the block ``memoized`` keeps; in a block within another, the outer one's serve.
+    """Context in which ``memoized`` stores values; an inner context shares those of the outer one.
 
-    Nothing outlasts it, as not all that changes weights is counted in their version: torch's fused
-    optimisers and writes through ``.data`` are not. torch's autocast keeps its weights as long.
+    Values end with the context (and thread), because not every change of weights is counted in
+    their version: torch's fused optimisers and writes through ``.data`` are not.
     """
-    outer = _kept.get()
-    token = _kept.set(WeakIdKeyDictionary() if outer is None else outer)
+    outer = _memo.get()
+    token = _memo.set(WeakIdKeyDictionary() if outer is None else outer)
     try:
         yield
     finally:
-        _kept.reset(token)
+        _memo.reset(token)
 
 
 def memoized(tensor: torch.Tensor, name: str, make: Callable[[], T]) -> T:
-    """``make()`` of ``tensor``, within ``memoize_tensors`` once while its values stay the same.
+    """``make()``, called once per ``memoize_tensors`` context until ``tensor`` is written to.
 
-    Use it without gradients: what is kept would hold on to the graph of the first call.
+    Use it without gradients: the stored value would hold the graph of the first call.
     """
-    # What is kept cannot be compiled, and to tensors of inference mode torch counts no writes.
-    apart = torch.compiler.is_compiling() or tensor.is_inference()
-    if apart or (known := _kept.get()) is None:
+    # Lookups cannot be compiled, and torch counts no writes to tensors of inference mode.
+    uncounted = torch.compiler.is_compiling() or tensor.is_inference()
+    if uncounted or (memo := _memo.get()) is None:
         return make()
-    version, found = known.get(tensor, (None, {}))
-    if version != tensor._version:
-        version, found = known[tensor] = tensor._version, {}
+    now = tensor._version  # noqa: SLF001 - torch has no public counter of writes
+    version, found = memo.get(tensor, (None, {}))
+    if version != now:
+        _, found = memo[tensor] = now, {}
     if name not in found:
         found[name] = make()
     return found[name]

@@ -11,21 +11,26 @@ from .resized_conv2d import conv2d_of_resized, resizing
 class FoldedUpsample2D(Upsample2D):
     """``Upsample2D`` whose convolution doubles the map itself, on CPUs in float32.
 
-    A quarter of the products: at SD 1.5's widths a third of the time or less, forth and back, at
-    the tiny backbone's a half. Elsewhere, not measured there, it is diffusers' own.
+    A quarter of the multiplications: a third of the time or less at SD 1.5's widths, forward and
+    backward, and half at the tiny backbone's. On other devices it is diffusers' own.
     """
 
     def forward(
-        self, hidden_states: torch.Tensor, output_size: int | None = None, *args, **kwargs
+        self,
+        hidden_states: torch.Tensor,
+        output_size: int | None = None,
+        *args: object,
+        **kwargs: object,
     ) -> torch.Tensor:
         """(b, c, h, w) to (b, o, 2 h, 2 w), or of ``output_size``."""
         if output_size is None and exact_on_cpu(hidden_states):
+            assert self.conv is not None
             return self.conv(hidden_states, doubled=True)
         return super().forward(hidden_states, output_size, *args, **kwargs)
 
 
 class DoublingConv2d(nn.Conv2d):
-    """A 3x3 convolution that can double the sides of what it is given first."""
+    """A 3x3 convolution that can double the sides of its input first."""
 
     def forward(self, x: torch.Tensor, doubled: bool = False) -> torch.Tensor:
         """(b, c, h, w) to (b, o, h, w); ``doubled``: (b, o, 2 h, 2 w), by nearest neighbours."""
@@ -39,7 +44,8 @@ def fold_upsampling(unet: nn.Module) -> None:
     """Make every upsampling of ``unet`` a folded one; names, weights and outputs stay."""
     for layer in unet.modules():
         if type(layer) is Upsample2D and _can(layer):
-            layer.__class__, layer.conv.__class__ = FoldedUpsample2D, DoublingConv2d
+            layer.__class__ = FoldedUpsample2D
+            layer.get_submodule("conv").__class__ = DoublingConv2d
 
 
 def _can(layer: Upsample2D) -> bool:

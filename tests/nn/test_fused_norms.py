@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dpiqa_lab.models.efficientnet import EfficientNet
-from dpiqa_lab.nn.fused_norms import fuse_norms
+from dpiqa_lab.nn.compiling import fuse_norms
 from tests.support.networks import stir
 
 

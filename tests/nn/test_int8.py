@@ -15,7 +15,7 @@ from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.datasets.demo import open_picture
 from dpiqa_lab.nn import int8
 from dpiqa_lab.nn.int8 import Int8, _rounded, int8_kernels
-from dpiqa_lab.nn.tensor_memo import _kept, memoize_tensors
+from dpiqa_lab.nn.tensor_memo import _memo, memoize_tensors
 
 pytestmark = pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
 
@@ -114,13 +114,13 @@ def test_new_weights_are_seen_and_old_ones_let_go():
     with torch.no_grad(), memoize_tensors(), Int8():
         first = conv(x)
         assert torch.equal(conv(x), first)
-        assert list(_kept.get()) == [conv.weight]
+        assert list(_memo.get()) == [conv.weight]
         conv.weight.mul_(2)
         assert (conv(x) - conv.bias.view(-1, 1, 1)).allclose(
             2 * (first - conv.bias.view(-1, 1, 1)), atol=1e-5
         )
         del conv, x
-        assert len(_kept.get()) == 0
+        assert len(_memo.get()) == 0
 
 
 def test_what_was_rounded_serves_until_it_is_written_into():

@@ -4,7 +4,7 @@ import gc
 
 import torch
 
-from dpiqa_lab.nn.tensor_memo import _kept, memoize_tensors, memoized
+from dpiqa_lab.nn.tensor_memo import _memo, memoize_tensors, memoized
 
 
 def test_made_once_until_the_numbers_change():
@@ -33,7 +33,7 @@ def test_nothing_outlasts_the_block():
             assert memoized(weight, "double", lambda: weight * 2).tolist() == [expected] * 3
         weight.grad = torch.ones(3)
         optimizer.step()
-    assert _kept.get() is None
+    assert _memo.get() is None
     assert memoized(weight, "double", lambda: 7) == 7
 
 
@@ -41,13 +41,13 @@ def test_goes_with_the_tensor():
     with memoize_tensors():
         x = torch.ones(3)
         memoized(x, "double", lambda: 2)
-        assert len(_kept.get()) == 1
+        assert len(_memo.get()) == 1
         del x
         gc.collect()
-        assert len(_kept.get()) == 0
+        assert len(_memo.get()) == 0
 
 
-def test_without_versions_nothing_is_kept():
+def test_without_versions_nothing_is_memo():
     with torch.inference_mode(), memoize_tensors():
         x = torch.ones(1)
         assert memoized(x, "a", x.item) == 1
