@@ -16,7 +16,7 @@ class ReadingConfig(Configuration):
         "error", "error: list bad images and stop; skip: leave them out", ("error", "skip")
     )
     keep_training_images: bool = option(
-        False, "dataset=clive: keep the 7 images used to train its subjects, as DP-IQA's authors do"
+        False, "dataset=clive: keep the 7 images used to train its subjects"
     )
     labels: str | None = option(None, "dataset=folder: the CSV with the scores")
     name_column: str = option("name", "dataset=folder: column of file names")

@@ -1,6 +1,8 @@
-"""Photographs as they are found, as correct RGB."""
+"""Image files read as upright RGB."""
 
 import contextlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,34 +14,56 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..core.errors import LabError
-from .pillow_settings import load_own_pillow
 
-# Whatever others set in Pillow, files are read by these modules, with their own switches.
-_OWN = load_own_pillow()
-# 16 times the largest dataset photograph; beyond it a file is more likely an attack than a picture.
+
+def _load_own_pillow() -> ModuleType:
+    """A second instance of Pillow, whose settings no other library can change.
+
+    Pillow's settings are variables of its modules: ``ImageFile.LOAD_TRUNCATED_IMAGES`` lets half of
+    an image pass as a whole one, ``Image.MAX_IMAGE_PIXELS`` lets any size pass or none. Any library
+    may set them at any time, no call can override them, and changing them around a read would
+    affect other threads. The second instance takes about 30 ms and shares the compiled code.
+    Pictures of the two instances must not meet in one operation.
+    """
+    name = f"{__package__}._own_pillow"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            name, PIL.__file__, submodule_search_locations=list(PIL.__path__)
+        )
+        assert spec is not None and spec.loader is not None
+        package = importlib.util.module_from_spec(spec)
+        sys.modules[name] = package
+        spec.loader.exec_module(package)
+    for module in ("Image", "ImageOps"):
+        importlib.import_module(f"{name}.{module}")
+    return sys.modules[name]
+
+
+_OWN = _load_own_pillow()
+# 16 times the largest image of a dataset; a larger file is more likely an attack.
 MAX_PIXELS = 200_000_000
 _OWN.Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its limit
-# What these suffixes stand for. Pillow knows others too, one of which starts another program.
+# Pillow reads further formats, one of which starts another program.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 
 
 def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.ndarray:
-    """A photograph as RGB, upright.
+    """An image as upright RGB.
 
-    EXIF rotation is applied; greyscale, palette and CMYK pictures are converted; 16-bit ones are
-    scaled to 8 bits; transparent ones are laid on white; of animations the first frame is taken.
+    EXIF rotation is applied; greyscale, palette and CMYK images are converted; 16-bit ones are
+    scaled to 8 bits; transparent ones are laid on white; animations give their first frame.
 
     Args:
         source: a file or a PIL image.
-        size: side in pixels of the square that the whole picture is squashed to, aspect ratio not
-            kept, by an antialiased bilinear filter (the paper's input); ``None`` keeps its own.
+        size: side in pixels of the square to which the image is resized, regardless of its aspect
+            ratio, by an antialiased bilinear filter (the paper's input); ``None``: not resized.
 
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        LabError: the file is missing, empty, truncated or no picture, with its name and the cause.
+        LabError: the file is missing, empty, truncated or no image; the message gives the cause.
     """
     if isinstance(source, Image.Image):
         return np.asarray(_resize(_rgb(source, PIL), size))
@@ -48,7 +72,7 @@ def read_image(source: Path | str | Image.Image, size: int | None = None) -> np.
 
 
 def read_thumbnail(path: Path | str, side: int) -> np.ndarray:
-    """A photograph as a small grey square, upright, aspect ratio not kept: (side, side) uint8.
+    """An image as a small upright grey square, regardless of its aspect ratio: (side, side) uint8.
 
     A JPEG is decoded at a fraction of its size, which is several times faster.
 
@@ -62,30 +86,29 @@ def read_thumbnail(path: Path | str, side: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def open_image(path: Path | str) -> Iterator[Image.Image]:
-    """A photograph's file for the length of the block: its size is known, its pixels not yet read.
+    """Context of an opened image file: its size is known, its pixels are not yet read.
 
-    The picture is one of ``own_pillow``: what other libraries set in Pillow does not count. Hand
-    its pixels on, not the picture.
+    The picture belongs to the lab's own instance of Pillow: pass on its pixels, not the picture.
 
     Raises:
-        LabError: as ``read_image``; errors of the block itself count as the file's.
+        LabError: as ``read_image``; errors within the context count as the file's.
     """
     path = Path(path)
     try:
         if not path.is_file() and not path.is_dir() and path.exists():
-            raise LabError(f"{path}: it is no file but a pipe or a device.")  # might never end
+            raise LabError(f"{path}: not a file but a pipe or a device.")  # might never end
         with _OWN.Image.open(path, formats=_FORMATS) as picture:
             yield picture
     except LabError:
         raise
     except FileNotFoundError:
         raise LabError(f"{path}: no such file.") from None
-    except Exception as error:  # decoders raise many kinds for a broken file
+    except Exception as error:  # decoders raise many types for a broken file
         raise LabError(f"{path}: not a readable photograph ({_cause(path, error)}).") from error
 
 
 def unit_range(pixels: torch.Tensor, device: torch.device | str | None = None) -> torch.Tensor:
-    """uint8 of any shape to float32 in [0,1] on ``device``; ``None``: where they are."""
+    """uint8 of any shape to float32 in [0,1] on ``device``; ``None``: on theirs."""
     return pixels.to(device, non_blocking=True).float().div(255)
 
 
@@ -101,7 +124,7 @@ def half_size(images: torch.Tensor) -> torch.Tensor:
 
 
 def _rgb(picture: Image.Image, pillow: ModuleType) -> Image.Image:
-    """``picture`` as RGB, upright; ``pillow``: the package that it is of."""
+    """``picture`` as upright RGB; ``pillow``: the package it belongs to."""
     picture = pillow.ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
         return pillow.Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert(
@@ -131,12 +154,12 @@ def _resize(picture: Image.Image, size: int | None) -> Image.Image:
 def _cause(path: Path, error: Exception) -> str:
     if path.is_dir():
         return "it is a folder"
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
         start = file.read(512)
         if not start:
             return "the file is empty"
         if start.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
-            return "it is PostScript, which is a program and not run"
+            return "it is PostScript, which is a program and is not run"
         if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             return "it is a web page, not a picture: the download failed"
     return str(error).replace(f" {str(path)!r}", "") or type(error).__name__

@@ -1,9 +1,9 @@
 """Label files as their authors released them, read into one table.
 
-Every reader takes the dataset's folder and gives a DataFrame with ``name`` (the photograph,
-relative to the folder), ``mos_raw`` (the released score, as it stands in the file) and ``where``
-(file and row), and where the release has them ``split`` (train / val / test), ``group`` (what must
-not be in two parts) and ``subset`` (reported apart). What the scores are worth is for ``checks``.
+Every reader takes the dataset's folder and returns a DataFrame with ``name`` (the image, relative
+to the folder), ``mos_raw`` (the released score, unchanged) and ``where`` (file and row), and if
+released ``split`` (train / val / test), ``group`` (images that must stay in one split) and
+``subset`` (reported separately). ``validation_checks`` checks the values.
 """
 
 from pathlib import Path
@@ -14,21 +14,21 @@ import scipy.io
 
 from ..core.errors import LabError, listing, series
 
-# The photographs that LIVE Challenge's subjects were trained on: rows 0 to 6 of its release.
+# Images used to train LIVE Challenge's subjects: rows 0 to 6 of its release.
 CLIVE_TRAINING = tuple(f"t{i}.bmp" for i in range(1, 8))
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file, whatever its separator, or an Excel sheet: values as text, no unnamed columns.
+    """A CSV file, with any separator, or an Excel sheet: values as text, no unnamed columns.
 
-    Rows without any value are left out. A row's label in the table is its line in the file less 2.
+    Empty rows are left out. A row's index is its line in the file minus 2.
 
     Raises:
-        LabError: the file is missing, empty, no table or not in UTF-8; a bad row is named.
+        LabError: the file is missing, empty, no table or not in UTF-8.
     """
     if not path.is_file():
         raise LabError(f"{path}: no such label file.")
-    # A photograph may be called NA or null.
+    # An image may be named NA or null.
     options = {"dtype": str, "keep_default_na": False, "na_values": [""]}
     sheet = path.suffix.lower() == ".xlsx"
     try:
@@ -41,7 +41,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise
     except UnicodeDecodeError as error:
         raise _undecodable(path) from error
-    except Exception as error:  # a broken Excel sheet raises many kinds
+    except Exception as error:  # a broken Excel sheet raises many types
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise LabError(f"{path}: not a readable table ({cause}).") from error
     if not isinstance(table.index, pd.RangeIndex):
@@ -52,7 +52,7 @@ def read_table(path: Path) -> pd.DataFrame:
     table.columns = [str(column).strip() for column in table.columns]
     if table.columns.duplicated().any():
         twice = series(map(repr, table.columns[table.columns.duplicated()]), 20)
-        raise LabError(f"{path}: two columns are called {twice}; rename one.")
+        raise LabError(f"{path}: two columns are named {twice}; rename one.")
     if not sheet:
         breaks = sum((table[column].str.count("\n").fillna(0) for column in table), 0)
         table.index = table.index + np.concatenate([[0], np.cumsum(breaks)[:-1]]).astype(int)
@@ -61,27 +61,27 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def find_separator(path: Path) -> str:
-    """What parts the names in the first line of a CSV file: comma, semicolon, tab, bar or space.
+    """The separator of a CSV file's first line: comma, semicolon, tab, bar or space.
 
     Raises:
         LabError: the file is no UTF-8 text.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
     except UnicodeDecodeError as error:
         raise _undecodable(path) from error
-    # A space only where there is nothing else: column names have spaces too.
+    # Space is the last resort, as column names contain spaces.
     return max(",;\t|", key=header.count) if any(c in header for c in ",;\t|") else " "
 
 
 def pick(table: pd.DataFrame, path: Path, **columns: str) -> pd.DataFrame:
-    """The wanted columns of ``table``, renamed: ``pick(table, path, name="image_name")``.
+    """Columns of ``table``, renamed: ``pick(table, path, name="image_name")``.
 
-    A column ``where`` is added: the file's name and the row as an editor counts it.
+    A column ``where`` is added: the file's name and the row, from 1.
 
     Raises:
-        LabError: a column is not there; the message lists those that are.
+        LabError: a missing column; the message lists the available ones.
     """
     absent = [column for column in columns.values() if column not in table.columns]
     if absent:
@@ -102,21 +102,21 @@ def demo(root: Path) -> pd.DataFrame:
 
 
 def biq2021(root: Path) -> pd.DataFrame:
-    """Two files, one a part; the subset is the first word of a photograph's name."""
-    parts = []
+    """One file per split; the subset is the first word of an image's name."""
+    tables = []
     for split in ("train", "test"):
         path = root / f"{split.title()} (Images and MOS).csv"
-        part = pick(read_table(path), path, name="Image Name", mos_raw="MOS")
-        parts.append(part.assign(split=split))
-    table = pd.concat(parts, ignore_index=True)
+        rows = pick(read_table(path), path, name="Image Name", mos_raw="MOS")
+        tables.append(rows.assign(split=split))
+    table = pd.concat(tables, ignore_index=True)
     table["subset"] = table["name"].str.split().str[0]
     table["name"] = "Images/" + table["name"]
     return table
 
 
 def koniq(root: Path) -> pd.DataFrame:
-    """Either release: ``…_distributions_sets.csv`` with the official parts, or without them
-    ``…_scores_and_distributions.csv``, whose MOS is on 1 to 5 and ``MOS_zscore`` on 0 to 100.
+    """Either release: ``…_distributions_sets.csv`` with the official split, or
+    ``…_scores_and_distributions.csv`` without, whose ``MOS_zscore`` is on 0 to 100.
     """
     path = root / "koniq10k_distributions_sets.csv"
     other = root / "koniq10k_scores_and_distributions.csv"
@@ -131,9 +131,9 @@ def koniq(root: Path) -> pd.DataFrame:
 
 
 def clive(root: Path, keep_training_images: bool = False) -> pd.DataFrame:
-    """MATLAB files, names and scores in one order.
+    """MATLAB files, names and scores in the same order.
 
-    ``keep_training_images`` keeps the 7 that the subjects were trained on, as DP-IQA's authors do.
+    ``keep_training_images`` keeps the 7 used to train the subjects, as DP-IQA's authors do.
     """
     names_path = root / "Data" / "AllImages_release.mat"
     mos_path = root / "Data" / "AllMOS_release.mat"
@@ -141,8 +141,8 @@ def clive(root: Path, keep_training_images: bool = False) -> pd.DataFrame:
     scores = _matlab(mos_path, "AllMOS_release")
     if len(names) != len(scores):
         raise LabError(
-            f"{names_path} has {len(names)} names, {mos_path} {len(scores)} scores: they are not "
-            "of one release."
+            f"{names_path} has {len(names)} names, {mos_path} {len(scores)} scores: they are "
+            "from different releases."
         )
     table = pd.DataFrame({"name": names, "mos_raw": scores})
     table["where"] = [f"{mos_path.name} entry {i + 1}" for i in table.index]
@@ -152,7 +152,7 @@ def clive(root: Path, keep_training_images: bool = False) -> pd.DataFrame:
 
 
 def livefb(root: Path) -> pd.DataFrame:
-    """Whole pictures; the official test part is ``labels640.csv``, the rest is for training."""
+    """Whole images; ``labels640.csv`` is the official test split, the rest is for training."""
     path, test = root / "labels_image.csv", root / "labels640.csv"
     table = pick(read_table(path), path, name="name", mos_raw="mos")
     tested = table["name"].isin(pick(read_table(test), test, name="name_image")["name"])
@@ -160,7 +160,7 @@ def livefb(root: Path) -> pd.DataFrame:
 
 
 def spaq(root: Path) -> pd.DataFrame:
-    """The Excel sheet of scores, in the folder or in its ``Annotations/``."""
+    """The Excel sheet of scores, in the folder or its ``Annotations/``."""
     name = "MOS and Image attribute scores.xlsx"
     path = next((p for p in (root / name, root / "Annotations" / name) if p.is_file()), root / name)
     table = pick(read_table(path), path, name="Image name", mos_raw="MOS")
@@ -169,7 +169,7 @@ def spaq(root: Path) -> pd.DataFrame:
 
 
 def kadid10k(root: Path) -> pd.DataFrame:
-    """``dmos.csv``; groups are the reference pictures."""
+    """``dmos.csv``; groups are the reference images."""
     path = root / "dmos.csv"
     table = pick(read_table(path), path, name="dist_img", mos_raw="dmos", group="ref_img")
     table["name"] = "images/" + table["name"]
@@ -177,7 +177,7 @@ def kadid10k(root: Path) -> pd.DataFrame:
 
 
 def tid2013(root: Path) -> pd.DataFrame:
-    """``mos_with_names.txt``, a line a picture: score, name; its first part is the reference."""
+    """``mos_with_names.txt``: per line score and name, whose first component is the reference."""
     path = root / "mos_with_names.txt"
     if not path.is_file():
         raise LabError(f"{path}: no such label file.")
@@ -202,7 +202,7 @@ def folder(
     mos_column: str = "mos",
     group_column: str | None = None,
 ) -> pd.DataFrame:
-    """Any folder of photographs with a CSV; its optional ``split`` column is taken as official."""
+    """Any folder of images with a CSV; its optional ``split`` column is the official split."""
     if labels is None:
         files = sorted(root.glob("*.csv"))
         if len(files) != 1:
@@ -225,20 +225,20 @@ def folder(
 
 
 def _matlab(path: Path, key: str) -> np.ndarray:
-    """The variable of that name, flat."""
+    """A variable of a MATLAB file, flattened."""
     if not path.is_file():
         raise LabError(f"{path}: no such label file.")
     try:
         return scipy.io.loadmat(path)[key].ravel()
     except KeyError:
         raise LabError(f"{path}: holds no variable {key!r}.") from None
-    except Exception as error:  # a broken file raises many kinds
+    except Exception as error:  # a broken file raises many types
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise LabError(f"{path}: not a readable MATLAB file ({cause}).") from error
 
 
 def _undecodable(path: Path) -> LabError:
-    """Names the first row that is not in UTF-8."""
+    """Error that names the first row that is not UTF-8."""
     row, line = next(
         (row, line)
         for row, line in enumerate(path.read_bytes().split(b"\n"), 1)

@@ -1,4 +1,4 @@
-"""From a label table to photographs on disk with normalised scores, every problem told at once."""
+"""From a label table to images on disk with normalised scores."""
 
 import inspect
 import os
@@ -31,16 +31,15 @@ from .validation_checks import (
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset as found.
+    """A dataset on disk.
 
     Attributes:
-        table: one row a photograph: name, path, mos_raw, mos in [0,1] (higher is better), split,
-            hash, height, width, where known subset, and group where the labels have one or where
-            there are near copies, which share it.
-        split: sentence on how the parts were decided.
+        table: one row per image: name, path, mos_raw, mos in [0,1] (higher is better), split, hash,
+            height, width; subset if known; group if the labels have one or near copies exist.
+        split: description of the split.
         scale: of ``mos_raw``.
-        skipped: photographs left out by ``on_bad_image="skip"``: name and error.
-        notes: what a reader of the results should know.
+        skipped: images left out by ``on_bad_image="skip"``: name and error.
+        notes: remarks for readers of the results.
     """
 
     spec: DatasetSpec
@@ -59,7 +58,7 @@ class Manifest:
     @property
     def lower_better(self) -> bool:
         """Whether a lower released score is better."""
-        return self.scale.lower_better
+        return bool(self.scale.lower_better)
 
 
 def load_manifest(
@@ -70,9 +69,9 @@ def load_manifest(
     on_bad_image: str = "error",
     mos_range: tuple[float, ...] | None = None,
     lower_better: bool | None = None,
-    **columns,
+    **columns: object,
 ) -> Manifest:
-    """Read labels, find and check every photograph, normalise the scores and decide the parts.
+    """Read the labels, check every image, normalise the scores and assign the splits.
 
     Args:
         name: a dataset of ``specs``.
@@ -80,49 +79,49 @@ def load_manifest(
         split, split_seed: see ``splits.assign_split``.
         on_bad_image: "error" lists all missing or unreadable photographs and stops; "skip" leaves
             them out and records them.
-        mos_range, lower_better: ends and direction of the scale, where they differ from the spec's.
-        columns: of the reader, see ``labels``: for ``folder`` labels, name_column, mos_column,
-            group_column; for ``clive`` keep_training_images.
+        mos_range, lower_better: ends and direction of the scale, if other than the spec's.
+        columns: options of the reader, see ``label_tables``: for ``folder`` labels, name_column,
+            mos_column, group_column; for ``clive`` keep_training_images.
 
     Raises:
-        LabError: anything wrong with the labels or the photographs, before any long work.
+        LabError: any problem with the labels or the images.
     """
     spec = get_spec(name)
     root = find_root(spec, root)
     table = read_labels(spec, root, columns)
     scale = find_scale(spec, root, mos_range, lower_better)
-    mos_range = scale[:2]
-    raise_findings(check_labels(table, spec, mos_range), f"{spec.title} labels")
+    ends = scale[:2]
+    raise_findings(check_labels(table, spec, ends), f"{spec.title} labels")
     table = table.drop(columns="where").assign(mos_raw=numbers(table["mos_raw"]))
     table, unlabelled = locate(table, root)
     if len(outside := outside_of(table, root)):
-        raise LabError(f"photographs outside {root}; move them inside:\n{listing(outside)}")
+        raise LabError(f"photographs outside {root}; move them into it:\n{listing(outside)}")
     notes = [f"{len(unlabelled)} photographs without a label, not used"] if unlabelled else []
     table = table.join(build_image_index(table["path"], root))
-    table, skipped = _set_bad_aside(table, spec, root, on_bad_image)
+    table, skipped = _drop_bad(table, spec, root, on_bad_image)
     table["mos"] = scale.normalised(table["mos_raw"])
     scenes = scenes_of(table)
     labelled = table
     table = with_scenes(table, scenes)
-    table["split"], said = assign_split(table, split, split_seed)
+    table["split"], description = assign_split(table, split, split_seed)
     labelled = labelled.assign(split=table["split"])
-    for doubt in check_scale_used(table["mos_raw"], spec, mos_range):
-        notes.append(str(doubt))
+    for finding in check_scale_used(table["mos_raw"], spec, ends):
+        notes.append(str(finding))
         warnings.warn(notes[-1], stacklevel=2)
     for leak in check_leaks(labelled):
         notes.append(f"{leak.what}: {', '.join(leak.names[:6])}")
         warnings.warn(notes[-1], stacklevel=2)
-    notes += [found.what for found in check_near_copies(labelled, scenes)]
-    notes += [count.what for count in check_count(len(table), spec, columns)]
+    notes += [finding.what for finding in check_near_copies(labelled, scenes)]
+    notes += [finding.what for finding in check_count(len(table), spec, columns)]
     if len(skipped):
         notes.append(f"{len(skipped)} photographs left out as missing or unreadable")
     if spec.note:
         notes.append(spec.note)
-    return Manifest(spec, root, table, said, scale, skipped, tuple(notes))
+    return Manifest(spec, root, table, description, scale, skipped, tuple(notes))
 
 
 def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
-    """The dataset's folder; the demo set is made where it is not there yet.
+    """The dataset's folder; the demo set is made if it is missing.
 
     Raises:
         LabError: no such folder.
@@ -133,7 +132,7 @@ def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
     if not root.is_dir():
         raise LabError(
             f"no folder {root}.\n{spec.where(root)}\n"
-            "Or name another: data_root in a notebook, root= in Python, --root for check."
+            "Or give another folder: data_root in a notebook, root= in Python, --root for check."
         )
     return root
 
@@ -141,10 +140,10 @@ def find_root(spec: DatasetSpec, root: Path | str | None) -> Path:
 def find_scale(
     spec: DatasetSpec, root: Path, mos_range: Sequence[float] | None, lower_better: bool | None
 ) -> Scale:
-    """The scale of a dataset's scores; what is ``None`` is the spec's.
+    """The scale of a dataset's scores; ``None``: as in the spec.
 
     Raises:
-        LabError: an impossible one.
+        LabError: an invalid range.
     """
     ends = check_scale(mos_range or spec.mos_range)
     direction = spec.lower_better if lower_better is None else lower_better
@@ -152,15 +151,15 @@ def find_scale(
 
 
 def reader_options(spec: DatasetSpec) -> list[str]:
-    """Names of the options that a dataset's reader has."""
+    """Option names of a dataset's reader."""
     return list(inspect.signature(spec.read).parameters)[1:]
 
 
 def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) -> pd.DataFrame:
-    """The reader's table, see ``labels``.
+    """The reader's table, see ``label_tables``.
 
     Raises:
-        LabError: an option that the reader does not have, or a label file that cannot be read.
+        LabError: an option unknown to the reader, or an unreadable label file.
     """
     known = reader_options(spec)
     for name in options:
@@ -173,12 +172,12 @@ def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) ->
 
 
 def locate(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """``table`` with ``path``, names matched to files whatever their case.
+    """``table`` with ``path``, names matched to files regardless of case.
 
-    Also the photographs in the same folders that have no label, as names.
+    Also returns the names of images in the same folders that have no label.
     """
     folders = sorted({str(Path(name).parent) for name in table["name"]})
-    files = {}
+    files: dict[str, str] = {}
     for folder in folders:
         if (root / folder).is_dir() and _inside(root / folder, root):
             for entry in os.scandir(root / folder):
@@ -198,23 +197,26 @@ def locate(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def outside_of(table: pd.DataFrame, root: Path) -> list[str]:
-    """Located photographs that lie outside the dataset's folder."""
+    """Paths that lie outside the dataset's folder."""
     return [str(path) for path in table["path"] if not _inside(path, root)]
 
 
 def _inside(path: Path, root: Path) -> bool:
-    """Whether ``path``, links followed, lies in ``root``; a link to itself lies where it is."""
+    """Whether ``path``, with links resolved, lies in ``root``; a link to itself counts as a file."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
-def _set_bad_aside(table: pd.DataFrame, spec: DatasetSpec, root: Path, on_bad_image: str):
+def _drop_bad(
+    table: pd.DataFrame, spec: DatasetSpec, root: Path, on_bad_image: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Readable images, and name and error of the others."""
     if on_bad_image not in ("error", "skip"):
         raise LabError(f"on_bad_image must be 'error' or 'skip', got {on_bad_image!r}.")
     bad = table["error"] != ""
     if bad.any() and on_bad_image == "error":
         raise LabError(
-            f"{bad.sum()} of {len(table)} photographs cannot be used; mend them, or go on without "
-            f"them by on_bad_image='skip':\n{listing(table.error[bad])}\n{spec.where(root)}"
+            f"{bad.sum()} of {len(table)} photographs cannot be used; fix them, or leave them "
+            f"out by on_bad_image='skip':\n{listing(table.error[bad])}\n{spec.where(root)}"
         )
     if bad.all():
         raise LabError(f"no readable photograph.\n{spec.where(root)}")

@@ -1,10 +1,10 @@
-"""Photographs that show the same scene: copies resized, compressed, brightened, blurred or shot
-again from nearly the same place. Mirrored, turned and closely cropped copies are not looked for.
+"""Near duplicates: images of one scene, resized, compressed, brightened, blurred or taken again
+from nearly the same place. Mirrored, rotated and tightly cropped copies are not detected.
 
-Two thumbnails are compared by their detail, not their brightness: most photographs are bright above
-and dark below, so plain correlation links a skyline to any meadow. What is left of a thumbnail is
-the deviation from its surroundings, in units of the local contrast, less the mean of each row and
-column, as horizons and door frames are alike everywhere.
+Thumbnails are compared by detail, not brightness: most photographs are bright above and dark below,
+so plain correlation links a skyline to any meadow. The detail is the deviation from the
+surroundings, in units of local contrast, less the mean of each row and column, as horizons and door
+frames are alike everywhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,27 +22,26 @@ from .images import read_thumbnail
 from .splits import SPLITS, groups_of
 
 SIDE = 32  # of a thumbnail, in pixels
-# Correlation of the details of two photographs of one scene. Of BIQ2021's 24 million pairs 2,203
-# are above it. All that were looked at show one scene: 80 drawn at random, 72 of the 217 weakest,
-# 72 outside ss01, and 72 a little below too. Pairs of different scenes begin at .59.
+# Correlation of the details of two images of one scene. 2,203 of BIQ2021's 24 million pairs exceed
+# it. All inspected pairs show one scene: 80 at random, 72 of the 217 weakest, 72 outside ss01, and 72
+# slightly below the threshold, too. Pairs of different scenes begin at 0.59.
 THRESHOLD = 0.65
 _KEY = {"version": 1, "side": SIDE, "threshold": THRESHOLD}
-_REACH = 4  # pixels of a thumbnail that a scene may be shifted by
-# A first look at thumbnails of half the size finds what deserves the exact comparison.
+_REACH = 4  # largest shift of a scene, in pixels of a thumbnail
+# Thumbnails of half the size give candidates for the exact comparison.
 _FIRST_THRESHOLD, _FIRST_REACH = 0.38, 1
-# Rows and pairs that are compared at once, and thumbnails that are prepared: bounds of the memory.
+# Rows and pairs compared, and thumbnails prepared at a time: bounds of the memory.
 _BLOCK, _BATCH, _DETAILS = 512, 1024, 4096
-_FLOOR = 0.1  # detail (root mean square) below which a picture is flat and like no other
+_FLOOR = 0.1  # detail (root mean square) below which an image counts as flat and matches no other
 
 
 def scenes_of(table: pd.DataFrame) -> np.ndarray:
-    """The scene of each photograph as a number, (n,) int64: near copies have the same.
+    """Scene number of each image, (n,) int64, equal for near copies. Cached.
 
-    Files of equal content are one scene, and so is a group. The order of the photographs does not
-    matter. Remembered, so a second call for the same photographs reads none.
+    Files of equal content are one scene, and so is a group. Independent of the order of images.
 
     Args:
-        table: name, path, hash (see ``inventory``) and where known group, of readable photographs.
+        table: name, path, hash (see ``image_index``) and if known group, of readable images.
     """
     if not len(table):
         return np.empty(0, int)
@@ -53,7 +52,7 @@ def scenes_of(table: pd.DataFrame) -> np.ndarray:
         _, first = np.unique(labels, return_index=True)
         known = join_groups(known, content, content[first][labels])
 
-    def compare(_) -> dict[str, torch.Tensor]:
+    def compare(_: object) -> dict[str, torch.Tensor]:
         files = dict(zip(table["hash"], table["path"], strict=True))
         grey = thumbnails([files[item] for item in contents], contents.tolist())
         return {"scene": torch.from_numpy(group_thumbnails(grey, known))}
@@ -64,10 +63,10 @@ def scenes_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def with_scenes(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> pd.DataFrame:
-    """``table`` with a ``group`` that near copies share, where it has any.
+    """``table`` with a ``group`` that near copies share, if there are any.
 
-    A scene's group is the first of its groups, or of its photographs' names. A table of fewer
-    scenes than there are parts is returned as it is: it could not be split.
+    A scene's group is the first of its groups, or of its images' names. A table of fewer scenes
+    than splits is returned unchanged: it could not be split.
     """
     labels, scenes = groups_of(table), np.asarray(scenes)
     distinct = labels.groupby(scenes).nunique()
@@ -79,7 +78,7 @@ def with_scenes(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> pd.DataF
 
 
 def thumbnails(paths: Sequence[Path], hashes: Sequence[str]) -> np.ndarray:
-    """Grey thumbnails (n, 32, 32) uint8 of photographs, made once and remembered by hash."""
+    """Grey thumbnails (n, 32, 32) uint8, cached by hash."""
 
     def read(positions: list[int]) -> dict[str, torch.Tensor]:
         with ThreadPoolExecutor() as pool:
@@ -93,23 +92,23 @@ def thumbnails(paths: Sequence[Path], hashes: Sequence[str]) -> np.ndarray:
 
 
 def group_thumbnails(grey: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
-    """The scene of each thumbnail, (n,) int64: the place of the scene's first one.
+    """Scene of each thumbnail, (n,) int64: the position of the scene's first one.
 
-    Whatever is linked through others is one scene. Every pair gets a first look, 512 rows at a
-    time: seconds for 10,000 thumbnails, minutes for 100,000, with memory in proportion to n.
+    Scenes are connected components. All pairs are screened: seconds for 10,000 thumbnails, minutes
+    for 100,000; memory is proportional to n.
 
     Args:
         grey: (n, 32, 32), 0 to 255.
-        known: scenes (n,) that are known already, in the same form as the result.
+        known: scenes (n,) known in advance, in the form of the result.
     """
     n = len(grey)
     scenes = np.arange(n) if known is None else known
     fine = np.concatenate([_detail(grey[i : i + _DETAILS]) for i in range(0, n, _DETAILS)])
     coarse = _unit(fine.reshape(n, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4)))
     starts = range(0, n, _BLOCK)
-    for start in progress_bar(starts, "looking for near copies", len(starts)):
-        pairs = _first_look(coarse, start)
-        # The likeliest first: what they link needs no further comparison.
+    for start in progress_bar(starts, "finding near copies", len(starts)):
+        pairs = _candidates(coarse, start)
+        # The most similar first: scenes joined by them need no further comparison.
         while len(pairs := pairs[scenes[pairs[:, 0]] != scenes[pairs[:, 1]]]):
             a, b = pairs[:_BATCH].T
             alike = correlation(fine[a], fine[b]) > THRESHOLD
@@ -119,7 +118,7 @@ def group_thumbnails(grey: np.ndarray, known: np.ndarray | None = None) -> np.nd
 
 
 def join_groups(scenes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``scenes`` (n,) after linking the rows ``a`` with the rows ``b``, a pair each."""
+    """``scenes`` (n,) after linking each row of ``a`` with that of ``b``."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -142,13 +141,13 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _detail(grey: np.ndarray) -> np.ndarray:
-    """What is particular to each thumbnail, (n, 32, 32) float32: see the module."""
+    """Detail of each thumbnail, (n, 32, 32) float32: see the module."""
     from scipy.ndimage import gaussian_filter
 
-    def blur(x, sigma):
+    def blur(x: np.ndarray, sigma: float) -> np.ndarray:
         return gaussian_filter(x, (0, sigma, sigma), mode="nearest")
 
-    # Logarithms, as exposure multiplies; 8 and 0.05 keep the noise of dark and flat parts small.
+    # Logarithms, as exposure multiplies; 8 and 0.05 keep the noise of dark and flat areas small.
     light = np.log(grey.astype(np.float32) + 8)
     detail = light - blur(light, 2)
     detail /= np.sqrt(blur(detail**2, 3) + 0.05**2)
@@ -157,18 +156,18 @@ def _detail(grey: np.ndarray) -> np.ndarray:
 
 
 def _unit(detail: np.ndarray) -> np.ndarray:
-    """Flattened to (n, k) and of length 1, or less where the picture is flat."""
+    """Flattened to (n, k) and of length 1, or less if the image is flat."""
     flat = detail.reshape(len(detail), -1)
     return flat / np.sqrt((flat**2).sum(1, keepdims=True) + _FLOOR**2 * flat.shape[1])
 
 
 def _overlap(y: int, x: int) -> tuple[slice, ...]:
-    """Of (n, height, width), what overlaps with another shifted by (y, x)."""
+    """Slices of (n, height, width) that overlap with a copy shifted by (y, x)."""
     return slice(None), *(slice(max(0, d), min(0, d) or None) for d in (y, x))
 
 
-def _first_look(coarse: np.ndarray, start: int) -> np.ndarray:
-    """Pairs (m, 2) of rows, the first in the block from ``start`` on, the likeliest first."""
+def _candidates(coarse: np.ndarray, start: int) -> np.ndarray:
+    """Pairs (m, 2) of rows, the first one in the block from ``start``; most similar pairs first."""
     half = SIDE // 2
     block = coarse[start : start + _BLOCK].reshape(-1, half, half)
     rest = torch.from_numpy(coarse[start:])

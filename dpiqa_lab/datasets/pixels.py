@@ -1,4 +1,4 @@
-"""Photographs as small integers for a loader: a quarter of the bytes of float32 on their way."""
+"""Images as uint8 for a loader: a quarter of the bytes of float32."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from .images import read_image
 class Pixels(Dataset):
     """Items (pixels (3, s, s) uint8, mos float32, position) of a dataset with an ``image_size``."""
 
-    def __init__(self, dataset: QualityDataset):
+    def __init__(self, dataset: QualityDataset) -> None:
         self.paths = list(dataset.table["path"])
         self.mos = torch.tensor(dataset.table["mos"].to_numpy(), dtype=torch.float32)
         self.size = dataset.image_size
@@ -27,9 +27,9 @@ class Pixels(Dataset):
 
 
 class ItemPixels(Dataset):
-    """The same of any sequence of ``{"image": (3, H, W) in [0,1], "mos": float}``, squashed."""
+    """``Pixels`` of any sequence of ``{"image": (3, H, W) in [0,1], "mos": float}``, resized."""
 
-    def __init__(self, items: Sequence[dict], size: int):
+    def __init__(self, items: Sequence[dict], size: int) -> None:
         self.items = items
         self.size = size
 
@@ -46,7 +46,7 @@ class ItemPixels(Dataset):
 
 
 def pixels_of(dataset: Sequence[dict], size: int) -> Pixels | ItemPixels:
-    """Photographs of a part at ``size``, read as integers where the part knows their files."""
+    """Images at ``size``, read from their files if ``dataset`` has them."""
     if isinstance(dataset, QualityDataset):
         return Pixels(QualityDataset(dataset.manifest, dataset.split, size))
     return ItemPixels(dataset, size)

@@ -1,4 +1,4 @@
-"""Damaged views of photographs: what the tiny prior learns from. No scores are involved."""
+"""Distorted views of images for training the tiny prior; no scores are involved."""
 
 import contextlib
 import os
@@ -20,19 +20,19 @@ from ..core.progress import progress_bar
 from .distortions import draw_distortions, to_floats, to_pillow
 from .images import SUFFIXES, open_image, read_image
 
-# How many damages a view has: two views in five are left as they were photographed.
+# Numbers of distortions of a view: two views in five have none.
 _COUNTS = (0, 0, 1, 1, 2)
-# One photograph in twenty is held out, to see whether the prior learns more than its photographs.
+# One image in twenty is held out for validation.
 _HELD_OUT = 20
 
 
 class Views(NamedTuple):
-    """Views of photographs.
+    """Views of images.
 
-    pixels: (n, size, size, 3) uint8, mapped from the disk. table: a row a view, ``photograph``,
-    ``damage`` as ``defocus:0.42+jpeg:0.80`` or ``none``, ``luminance`` of the undamaged view in
-    [0, 1], and ``split`` (train or val, by photograph). key: hash of photographs and settings.
-    photographs: a row a photograph, name, sha256 of its file and split.
+    pixels: (n, size, size, 3) uint8, mapped from the disk. table: one row per view: ``photograph``,
+    ``damage`` such as ``defocus:0.42+jpeg:0.80`` or ``none``, ``luminance`` of the undistorted view
+    in [0, 1], and ``split`` (train or val, by image). key: hash of images and settings.
+    photographs: one row per image: name, sha256 of its file and split.
     """
 
     pixels: np.ndarray
@@ -48,14 +48,14 @@ class Views(NamedTuple):
 def list_photographs(
     folder: Path | str, names: Path | str | None = None, pattern: str = "*"
 ) -> list[Path]:
-    """Photographs in a folder and its sub-folders, in the order of their names.
+    """Images in a folder and its sub-folders, sorted by path.
 
     Args:
-        names: a CSV whose first column holds the file names to take; ``None`` takes all.
-        pattern: of file names, as ``ss03*``.
+        names: a CSV whose first column holds file names; ``None``: all images.
+        pattern: of file names, such as ``ss03*``.
 
     Raises:
-        LabError: no such folder or CSV, or fewer than 40 photographs are left.
+        LabError: no such folder or CSV, or fewer than 40 images match.
     """
     folder = user_path(folder)
     if not folder.is_dir():
@@ -87,14 +87,14 @@ def make_views(
     seed: int = 0,
     workers: int = 2,
 ) -> Views:
-    """``views`` views of every photograph, made once and kept in a folder under ``cache``.
+    """``views`` views of every image, cached in a folder under ``cache``.
 
-    A view is a square part, half of them at the photograph's own resolution and half shrunk from
-    any larger side, mirrored or not, with 0 to 2 damages. The seed and the place in the list decide
-    it, not the number of workers.
+    A view is a square crop, half of them at the original resolution and half shrunk from any larger
+    side, mirrored or not, with 0 to 2 distortions. It depends on the seed and the position in the
+    list, not on the number of workers.
 
     Raises:
-        LabError: photographs are unreadable, or smaller than ``size`` pixels: all are listed.
+        LabError: images are unreadable or smaller than ``size`` pixels; all are listed.
     """
     key = {
         "photographs": [(p.name, file_hash(p)) for p in photographs],
@@ -120,7 +120,7 @@ def make_views(
         )
     except (OSError, ValueError) as error:
         raise LabError(
-            f"{folder}: damaged views ({error}); delete this folder, and they are made again."
+            f"{folder}: damaged views ({error}); delete this folder to make them again."
         ) from error
 
 
@@ -131,7 +131,7 @@ def _split(i: int) -> str:
 def _refuse_small(photographs: Sequence[Path], size: int) -> None:
     small = []
     for path in photographs:
-        # Those that cannot be opened are listed with the ones whose pixels cannot be read.
+        # Files that cannot be opened are listed when their pixels are read.
         with contextlib.suppress(LabError), open_image(path) as picture:
             if min(picture.size) < size:
                 small.append(f"{path} is {picture.width}x{picture.height} pixels")
@@ -145,12 +145,13 @@ def _refuse_small(photographs: Sequence[Path], size: int) -> None:
 def _write(folder: Path, source: "_Source", workers: int) -> None:
     loader = DataLoader(source, batch_size=None, num_workers=workers)
     shape = (len(source) * source.views, source.size, source.size, 3)
-    rows, problems = [], []
+    rows: list[dict] = []
+    problems: list[str] = []
     drop_leftovers(folder)
     with atomic_path(folder / "pixels.npy") as temporary:
         pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process, wordless
-            with open(temporary, "rb+") as file:
+        if hasattr(os, "posix_fallocate"):  # else a full disk kills the process, without a message
+            with temporary.open("rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         for images, made in progress_bar(loader, "making views", len(source)):
             if images is None:
@@ -161,13 +162,13 @@ def _write(folder: Path, source: "_Source", workers: int) -> None:
         pixels.flush()
         if problems:
             raise LabError(f"photographs that cannot be read:\n{listing(problems)}")
-    # Last: its presence says that the pixels are whole.
+    # Last: its presence marks complete pixels.
     with atomic_path(folder / "views.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 class _Source(Dataset):
-    def __init__(self, photographs: Sequence[Path], views: int, size: int, seed: int):
+    def __init__(self, photographs: Sequence[Path], views: int, size: int, seed: int) -> None:
         self.photographs = photographs
         self.views = views
         self.size = size
@@ -192,10 +193,10 @@ class _Source(Dataset):
         size, largest = self.size, min(whole.size)
         side = size if rng.random() < 0.5 else int(rng.integers(size, largest + 1))
         x, y = (int(rng.integers(free - side + 1)) for free in whole.size)
-        part = whole.crop((x, y, x + side, y + side))
+        crop = whole.crop((x, y, x + side, y + side))
         if side != size:
-            part = part.resize((size, size), Image.Resampling.LANCZOS)
-        image = to_floats(ImageOps.mirror(part) if rng.random() < 0.5 else part)
+            crop = crop.resize((size, size), Image.Resampling.LANCZOS)
+        image = to_floats(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
         damaged, damage = draw_distortions(image, int(rng.choice(_COUNTS)), rng)
         row = {"damage": damage, "luminance": round(float(image.mean()), 4)}
         return np.asarray(to_pillow(damaged)), row

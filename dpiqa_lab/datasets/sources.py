@@ -1,4 +1,4 @@
-"""Which photographs are meant by a folder, a list or names: anyone's, without scores."""
+"""Finds images from folders, lists and paths; no scores are involved."""
 
 import csv
 import os
@@ -14,49 +14,46 @@ LISTS = {".txt", ".csv", ".tsv"}
 
 
 class Found(NamedTuple):
-    """A photograph: ``name`` in tables (relative to the sources' folder, UTF-8) and ``path``."""
+    """An image: ``name`` in tables (relative to the sources' folder, UTF-8) and ``path``."""
 
     name: str
     path: Path
 
 
 def find_photographs(sources: Path | str | Sequence[Path | str]) -> tuple[Path, list[Found]]:
-    """The folder that names are relative to, and the photographs, each once, in a stable order.
+    """The folder to which names are relative, and the images, each once, in a stable order.
 
     Args:
-        sources: a folder (all photographs in it and its sub-folders, in the order of their names),
-            a list of paths (``.txt``: one a line; ``.csv``, ``.tsv``: column ``path`` or ``name``,
-            else the first; relative ones start at the list's folder), photographs, or several of
-            these. Names are relative to the folder or the list's folder where there is one source,
-            else to the current folder. Links to folders are followed, each folder is visited once.
+        sources: a folder (all images in it and its sub-folders, sorted by path), a list of paths
+            (``.txt``: one per line; ``.csv``, ``.tsv``: column ``path`` or ``name``, else the
+            first; relative to the list's folder), images, or several of these. Names are relative
+            to the folder or the list's folder if there is one source, else to the current folder.
+            Links to folders are followed; each folder is visited once.
 
     Returns:
-        Folder and photographs. Whether these can be read is not looked at, a folder that may not
-        be listed stands for the photographs in it. Bytes of a name that are no UTF-8 are written
-        as ``\\udce9`` in ``name``.
+        Folder and images. Files are not opened; a folder that cannot be listed is returned in
+        place of its images. Bytes of a name that are not UTF-8 appear as ``\\udce9`` in ``name``.
 
     Raises:
-        LabError: there are none, a folder or list is missing or no list, or two files would have
-            one name.
+        LabError: no images, a missing folder or list, an unreadable list, or two files of one name.
     """
-    if isinstance(sources, str | Path):
-        sources = [sources]
-    sources = [user_path(source) for source in sources]
+    given = [sources] if isinstance(sources, str | Path) else sources
+    roots = [user_path(source) for source in given]
     base = Path.cwd()
-    if len(sources) == 1:
-        if sources[0].is_dir():
-            base = sources[0]
-        elif sources[0].suffix.lower() in LISTS:
-            base = sources[0].parent
-    paths = [path for source in sources for path in _expand(source)]
-    found = {}
+    if len(roots) == 1:
+        if roots[0].is_dir():
+            base = roots[0]
+        elif roots[0].suffix.lower() in LISTS:
+            base = roots[0].parent
+    paths = [path for root in roots for path in _expand(root)]
+    found: dict[str, Path] = {}
     for path in paths:
         name = as_utf8(_relative(path, base))
         if found.setdefault(name, path) != path:
             raise LabError(f"two files are called {name!r}: {found[name]!s} and {path!s}.")
     if not found:
         raise LabError(
-            f"no photographs in {', '.join(map(str, sources))}: expected a folder with "
+            f"no photographs in {', '.join(map(str, roots))}: expected a folder with "
             f"{', '.join(sorted(SUFFIXES))} files, a .txt or .csv list of paths, or photographs."
         )
     return base.resolve(), [Found(name, path) for name, path in found.items()]
@@ -73,9 +70,10 @@ def _expand(source: Path) -> Iterable[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Photographs under a folder; real sub-folders first, then what links lead to elsewhere."""
+    """Images under a folder; real sub-folders first, then linked folders elsewhere."""
     root = os.path.realpath(folder)
-    seen, waiting = set(), [str(folder)]
+    seen: set[str] = set()
+    waiting = [str(folder)]
     unlisted: list[str] = []
     while waiting:
         for place, folders, files in os.walk(
@@ -86,23 +84,23 @@ def _walk(folder: Path) -> Iterator[Path]:
                 folders.clear()
                 continue
             seen.add(real)
-            links = [os.path.join(place, name) for name in sorted(folders)]
-            # One that leads to a folder around this one would take in what nobody asked for.
-            waiting += [path for path in links if os.path.islink(path) and not _holds(path, root)]
+            links = (Path(place, name) for name in sorted(folders))
+            # A link to an enclosing folder would include files outside the source.
+            waiting += [str(p) for p in links if p.is_symlink() and not _contains(p, root)]
             yield from (Path(place, f) for f in files if Path(f).suffix.lower() in SUFFIXES)
     yield from map(Path, unlisted)
 
 
-def _holds(path: str, root: str) -> bool:
+def _contains(path: Path, root: str) -> bool:
     real = os.path.realpath(path)
     return os.path.commonpath([real, root]) == real
 
 
 def _listed(path: Path) -> list[str]:
-    """The entries of a list file, as they stand there."""
+    """The entries of a list file, unchanged."""
     try:
-        # Bytes that are no UTF-8 are kept, as they are in names on the disk.
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        # Bytes that are not UTF-8 are preserved, as in names on the disk.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             if path.suffix.lower() == ".txt":
                 return [line for line in file.read().replace("\r\n", "\n").split("\n") if line]
             first = file.readline()
@@ -123,13 +121,14 @@ def _listed(path: Path) -> list[str]:
 
 
 def _on_disk(folder: Path, entry: str) -> Path:
-    """An entry's path; its bytes are read as Latin-1 where only so a file is there."""
+    """An entry's path; its bytes are read as Latin-1 if only that file exists."""
     path = folder / entry
     if entry.isascii():
         return path
     latin = folder / entry.encode("utf-8", "surrogateescape").decode("latin-1")
-    # Unlike Path.exists these say no of a name that no file can have.
-    return latin if not os.path.exists(path) and os.path.exists(latin) else path
+    # Unlike Path.exists, os.path.exists returns False for a name that no file can have.
+    exists = os.path.exists
+    return latin if not exists(path) and exists(latin) else path
 
 
 def _relative(path: Path, base: Path) -> str:
@@ -140,5 +139,5 @@ def _relative(path: Path, base: Path) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """``text`` with what cannot be written as UTF-8, bytes in a name, as ``\\udce9``."""
+    """``text`` with characters that UTF-8 cannot encode (bytes of a name) as ``\\udce9``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -69,7 +69,7 @@ class _Compiled:
         except torch._dynamo.exc.ShortenTraceback as error:  # noqa: SLF001 - any compiler
             cause = next(iter(str(error).splitlines()), "")
             raise LabError(
-                f"compile=True, but no compiler works here ({type(error).__name__}: {cause[:160]}): "
+                f"compile=True, but no compiler works ({type(error).__name__}: {cause[:160]}): "
                 "leave it out, or install a C++ compiler (on a GPU also triton)."
             ) from error
         self.largest[gradients] = len(x)
