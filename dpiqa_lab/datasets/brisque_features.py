@@ -1,4 +1,4 @@
-"""BRISQUE's naturalness statistics (Mittal et al., 2012): regularities of natural images.
+"""BRISQUE's naturalness statistics (Mittal et al., 2012) of natural images.
 
 Luma, less its local mean and divided by its local deviation, is nearly Gaussian in undistorted
 photographs. Thirty-six parameters of the distributions fitted to these values, and to products of

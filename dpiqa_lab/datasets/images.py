@@ -30,7 +30,8 @@ def _load_own_pillow() -> ModuleType:
         spec = importlib.util.spec_from_file_location(
             name, PIL.__file__, submodule_search_locations=list(PIL.__path__)
         )
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         package = importlib.util.module_from_spec(spec)
         sys.modules[name] = package
         spec.loader.exec_module(package)

@@ -202,7 +202,7 @@ def outside_of(table: pd.DataFrame, root: Path) -> list[str]:
 
 
 def _inside(path: Path, root: Path) -> bool:
-    """Whether ``path``, with links resolved, lies in ``root``; a link to itself counts as a file."""
+    """Whether ``path``, with links resolved, lies in ``root``; a link to itself is a file."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 

@@ -23,8 +23,8 @@ from .splits import SPLITS, groups_of
 
 SIDE = 32  # of a thumbnail, in pixels
 # Correlation of the details of two images of one scene. 2,203 of BIQ2021's 24 million pairs exceed
-# it. All inspected pairs show one scene: 80 at random, 72 of the 217 weakest, 72 outside ss01, and 72
-# slightly below the threshold, too. Pairs of different scenes begin at 0.59.
+# it. All inspected pairs show one scene: 80 at random, 72 of the 217 weakest, 72 outside ss01, and
+# 72 slightly below the threshold. Pairs of different scenes begin at 0.59.
 THRESHOLD = 0.65
 _KEY = {"version": 1, "side": SIDE, "threshold": THRESHOLD}
 _REACH = 4  # largest shift of a scene, in pixels of a thumbnail

@@ -1,4 +1,4 @@
-"""One row a dataset: what its release holds, where it comes from and how it is read."""
+"""Specifications of the supported datasets: content, source and reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,22 +16,21 @@ class DatasetSpec:
     """Facts about a dataset's release.
 
     Attributes:
-        count: labelled photographs in the whole release; ``None`` where any number is right.
-        mos_range: ends of the scale of the released scores; scores outside it are refused.
-        tree: the files and folders expected under the root.
+        count: labelled images in the whole release; ``None`` if any number is valid.
+        mos_range: ends of the scale of the released scores; scores outside it are errors.
+        tree: files and folders expected under the root.
         homepage: its page. source: how to get it. licence: its terms, in short.
-        citation: the publication to name.
-        read: root folder to label table, see ``labels``.
-        label_files: label file to the columns that the release has there; none where it is no
-            table with a header.
+        citation: the publication to cite.
+        read: from the root folder to a label table, see ``label_tables``.
+        label_files: columns of each label file; empty if it has no header.
         lower_better: whether a lower released score means better quality.
         observed: lowest and highest score in the release.
-        parts: the official split in words; empty where the release has none.
-        references: how many pictures the photographs were made from, which must each stay in one
-            part; 0 where every photograph is its own.
-        option_counts: reader option to ``count`` where it is set.
-        image_size: side in pixels the photographs are squashed to by default.
-        note: said wherever the scores appear.
+        parts: description of the official split; empty if there is none.
+        references: number of reference images, whose versions must stay in one split; 0 if the
+            images have no references.
+        option_counts: ``count`` by reader option, if set.
+        image_size: default side in pixels to which images are resized.
+        note: remark shown with the scores.
     """
 
     name: str
@@ -54,13 +53,13 @@ class DatasetSpec:
     note: str = ""
 
     def where(self, root: Path) -> str:
-        """How to get the data and where to put it, for messages."""
+        """How to get the data and where to put it, as text."""
         tree = "\n".join(f"  {line}" for line in self.tree.splitlines())
         page = f"\n{self.homepage}" if self.homepage else ""
         return f"{self.title}: {self.source}{page}\nExpected under {root}:\n{tree}"
 
     def expected(self, options: Mapping[str, object]) -> int | None:
-        """``count`` when read with these options."""
+        """``count`` with these reader options."""
         counts = [n for name, n in self.option_counts.items() if options.get(name)]
         return counts[0] if counts else self.count
 
@@ -93,7 +92,7 @@ _ROWS = [
         mos_range=(0, 100),
         observed=(3.91, 88.39),
         tree="1024x768/10004473376.jpg …  (or 512x384/)\nkoniq10k_distributions_sets.csv\n"
-        "  (or koniq10k_scores_and_distributions.csv: its MOS_zscore is read; it has no parts)",
+        "  (or koniq10k_scores_and_distributions.csv: its MOS_zscore is read; it has no split)",
         homepage="https://database.mmsp-kn.de/koniq-10k-database.html",
         source="photographs and scores from its page; koniq10k_distributions_sets.csv comes with "
         "the authors' KonIQ code release",
@@ -118,7 +117,7 @@ _ROWS = [
         tree="Images/100.bmp …\nImages/trainingImages/t1.bmp … t7.bmp\n"
         "Data/AllImages_release.mat\nData/AllMOS_release.mat",
         homepage="https://live.ece.utexas.edu/research/ChallengeDB/index.html",
-        source="asked for on its page; the archive is called ChallengeDB_release",
+        source="on request, see its page; the archive is named ChallengeDB_release",
         licence="free to use, copy, modify and distribute with its copyright notice and citation; "
         "see the README inside",
         citation="D. Ghadiyaram, A. C. Bovik. Massive online crowdsourced study of subjective and "
@@ -135,7 +134,7 @@ _ROWS = [
         tree="voc_emotic_ava/…\nblur_dataset/…\nEE371R/…\nlabels_image.csv\nlabels640.csv",
         homepage="https://github.com/niu-haoran/FLIVE_Database",
         source="its database_prep.ipynb fetches the photographs; labels_image.csv and "
-        "labels640.csv (the official test part) are in https://github.com/baidut/PaQ-2-PiQ",
+        "labels640.csv (the official test split) are in https://github.com/baidut/PaQ-2-PiQ",
         licence="see its pages; the photographs come from VOC, EMOTIC, AVA and a blur dataset",
         citation="Z. Ying, H. Niu, P. Gupta, D. Mahajan, D. Ghadiyaram, A. Bovik. From patches to "
         "pictures (PaQ-2-PiQ): mapping the perceptual space of picture quality. CVPR 2020",
@@ -191,7 +190,7 @@ _ROWS = [
         "database. Journal of Electronic Imaging 31(5), 2022",
         read=label_tables.biq2021,
         label_files={
-            f"{part} (Images and MOS).csv": ("Image Name", "MOS") for part in ("Train", "Test")
+            f"{split} (Images and MOS).csv": ("Image Name", "MOS") for split in ("Train", "Test")
         },
         parts="train 10,000, test 2,000",
     ),
@@ -244,10 +243,10 @@ SPECS = {spec.name: spec for spec in _ROWS}
 
 
 def get_spec(name: str) -> DatasetSpec:
-    """The spec called ``name``.
+    """The specification of a dataset.
 
     Raises:
-        LabError: there is none; the message gives the nearest.
+        LabError: an unknown name; the message suggests the nearest.
     """
     if name not in SPECS:
         raise unknown("dataset", name, SPECS)

@@ -1,7 +1,7 @@
-"""Everything that is wrong with a dataset's folder, told at once and with what to do.
+"""Reports all problems of a dataset's folder at once, with advice.
 
-``load_dataset`` stops at the first kind of error; this goes on. What is looked for, and how labels
-and photographs are read, is the same code.
+``load_dataset`` stops at the first kind of error, this does not; both use the same checks and
+readers.
 """
 
 import os
@@ -23,7 +23,7 @@ from .manifests import find_root, find_scale, locate, outside_of, read_labels, r
 from .near_duplicates import scenes_of, with_scenes
 from .scale import check_scale
 from .specs import DatasetSpec, get_spec
-from .splits import assign_split
+from .splits import SPLITS, assign_split
 from .validation_checks import (
     SEVERITIES,
     Finding,
@@ -39,18 +39,18 @@ from .validation_checks import (
     possible_name,
 )
 
-# How deep below the root, and how high above it, misplaced files are looked for.
+# Levels below and above the root that are searched for misplaced files.
 DEPTH = 3
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What the doctor found.
+    """Result of ``examine``.
 
     Attributes:
         findings: errors first.
-        table: labelled photographs with name, path, hash and error, as far as the labels could be
-            read (and split where there could be one); without labels every picture in the folder.
+        table: labelled images with name, path, hash, error and, if possible, split; every image in
+            the folder if the labels cannot be read.
     """
 
     spec: DatasetSpec
@@ -65,38 +65,37 @@ class Examination:
 
     def __str__(self) -> str:
         lines = [f"{self.spec.title} in {self.root}"]
-        told = format_findings(self.findings)
-        lines += [f"{f.severity:8}{text}" for f, text in zip(self.findings, told, strict=True)]
+        texts = format_findings(self.findings)
+        lines += [f"{f.severity:8}{text}" for f, text in zip(self.findings, texts, strict=True)]
         return "\n".join([*lines, "fine" if self.healthy else "not fit for use: see the errors"])
 
 
-def check_dataset(name: str, root: Path | str | None = None, **options) -> pd.DataFrame:
-    """What is wrong with a dataset: files, labels, parts; all of it, not the first error alone.
+def check_dataset(name: str, root: Path | str | None = None, **options: object) -> pd.DataFrame:
+    """Check a dataset: files, labels, splits. All problems are listed, not only the first.
 
     Args:
         name, root: as for ``load_dataset``.
-        options: how it is read, as a training's parameters say it: split_scheme (how the parts are
-            decided), split_seed, on_bad_image, mos_range, lower_better and the others of
-            ``ReadingConfig``.
+        options: fields of ``ReadingConfig``, such as split_scheme, split_seed, on_bad_image,
+            mos_range and lower_better.
 
     Returns:
-        A row a finding, errors first: severity ("error", "warning" or "info"), what, names (a
-        tuple, all of them), advice.
+        One row per finding, errors first: severity ("error", "warning" or "info"), what, names (a
+        tuple of all), advice.
 
     Raises:
-        LabError: an unknown dataset, an unknown option or one with an impossible value.
+        LabError: an unknown dataset or option, or an invalid value.
     """
     given = {"dataset": name, "data_root": root, **options}
     return as_frame(examine(DatasetConfig(**given)).findings)
 
 
 def examine(config: DatasetConfig) -> Examination:
-    """Look at labels, photographs and split, and go on after an error.
+    """Check labels, images and split, and continue after errors.
 
-    Photographs that ``on_bad_image="skip"`` leaves out are a warning, as a training does without.
+    Bad images are warnings if ``on_bad_image="skip"``.
 
     Raises:
-        LabError: an unknown dataset or an impossible scale; all else is returned as findings.
+        LabError: an unknown dataset or an invalid scale; all else is returned as findings.
     """
     spec = get_spec(config.dataset)
     known = reader_options(spec)
@@ -107,13 +106,13 @@ def examine(config: DatasetConfig) -> Examination:
         root = find_root(spec, config.data_root)
     except LabError as error:
         missing = Path(config.data_root) if config.data_root else data_dir() / spec.name
-        return _examination(spec, missing, [_told(error)], table)
+        return _examination(spec, missing, [_error_finding(error)], table)
     scale = find_scale(spec, root, config.mos_range, config.lower_better)
     found = _check_headers(spec, root)
     try:
         table = read_labels(spec, root, columns)
     except LabError as error:
-        found.append(_told(error, "the labels cannot be read"))
+        found.append(_error_finding(error, "the labels cannot be read"))
         misplaced = _misplaced_labels(spec, root)
         found += misplaced
         if not misplaced:
@@ -134,20 +133,20 @@ def examine(config: DatasetConfig) -> Examination:
     skip = config.on_bad_image == "skip"
     found += _check_photographs(table, root, skip)
     readable = table[table["error"] == ""]
-    kept = readable if skip else table
+    used = readable if skip else table
     scenes = pd.Series(-1 - np.arange(len(table)), table.index)  # unreadable: each its own
     scenes[readable.index] = scenes_of(readable)
-    if labelled and len(kept):
+    if labelled and len(used):
         try:
-            grouped = with_scenes(kept, scenes[kept.index]).reset_index(drop=True)
-            parts, said = assign_split(grouped, config.split_scheme, config.split_seed)
+            grouped = with_scenes(used, scenes[used.index]).reset_index(drop=True)
+            assigned, described = assign_split(grouped, config.split_scheme, config.split_seed)
         except LabError as error:
-            found.append(_told(error, "the photographs cannot be parted"))
+            found.append(_error_finding(error, "the photographs cannot be split"))
         else:
-            table["split"] = parts.set_axis(kept.index)
-            counts = parts.value_counts()
-            sizes = ", ".join(f"{part} {counts[part]:,}" for part in ("train", "val", "test"))
-            found.append(Finding("info", f"{said}: {sizes}"))
+            table["split"] = assigned.set_axis(used.index)
+            counts = assigned.value_counts()
+            sizes = ", ".join(f"{name} {counts[name]:,}" for name in SPLITS)
+            found.append(Finding("info", f"{described}: {sizes}"))
             readable = readable.assign(split=table["split"])
             found += check_leaks(readable)
     found += check_copies(readable)
@@ -156,7 +155,7 @@ def examine(config: DatasetConfig) -> Examination:
 
 
 def walk(root: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """Files under ``root``, to some depth, in order."""
+    """Files under ``root`` down to ``depth`` levels, sorted."""
     for folder, folders, files in os.walk(root):
         folders.sort()
         if len(Path(folder).relative_to(root).parts) >= depth:
@@ -171,14 +170,14 @@ def _examination(
     return Examination(spec, root, tuple(ordered), table)
 
 
-def _told(error: LabError, what: str = "") -> Finding:
+def _error_finding(error: LabError, what: str = "") -> Finding:
     first, *rest = str(error).splitlines()
-    said = f"{what}: {first}" if what else first
-    return Finding("error", said.removesuffix("."), tuple(line.strip() for line in rest))
+    text = f"{what}: {first}" if what else first
+    return Finding("error", text.removesuffix("."), tuple(line.strip() for line in rest))
 
 
 def _pictures(root: Path) -> pd.DataFrame:
-    """Name and path of every picture under ``root``, labelled or not."""
+    """Name and path of every image under ``root``, labelled or not."""
     paths = [path for path in walk(root) if path.suffix.lower() in SUFFIXES]
     names = [path.relative_to(root).as_posix() for path in paths]
     return pd.DataFrame({"name": names, "path": paths})
@@ -195,7 +194,7 @@ def _check_headers(spec: DatasetSpec, root: Path) -> list[Finding]:
             names = list(read_table(path).columns)
             separator = find_separator(path) if path.suffix == ".csv" else ","
         except LabError:
-            continue  # the reader tells
+            continue  # the reader reports it
         again = "it was saved by another program: check the scores, or take the release's file"
         if separator != ",":
             what = f"{file} is separated by {separator!r}, in the release by ','"
@@ -222,18 +221,18 @@ def _misplaced_labels(spec: DatasetSpec, root: Path) -> list[Finding]:
 
 
 def _check_places(table: pd.DataFrame, unlabelled: list[str], root: Path) -> list[Finding]:
-    """Photographs under another case or in another folder than the labels say."""
+    """Images whose case or folder differs from the labels."""
     found = []
     if outside := outside_of(table, root):
         what = f"{len(outside)} photographs lie outside {root}"
-        found.append(Finding("error", what, tuple(outside), "move them inside"))
+        found.append(Finding("error", what, tuple(outside), "move them into it"))
     other = [
         f"{name} is {path.name}"
         for name, path in zip(table["name"], table["path"], strict=True)
         if path.name != PurePosixPath(name).name
     ]
     if other:
-        what = f"{len(other)} names differ in case from their files; they are found all the same"
+        what = f"{len(other)} names differ in case from their files; they are used nevertheless"
         found.append(Finding("warning", what, tuple(other)))
     if unlabelled:
         what = f"{len(unlabelled)} photographs have no label; they are not used"
@@ -247,7 +246,7 @@ def _check_places(table: pd.DataFrame, unlabelled: list[str], root: Path) -> lis
 
 
 def _misplaced_photographs(missing: set[str], root: Path) -> list[Finding]:
-    """Folders under ``root`` that hold missing photographs; ``missing`` in lower case."""
+    """Folders under ``root`` that contain missing images; ``missing`` in lower case."""
     folders = {PurePosixPath(name).name: str(PurePosixPath(name).parent) for name in missing}
     elsewhere: Counter = Counter()
     for path in walk(root):
@@ -266,7 +265,7 @@ def _misplaced_photographs(missing: set[str], root: Path) -> list[Finding]:
 
 
 def _check_photographs(table: pd.DataFrame, root: Path, skip: bool) -> list[Finding]:
-    """Missing and unreadable files, left out by ``skip``, and what the rest takes on the disk."""
+    """Missing and unreadable files, warnings if ``skip``, and the disk space of the others."""
     found = []
     without = skip and (table["error"] == "").any()
     severity, then = ("warning", "left out") if without else ("error", "fetch them again")

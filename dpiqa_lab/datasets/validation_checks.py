@@ -1,7 +1,4 @@
-"""What may be wrong with a dataset, each thing looked for in one place.
-
-``manifests`` stops at what makes a dataset useless; ``doctor`` tells everything.
-"""
+"""Checks of a dataset, shared by ``manifests`` (stops at errors) and ``validation`` (lists all)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,19 +10,19 @@ from ..core.errors import LabError, listing, plain
 from .specs import DatasetSpec
 
 SEVERITIES = ("error", "warning", "info")
-_SHOWN = 10  # names of a finding
-_CROWDED = 0.15  # of a scale: where all scores lie within so much of it, the scale is doubted
-_SCREEN = 12  # names of all findings that are told together
+_MAX_NAMES = 10  # of a finding
+_CROWDED = 0.15  # if all scores lie within this fraction of the scale, it is doubted
+_MAX_NAMES_TOTAL = 12  # of findings shown together
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing found.
+    """A problem or fact found.
 
     Attributes:
-        severity: "error" (the dataset cannot be used, or its results not be trusted), "warning"
-            (it can, but differs from its release) or "info".
-        what: a sentence, with numbers. names: photographs, rows or columns, each in words.
+        severity: "error" (the dataset or its results cannot be used), "warning" (usable, but
+            different from its release) or "info".
+        what: a sentence with numbers. names: images, rows or columns concerned.
         advice: what to do.
     """
 
@@ -35,17 +32,17 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
-        return self.told(_SHOWN)
+        return self.text(_MAX_NAMES)
 
-    def told(self, limit: int) -> str:
-        """The finding with ``limit`` of its names."""
+    def text(self, limit: int) -> str:
+        """The finding with at most ``limit`` names."""
         advice = f" ({self.advice})" if self.advice else ""
         names = f":\n{listing(self.names, limit)}" if self.names else ""
         return f"{plain(self.what)}{advice}{names}"
 
 
 def as_frame(findings: Iterable[Finding]) -> pd.DataFrame:
-    """A row a finding: severity, what, names (a tuple, all of them), advice."""
+    """One row per finding: severity, what, names (a tuple of all), advice."""
     rows = [(f.severity, f.what, f.names, f.advice) for f in findings]
     return pd.DataFrame(rows, columns=["severity", "what", "names", "advice"])
 
@@ -53,7 +50,7 @@ def as_frame(findings: Iterable[Finding]) -> pd.DataFrame:
 def check_labels(
     table: pd.DataFrame, spec: DatasetSpec, mos_range: tuple[float, float]
 ) -> list[Finding]:
-    """Errors in a reader's table, whose ``mos_raw`` is as it stands in the file."""
+    """Errors in a reader's table, whose ``mos_raw`` is as in the file."""
     if not len(table):
         return [Finding("error", f"{spec.title}: the labels have no rows")]
     found = []
@@ -63,13 +60,13 @@ def check_labels(
             found.append(Finding("error", f"{len(names)} {what}", names, advice))
 
     named = table["name"].notna()
-    add("labels without a name", table["where"][~named], "mend or remove these rows")
+    add("labels without a name", table["where"][~named], "fix or remove these rows")
     possible = table["name"].map(possible_name)
     impossible = table[named & ~possible]
     add(
         "names that no file can have",
         [f"{row['where']}: {row['name']!r}" for _, row in impossible.iterrows()],
-        "mend or remove these rows",
+        "fix or remove these rows",
     )
     table = table[possible]
     if "group" in table:
@@ -86,14 +83,14 @@ def check_labels(
             f"{row['where']}: {row['name']}: {row.mos_raw}"
             for _, row in table[scores.isna()].iterrows()
         ],
-        "mend or remove these rows; decimals need a point, not a comma",
+        "fix or remove these rows; decimals need a point, not a comma",
     )
     low, high = mos_range
     outside = table[scores.notna() & ~scores.between(low, high)]
     add(
         f"scores outside {low:g} to {high:g}",
         [f"{row['where']}: {row['name']}: {float(row.mos_raw):g}" for _, row in outside.iterrows()],
-        "set mos_range if the scale is another",
+        "set mos_range if the scale is different",
     )
     return found
 
@@ -101,21 +98,18 @@ def check_labels(
 def check_scale_used(
     scores: pd.Series, spec: DatasetSpec, mos_range: tuple[float, float]
 ) -> list[Finding]:
-    """Scores crowded into a corner of a scale that nobody named: most likely it is another.
-
-    Votes from 1 to 5 on the default 0 to 100 would all be called bad, with nothing refused.
-    """
+    """A warning if scores cover a small part of a default scale, such as 1 to 5 of 0 to 100."""
     low, high = mos_range
     lowest, highest = scores.min(), scores.max()
     named = spec.observed is not None or tuple(mos_range) != tuple(spec.mos_range)
     if named or not 0 < highest - lowest <= _CROWDED * (high - low):
         return []
     what = f"scores from {lowest:g} to {highest:g} on a scale from {low:g} to {high:g}"
-    return [Finding("warning", what, (), "set mos_range if the scale is another, as 1,5")]
+    return [Finding("warning", what, (), "set mos_range if the scale is different, as 1,5")]
 
 
 def possible_name(name: object) -> bool:
-    """Whether a file can be called so: text without NUL, no part longer than 255 bytes."""
+    """Whether a file can have this name: text without NUL, components of at most 255 bytes."""
     if not isinstance(name, str) or "\0" in name:
         return False
     encoded = name.encode("utf-8", "surrogatepass")
@@ -123,13 +117,13 @@ def possible_name(name: object) -> bool:
 
 
 def numbers(mos_raw: pd.Series) -> pd.Series:
-    """Scores as float; what is no finite number as NaN."""
+    """Scores as float; NaN if not a finite number."""
     values = pd.to_numeric(mos_raw, errors="coerce").astype(float)
     return values.where(values.between(-1e12, 1e12))
 
 
 def check_count(n: int, spec: DatasetSpec, options: Mapping[str, object]) -> list[Finding]:
-    """How many photographs there are, against the release."""
+    """The number of images, compared with the release."""
     expected = spec.expected(options)
     if expected is None or n == expected:
         return []
@@ -140,10 +134,10 @@ def check_count(n: int, spec: DatasetSpec, options: Mapping[str, object]) -> lis
 
 
 def check_leaks(table: pd.DataFrame) -> list[Finding]:
-    """The same content, or the same group, in two parts: a test made too easy.
+    """The same content or group in two splits, which makes the test too easy.
 
     Args:
-        table: name, hash, split, and where known group.
+        table: name, hash, split, and if known group.
     """
     found = []
     for column, what in (("hash", "photographs with equal content"), ("group", "groups")):
@@ -156,18 +150,18 @@ def check_leaks(table: pd.DataFrame) -> list[Finding]:
                 n = len(rows) if column == "hash" else len(names)
                 advice = "leave out all but one, or use a split that keeps them together"
                 found.append(
-                    Finding("error", f"{n} {what} stand in different parts", tuple(names), advice)
+                    Finding("error", f"{n} {what} are in different splits", tuple(names), advice)
                 )
     return found
 
 
 def check_near_copies(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> list[Finding]:
-    """Photographs of one scene, and where parts are known those of the test part seen in train.
+    """Images of one scene, and test images with a near copy in train.
 
-    Files of equal content, and what the labels group, are left to ``check_leaks``.
+    Files of equal content and groups of the labels are left to ``check_leaks``.
 
     Args:
-        table: name, hash, and where known split and group. scenes: (n,), see ``near_copies``.
+        table: name, hash, and if known split and group. scenes: (n,), see ``near_duplicates``.
     """
     labels, scenes = table["group" if "group" in table else "hash"], np.asarray(scenes)
     near = labels.groupby(scenes).transform("nunique") > 1
@@ -181,20 +175,22 @@ def check_near_copies(table: pd.DataFrame, scenes: np.ndarray | pd.Series) -> li
     seen = []
     if "split" in table:
         if all(rows["split"].nunique() == 1 for rows in groups):
-            what += ", each scene in one part"
+            what += ", each scene in one split"
         seen = [rows for rows in groups if {"train", "test"} <= set(rows["split"])]
     found = [Finding("info", what, tuple(map(_alike, groups)))]
     if seen:
         easy = sum((rows["split"] == "test").sum() for rows in seen)
-        of = (table["split"] == "test").sum()
-        what = f"{easy:,} of {of:,} test photographs have a near copy in train"
-        advice = "results on them flatter; split_scheme='random' keeps near copies in one split"
+        total = (table["split"] == "test").sum()
+        what = f"{easy:,} of {total:,} test photographs have a near copy in train"
+        advice = (
+            "results on them are too good; split_scheme='random' keeps near copies in one split"
+        )
         found.append(Finding("info", what, tuple(map(_alike, seen)), advice))
     return found
 
 
 def check_copies(table: pd.DataFrame) -> list[Finding]:
-    """The same content under several names, within a part where parts are known."""
+    """The same content under several names, within a split if known."""
     repeated = table[table.duplicated("hash", keep=False)]
     groups = [rows for _, rows in repeated.groupby("hash", sort=False)]
     if "split" in table:
@@ -207,18 +203,18 @@ def check_copies(table: pd.DataFrame) -> list[Finding]:
 
 
 def raise_findings(findings: Iterable[Finding], title: str) -> None:
-    """Raise LabError where there are errors, all of them told."""
+    """Raise a LabError that lists all errors, if there are any."""
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise LabError(f"{title}: " + "\n".join(format_findings(errors)))
 
 
 def format_findings(findings: Iterable[Finding]) -> list[str]:
-    """Each in words, with so many of its names that all of them fit on a screen."""
+    """Texts of findings, with a number of names that fits on a screen."""
     findings = list(findings)
     named = sum(bool(finding.names) for finding in findings)
-    limit = min(_SHOWN, max(2, _SCREEN // max(named, 1)))
-    return [finding.told(limit) for finding in findings]
+    limit = min(_MAX_NAMES, max(2, _MAX_NAMES_TOTAL // max(named, 1)))
+    return [finding.text(limit) for finding in findings]
 
 
 def _alike(rows: pd.DataFrame) -> str:

@@ -174,7 +174,7 @@ def test_damage_names_what_is_wrong():
     with pytest.raises(LabError, match=r"strength 1\.5"):
         distortions.distort(image, "jpeg", 1.5)
     for wrong in (image[:, :, 0], (image * 255).astype(np.uint8)):
-        with pytest.raises(LabError, match="want a float image"):
+        with pytest.raises(LabError, match="expected a float image"):
             distortions.distort(wrong, "jpeg", 0.5)
 
 

@@ -37,8 +37,8 @@ def root(tmp_path, monkeypatch):
 def looked(monkeypatch):
     """Names of the files that are looked at, as they are."""
     names = []
-    look = image_index._look
-    monkeypatch.setattr(image_index, "_look", lambda path: names.append(path.name) or look(path))
+    look = image_index._read
+    monkeypatch.setattr(image_index, "_read", lambda path: names.append(path.name) or look(path))
     return names
 
 
@@ -121,7 +121,7 @@ def test_a_missing_file_is_looked_for_again(root):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, LabError("the disk is full")])
 def test_what_was_looked_at_before_an_interruption_is_remembered(root, looked, monkeypatch, error):
-    look = image_index._look
+    look = image_index._read
 
     def interrupted(path):
         if path.name == "3.bmp":
@@ -129,7 +129,7 @@ def test_what_was_looked_at_before_an_interruption_is_remembered(root, looked, m
         return look(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_index, "_look", interrupted)
+        patch.setattr(image_index, "_read", interrupted)
         with pytest.raises((KeyboardInterrupt, LabError)):
             _hashes(root)
     looked.clear()
@@ -144,13 +144,13 @@ from pathlib import Path
 from dpiqa_lab.datasets import inventory
 root, step, how = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 image_index._STEP = step
-look = image_index._look
+look = image_index._read
 def slow(path):
     if path.name == "4.bmp":
         print("waiting", flush=True)
         time.sleep(600 if how == "killed" else 1)
     return look(path)
-image_index._look = slow
+image_index._read = slow
 image_index.build_image_index(sorted(root.iterdir()), root)
 """
 

@@ -99,7 +99,7 @@ def test_families_are_drawn_all_and_mixtures_are_of_several():
     assert all((len(d.kinds) > 1) == (d.family == MIXTURE) for d in drawn)
     with pytest.raises(lab.LabError, match=r"strength 1\.5 .* not in \[0, 1\]"):
         drawn[0].apply(PICTURE, 1.5)
-    with pytest.raises(lab.LabError, match="want pixels"):
+    with pytest.raises(lab.LabError, match="expected pixels"):
         drawn[0].apply(PICTURE / 255, 0.5)
 
 
