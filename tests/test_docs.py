@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from dpiqa_lab.cli import app
-from dpiqa_lab.core.dependencies import dependencies
+from tools.dependencies import dependencies
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.diffusion.presets import PRESETS
 from tests.conftest import REPOSITORY, photographs

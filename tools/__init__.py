@@ -1,0 +1,1 @@
+"""Generators of documentation and checks of the sources; not part of the package."""

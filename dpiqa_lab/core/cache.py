@@ -1,11 +1,11 @@
-"""Rows computed once: latents, prompt embeddings, features, one row an item, kept on disk.
+"""Cache on disk of computed rows: latents, prompt embeddings, features; one row per item.
 
-An entry is a folder ``cache/<kind>/<hash of its key>/``. The key names everything that changes the
-numbers, except the item itself, which each row is stored under (for a photograph, the hash of its
-file). Rows are written in parts as they are computed, so an interruption loses one part at most.
+An entry is a folder ``cache/<kind>/<hash of its key>/``. The key holds everything that changes the
+numbers, except the item itself, whose id each row has (for an image, the hash of its file). Rows
+are written in chunks as they are computed, so an interruption loses one chunk at most.
 
-Whatever surrounds the call, rows are computed in plain float32 and not compiled, see
-``device.exact``. What is to be computed otherwise says so within, and in its key.
+Rows are computed in float32 and not compiled, see ``device.exact``, regardless of the caller's
+context. Computations in another precision set it themselves and record it in the key.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,49 +28,49 @@ from .locks import folder_lock
 from .paths import cache_dir
 
 Rows = dict[str, torch.Tensor]
-# Entries of another number are left alone: in those of 1, which named none, rows may have been
-# computed in a lower precision than their key says.
+Prepare = Callable[[list[list[int]]], Iterable]
+# Entries of other formats are ignored: rows of format 1 may have a lower precision than recorded.
 _FORMAT = 2
-# What reading a damaged file raises.
+# Errors of reading a damaged file.
 _DAMAGED = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 
 
 class Stored(NamedTuple):
-    """Rows as they lie in the files: the files' rows, and of each item its file and row there."""
+    """Rows by file, and the file and row of each item."""
 
     parts: list[Rows]
     places: dict[str, tuple[int, int]]
 
 
 class RowCache:
-    """Named tensors with one row an item, under one key.
+    """Named tensors with one row per item, under one key.
 
     Args:
-        kind: what the rows are, such as "latents"; a sub-folder of the cache.
+        kind: of the rows, such as "latents"; a sub-folder of the cache.
         key: JSON-serialisable; everything that changes the numbers except the items.
-        root: the cache's folder; ``None`` is the lab's own.
+        root: folder of the cache; ``None`` is the lab's own.
     """
 
     part_seconds = 30.0
 
-    def __init__(self, kind: str, key: dict, root: Path | str | None = None):
+    def __init__(self, kind: str, key: dict, root: Path | str | None = None) -> None:
         self.folder = Path(root or cache_dir()) / kind / json_hash([_FORMAT, key])[:16]
         self.key = key
 
     def rows(
         self,
         ids: Sequence[str],
-        compute: Callable[[object], Rows],
+        compute: Callable[[Any], Rows],
         batch_size: int = 16,
-        prepare: Callable[[list[list[int]]], Iterable] = iter,
+        prepare: Prepare = iter,
     ) -> Rows:
-        """Rows for ``ids``, in their order; those not stored yet are computed and stored.
+        """Rows for ``ids``, in their order; missing ones are computed and stored.
 
         Args:
-            ids: an id an item; equal ids are the same content.
-            compute: from a batch of positions in ``ids``, as ``prepare`` gives it, to their rows.
-            prepare: from the batches still to be computed to what ``compute`` takes, one each: a
-                progress bar around them, or a loader that reads ahead.
+            ids: one per item; equal ids are the same content.
+            compute: from a batch of positions in ``ids``, as prepared, to their rows.
+            prepare: from the batches of missing positions to the arguments of ``compute``, one per
+                batch: a progress bar around them, or a loader that reads ahead.
 
         Returns:
             Tensors of shape (len(ids), ...).
@@ -79,12 +79,12 @@ class RowCache:
         return one[""]
 
     def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of ``ids`` that are not stored, as far as ``held`` tells."""
+        """Those of ``ids`` that are not in ``held``."""
         held = self.held()
         return [item for item in dict.fromkeys(ids) if item not in held]
 
     def held(self) -> set[str]:
-        """Ids by the files' headers alone; the bytes are checked when rows are read."""
+        """Stored ids, from the files' headers only; contents are checked when rows are read."""
         found = set()
         for path in self.folder.glob("*.safetensors"):
             damaged = contextlib.suppress(*_DAMAGED)
@@ -92,27 +92,29 @@ class RowCache:
                 found.update(json.loads(file.metadata()["ids"]))
         return found
 
-    def _write(self, ids: list[str], pending: list[Rows]) -> None:
-        rows = {name: torch.cat([part[name] for part in pending]) for name in pending[0]}
+    def write(self, ids: list[str], pending: list[Rows]) -> None:
+        """Write rows of ``ids``, given batch by batch, as one file."""
+        rows = {name: torch.cat([batch[name] for batch in pending]) for name in pending[0]}
         rows = {name: value.contiguous() for name, value in rows.items()}
         metadata = {"ids": json.dumps(ids), "sha256": tensors_hash(rows)}
         with atomic_path(self.folder / f"{uuid.uuid4().hex[:12]}.safetensors") as temporary:
             save_file(rows, temporary, metadata)
 
-    def _read(self) -> Stored:
+    def read(self) -> Stored:
+        """All stored rows; damaged files are dropped with a warning."""
         read = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                read[path] = _part(path)
+                read[path] = _read_file(path)
             except _DAMAGED as error:
                 _drop(path, error)
         kinds = {
             tuple((name, value.dtype, value.shape[1:]) for name, value in sorted(rows.items()))
             for _, rows in read.values()
         }
-        if len(kinds) > 1:  # which of them is right cannot be told
+        if len(kinds) > 1:  # it is unknown which of them is right
             for path in read:
-                _drop(path, "its rows and another file's are of different shapes")
+                _drop(path, "the shapes of its rows differ from another file's")
             read = {}
         found = Stored([], {})
         for ids, rows in read.values():
@@ -121,8 +123,8 @@ class RowCache:
         return found
 
 
-def _part(path: Path) -> tuple[list[str], Rows]:
-    """Ids and rows of a file; one of ``_DAMAGED`` is raised where it is not as it was written."""
+def _read_file(path: Path) -> tuple[list[str], Rows]:
+    """Ids and rows of a file; raises one of ``_DAMAGED`` if it was altered."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
         rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -130,13 +132,13 @@ def _part(path: Path) -> tuple[list[str], Rows]:
         raise SafetensorError("checksum differs")
     ids = json.loads(metadata["ids"])
     if not rows or any(len(value) != len(ids) for value in rows.values()):
-        raise SafetensorError("not a row an id")
+        raise SafetensorError("numbers of rows and ids differ")
     return [str(item) for item in ids], rows
 
 
 def _drop(path: Path, why: object) -> None:
     warnings.warn(
-        f"damaged cache file {path} ({why}): dropped, its rows are computed again.", stacklevel=4
+        f"damaged cache file {path} ({why}): deleted, its rows are computed again.", stacklevel=4
     )
     path.unlink(missing_ok=True)
 
@@ -145,41 +147,40 @@ def _drop(path: Path, why: object) -> None:
 def shared_rows(
     caches: dict[str, RowCache],
     ids: Sequence[str],
-    compute: Callable[[object], dict[str, Rows]],
+    compute: Callable[[Any], dict[str, Rows]],
     batch_size: int = 16,
-    prepare: Callable[[list[list[int]]], Iterable] = iter,
+    prepare: Prepare = iter,
 ) -> dict[str, Rows]:
-    """Rows of several entries that one computation gives together, by the entries' names.
+    """Rows of several entries that are computed together, by the entries' names.
 
-    As ``RowCache.rows``; an item is computed where any of the entries lacks it. Ask for those
-    entries alone that are to be filled by this computation.
+    As ``RowCache.rows``; an item is computed if any entry lacks it, and all entries are filled.
     """
     if not _missing([cache.held() for cache in caches.values()], ids):
-        stored = {name: cache._read() for name, cache in caches.items()}
-        if not _missing([entry.places for entry in stored.values()], ids):  # nothing is damaged
+        stored = {name: cache.read() for name, cache in caches.items()}
+        if not _missing([entry.places for entry in stored.values()], ids):
             return {name: _picked(entry, ids) for name, entry in stored.items()}
     with contextlib.ExitStack() as stack:
-        # In one order for all processes, or two of them could wait for each other.
+        # In the same order in all processes, which could otherwise wait for each other.
         for cache in sorted(caches.values(), key=lambda cache: cache.folder):
             stack.enter_context(folder_lock(cache.folder, wait=True, what="cache entry"))
-        # Another process may have computed some meanwhile.
-        stored = {name: cache._read() for name, cache in caches.items()}
+        # Another process may have computed rows meanwhile.
+        stored = {name: cache.read() for name, cache in caches.items()}
         missing = _missing([entry.places for entry in stored.values()], ids)
         del stored
         batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
         _fill(caches, ids, batches, compute, prepare)
-        return {name: _picked(cache._read(), ids) for name, cache in caches.items()}
+        return {name: _picked(cache.read(), ids) for name, cache in caches.items()}
 
 
 def _missing(stored: Sequence[Collection[str]], ids: Sequence[str]) -> list[int]:
-    """Positions of the first item of each content that some entry lacks."""
+    """First positions of the contents that some entry lacks."""
     lacking = {item for entry in stored for item in ids if item not in entry}
     first = {item: i for i, item in reversed(list(enumerate(ids))) if item in lacking}
     return sorted(first.values())
 
 
 def _picked(stored: Stored, ids: Sequence[str]) -> Rows:
-    """Rows in the order of ``ids``; not copied where one file has them in that order."""
+    """Rows in the order of ``ids``; not copied if one file has them in that order."""
     part, row = np.array([stored.places[item] for item in ids]).T
     starts = np.cumsum([0, *(len(next(iter(rows.values()))) for rows in stored.parts)])
     order = starts[part] + row
@@ -192,16 +193,24 @@ def _picked(stored: Stored, ids: Sequence[str]) -> Rows:
     return picked
 
 
-def _fill(caches, ids, batches, compute, prepare) -> None:
+def _fill(
+    caches: dict[str, RowCache],
+    ids: Sequence[str],
+    batches: list[list[int]],
+    compute: Callable[[Any], dict[str, Rows]],
+    prepare: Prepare,
+) -> None:
     for cache in caches.values():
         drop_leftovers(cache.folder)
         write_json(cache.folder / "key.json", cache.key)
-    pending, positions, since = [], [], time.monotonic()
+    pending: list[dict[str, Rows]] = []
+    positions: list[int] = []
+    since = time.monotonic()
 
     def write() -> None:
         written = [ids[i] for i in positions]
         for name, cache in caches.items():
-            cache._write(written, [rows[name] for rows in pending])
+            cache.write(written, [rows[name] for rows in pending])
 
     try:
         for batch, item in zip(batches, prepare(batches), strict=True):
@@ -216,16 +225,13 @@ def _fill(caches, ids, batches, compute, prepare) -> None:
             if time.monotonic() - since > RowCache.part_seconds:
                 write()
                 pending, positions, since = [], [], time.monotonic()
-    finally:  # an interruption keeps what is done
+    finally:  # an interruption keeps finished rows
         if positions:
             write()
 
 
 def cache_table(root: Path | str | None = None) -> list[dict]:
-    """What the cache holds: one dict an entry with kind, entry, bytes, key, folder.
-
-    ``key`` is empty where its file is damaged; the rows' own files say what they hold.
-    """
+    """Entries of the cache: dicts of kind, entry, bytes, key (empty if damaged) and folder."""
     folders = sorted(Path(root or cache_dir()).glob("*/*/key.json"))
     return [
         {
@@ -247,16 +253,16 @@ def _key(path: Path) -> dict:
 
 
 def clear_cache(kind: str | None = None, root: Path | str | None = None) -> int:
-    """Delete every entry, or those of one ``kind``; the number deleted.
+    """Delete all entries, or those of one ``kind``; returns their number.
 
     Raises:
-        LabError: another process fills one of them; those before it are gone.
+        LabError: another process is filling an entry; earlier ones are deleted.
     """
     entries = [entry for entry in cache_table(root) if kind in (None, entry["kind"])]
     for entry in entries:
         folder = Path(entry["folder"])
         with folder_lock(folder, wait=False, what="cache entry"):
-            # The lock's file stays: with another in its place two processes could be at work.
+            # The lock file stays: with a new one two processes could work in the folder.
             drop_leftovers(folder)
             for path in folder.glob("[!.]*"):
                 path.unlink()

@@ -1,17 +1,20 @@
-"""What a notebook's cell or a script assigns, from its source."""
+"""The names that a notebook's cell or a script assigns, from its source."""
+# ruff: noqa: D102 - methods of ast.NodeVisitor are named after the nodes they visit
 
 import ast
 import re
 
-COMPUTED = object()  # in place of a value that the source does not show
-PERHAPS = object()  # the same, where the assignment may not have run
+COMPUTED = object()  # stands for a value that the source does not show
+PERHAPS = object()  # as COMPUTED, of an assignment that may not have run
 _CALL = "notebook_parameters"
 _READER = "from_parameters"
 _INJECTED = "# Parameters\n"  # how the cell that papermill adds begins
 _ASSIGNMENT = re.compile(r"^([^\W\d_]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _REMARK = re.compile(r"(?<=\S)\s+#.*")  # at the end of a line
-_BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Match)
-_BLOCKS += (ast.Try, ast.TryStar)
+_BLOCKS = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Match, ast.Try,
+    ast.TryStar,
+)  # fmt: skip
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SCOPES = (*_NAMED, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SETTING_MAGICS = {"run", "store", "pylab"}  # of one line, which set names that they do not show
@@ -23,23 +26,22 @@ class Cell(ast.NodeVisitor):
 
     Attributes:
         assigned: names without a leading underscore that it assigns before it calls
-            ``notebook_parameters``, with the value where it is a literal, else COMPUTED, or PERHAPS
-            where it stands in a block that may not run. Targets of loops, imports and the like are
-            not among them.
-        bound: all names that it gives a meaning, before the call and after.
+            ``notebook_parameters``: the value if it is a literal, else COMPUTED, or PERHAPS within
+            a block that may not run. Loop targets, imports and the like are not included.
+        bound: all names that it binds, before and after the call.
         deleted: names that it deletes.
-        opaque: whether it may set names that it does not show, before the call.
+        opaque: whether it may set names that its source does not show, before the call.
         calls: whether it calls ``notebook_parameters``, outside of functions.
-        reader: the ``from_parameters`` that the call's result is given to, as written.
-        plain: whether it does nothing but assign literals.
+        reader: the ``from_parameters`` that takes the call's result, as written.
+        plain: whether it only assigns literals.
         injected: whether papermill added it.
-        broken: names that it would assign were it valid Python.
-        lines: its lines, without blank ones and without comments at their ends.
-        reads: how often parameters had been read before it ran; of a live kernel.
-        dropped: what its earlier runs assigned; of a live kernel.
+        broken: names assigned by a source that is not valid Python.
+        lines: its lines, without blank ones and without trailing comments.
+        reads: number of times that parameters were read before it ran; of a live kernel.
+        dropped: assignments of its earlier runs; of a live kernel.
     """
 
-    def __init__(self, source: str):
+    def __init__(self, source: str) -> None:
         self.assigned: dict[str, object] = {}
         self.bound: set[str] = set()
         self.deleted: set[str] = set()
@@ -61,7 +63,7 @@ class Cell(ast.NodeVisitor):
             self.visit(statement)
 
     def _statements(self, source: str) -> list[ast.stmt]:
-        """The statements of Python, magic commands included; those that magics run in place."""
+        """Statements of the source, with magic commands replaced by the code that they run."""
         lines = (_REMARK.sub("", line).strip() for line in source.splitlines())
         self.lines.update(filter(None, lines))
         try:
@@ -70,7 +72,7 @@ class Cell(ast.NodeVisitor):
             from IPython.core.inputtransformer2 import TransformerManager
 
             body = ast.parse(TransformerManager().transform_cell(source)).body
-        statements = []
+        statements: list[ast.stmt] = []
         for statement in body:
             try:
                 statements += self._statements(_run_by_magic(statement))
@@ -137,12 +139,12 @@ class Cell(ast.NodeVisitor):
 
     def _assign(self, target: ast.expr, value: ast.expr | None) -> None:
         self.visit(target)
-        alone = isinstance(target, ast.Name) and value is not None
         for node in ast.walk(target):
-            stored = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            if stored and not self.calls and not node.id.startswith("_"):
-                shown = _literal(value) if alone else COMPUTED
-                add(self.assigned, node.id, PERHAPS if self._depth else shown)
+            if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Store):
+                continue
+            if not self.calls and not node.id.startswith("_"):
+                known = _literal(value) if isinstance(target, ast.Name) and value else COMPUTED
+                add(self.assigned, node.id, PERHAPS if self._depth else known)
 
     def _hide(self) -> None:
         if not self.calls:
@@ -151,24 +153,24 @@ class Cell(ast.NodeVisitor):
 
 
 def add(assigned: dict[str, object], name: str, value: object) -> None:
-    """Note that ``name`` is assigned ``value`` after what is ``assigned`` already."""
+    """Add the assignment of ``value`` to ``name`` after those already ``assigned``."""
     certain = assigned.get(name, PERHAPS) is not PERHAPS
     assigned[name] = COMPUTED if value is PERHAPS and certain else value
 
 
 def obscured(assigned: dict[str, object]) -> dict[str, object]:
-    """``assigned`` after code that may have changed any of its values."""
+    """``assigned`` after code that may have changed any value."""
     return {name: PERHAPS if value is PERHAPS else COMPUTED for name, value in assigned.items()}
 
 
 def _run_by_magic(statement: ast.stmt) -> str:
-    """The code that ``%%time`` or another magic command of a cell runs, or ``%time``.
+    """The code run by ``%time``, ``%%time`` or another magic command of a cell.
 
     Raises:
-        SyntaxError: the statement is none of these.
+        SyntaxError: another statement.
     """
     match statement:
-        case ast.Expr(ast.Call(ast.Attribute(attr=magic), [name, *_, ast.Constant(code)])):
+        case ast.Expr(ast.Call(ast.Attribute(attr=magic), [name, *_, ast.Constant(str(code))])):
             time = isinstance(name, ast.Constant) and name.value == "time"
             if magic == "run_cell_magic" or (magic == "run_line_magic" and time):
                 return code
@@ -176,7 +178,7 @@ def _run_by_magic(statement: ast.stmt) -> str:
 
 
 def _is_harmless_magic(node: ast.Call) -> bool:
-    """Whether it is a magic command or a shell's that sets no name but the one assigned to."""
+    """Whether a magic or shell command sets no name except the one assigned to."""
     match node:
         case ast.Call(ast.Attribute(ast.Call(ast.Name("get_ipython")), kind), [name, *_]):
             setting = getattr(name, "value", None) in _SETTING_MAGICS

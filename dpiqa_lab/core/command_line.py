@@ -1,4 +1,4 @@
-"""What the lab's command line needs beyond typer: pairs of words, and how errors end a command."""
+"""Extensions of typer: options of two words, and exit codes of errors."""
 
 import ast
 import sys
@@ -21,37 +21,37 @@ Pairs = list[Pair]
 
 
 class PairsCommand(TyperCommand):
-    """A command whose options of type ``Pairs`` take two words each; typer's take one."""
+    """A command whose options of type ``Pairs`` take two words each."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as in typer
         super().__init__(*arguments, **settings)
         for parameter in self.params:
-            if parameter.type_descriptor.annotation == Pairs:
+            if getattr(parameter, "type_descriptor").annotation == Pairs:  # noqa: B009 - untyped
                 parameter.nargs = 2
 
 
 class LabGroup(TyperGroup):
-    """Commands of which bad input ends with its message and exit code 2, Ctrl-C with 130."""
+    """Commands that report bad input with exit code 2, and Ctrl-C with 130."""
 
-    def invoke(self, ctx: typer.Context) -> None:
-        """Run the command that was parsed."""
+    def invoke(self, ctx: Any) -> None:  # noqa: ANN401 - typer's own class of contexts
+        """Run the parsed command."""
         try:
             super().invoke(ctx)
         except (LabError, OSError) as error:  # a full disk, a folder that must not be written
             print(f"error: {LabError(error)}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
-            print("\ninterrupted: the same command goes on from what is finished", file=sys.stderr)
+            print("\ninterrupted: run the same command again to continue", file=sys.stderr)
             raise typer.Exit(130) from error  # as shells report Ctrl-C
 
 
 def values(pairs: Pairs | None) -> dict[str, object]:
-    """The pairs as names with what ``literal`` makes of their second words."""
+    """Pairs as a dict, with values read by ``literal``."""
     return {name: literal(text) for name, text in pairs or ()}
 
 
 def literal(text: str) -> object:
-    """A number, True, False or None as itself; anything else is text."""
+    """Any Python literal (number, True, None, ...) as its value; anything else as text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -1,4 +1,4 @@
-"""The Dask side of ``spread``: clients, and what a worker keeps between two items."""
+"""Dask clusters for ``run_items``: clients and workers."""
 
 import contextlib
 import itertools
@@ -17,39 +17,49 @@ from .errors import LabError
 from .paths import home
 
 try:
-    from distributed import Client, KilledWorker, LocalCluster, as_completed, get_worker
+    from distributed import (
+        Client,
+        KilledWorker,
+        LocalCluster,
+        Worker,
+        as_completed,
+        get_worker,
+    )  # fmt: skip
     from distributed.diagnostics.plugin import WorkerPlugin
 except ImportError as missing:
     raise LabError("a cluster needs Dask: pip install 'dpiqa-lab[cluster]'.") from missing
 
-# Items that wait in a worker beside the one it does, so that it is never idle.
+# Items that wait in each worker, so that it is never idle.
 _AHEAD = 1
-# Seconds that a scheduler may take to answer, and to find its first worker.
+# Seconds within which a scheduler must answer, and find its first worker.
 PATIENCE = 120
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class _Desk(WorkerPlugin):
-    """What a worker is given once, and again where it takes the place of one that died.
+class _Task(WorkerPlugin):
+    """Sent to each worker once, also to the replacement of a worker that ended.
 
-    It computes one item at a time, with as many threads as Dask gave the worker.
+    Computes one item at a time, with the threads that Dask assigned to the worker.
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable) -> None:
         self.function = function
+        self.lock: threading.Lock | None = None  # made in the worker, as it cannot be pickled
         self.home = str(home())
 
-    def setup(self, worker) -> None:
-        """Called by Dask in the worker."""
+    def setup(self, worker: Worker) -> None:
+        """Prepare the worker; called by Dask in it."""
         self.lock = threading.Lock()
         threads = worker.state.nthreads
         torch.set_num_threads(threads)
-        # For what the worker starts, such as a notebook's kernel.
+        # For processes started by the worker, such as a notebook's kernel.
         os.environ.update(dict.fromkeys(_THREADS, str(threads)), DPIQA_HOME=self.home)
 
 
-def _call(desk: str, item: bytes):
-    plugin = get_worker().plugins[desk]
+def _call(name: str, item: bytes) -> object:
+    plugin = get_worker().plugins[name]
+    assert isinstance(plugin, _Task)
+    assert plugin.lock is not None
     with plugin.lock:
         return plugin.function(pickle.loads(zlib.decompress(item)))
 
@@ -57,25 +67,26 @@ def _call(desk: str, item: bytes):
 def on_cluster(
     function: Callable, items: Iterable, cluster: str
 ) -> Iterator[tuple[object, object]]:
-    """See ``spread``."""
+    """See ``executors.run_items``."""
     items = iter(items)
     first = list(itertools.islice(items, 1))
-    if not first:  # no cluster for nothing
+    if not first:  # start no cluster without items
         return
     items = itertools.chain(first, items)
     with open_client(cluster) as client:
-        desk = f"dpiqa-lab-{uuid.uuid4().hex[:8]}"
-        client.register_plugin(_Desk(function), name=desk)
-        waiting, sent = as_completed(), {}
+        name = f"dpiqa-lab-{uuid.uuid4().hex[:8]}"
+        client.register_plugin(_Task(function), name=name)
+        waiting = as_completed()
+        sent: dict[str, object] = {}
 
         def send() -> None:
-            """As many as keep the workers busy that there are now, one at least."""
+            """Submit items until the present workers are busy, at least one."""
             room = (1 + _AHEAD) * len(client.nthreads()) - len(sent)
             for item in itertools.islice(items, max(1, room)):
-                # Packed, as a scheduler remembers its last 1,000 messages to each worker. Not pure:
-                # equal items are not one.
+                # Compressed, as a scheduler stores its last 1,000 messages to each worker. Not
+                # pure: equal items are separate.
                 packed = zlib.compress(pickle.dumps(item))
-                future = client.submit(_call, desk, packed, pure=False)
+                future = client.submit(_call, name, packed, pure=False)
                 sent[future.key] = item
                 waiting.add(future)
 
@@ -85,29 +96,29 @@ def on_cluster(
                 item, error = sent.pop(future.key), future.exception()
                 if isinstance(error, KilledWorker):
                     error = LabError(
-                        "each worker that tried it was killed, mostly for want of memory: lower "
-                        f"batch_size, or take fewer workers ({error})."
+                        "each worker that tried it was killed, usually for lack of memory: lower "
+                        f"batch_size, or use fewer workers ({error})."
                     )
                 result = future.result() if error is None else error
-                del future  # Dask forgets the result
+                del future  # so that Dask releases the result
                 yield item, result
                 send()
         finally:
-            with contextlib.suppress(Exception):  # the cluster may be what ended
-                client.unregister_worker_plugin(desk)
+            with contextlib.suppress(Exception):  # the cluster may have ended
+                client.unregister_worker_plugin(name)
 
 
 @contextlib.contextmanager
 def open_client(cluster: str) -> Iterator[Client]:
-    """A client of a cluster, which has at least one worker.
+    """A client of a cluster with at least one worker.
 
     Args:
-        cluster: "local" or "local:4" for so many processes on this machine, which share its cores;
-            else a scheduler's address, such as "tcp://10.0.0.5:8786", or the ``.json`` file that it
-            was told to write by ``--scheduler-file``.
+        cluster: "local" or "local:4", processes on this machine that share its cores; else a
+            scheduler's address, such as "tcp://10.0.0.5:8786", or the ``.json`` file that it writes
+            by ``--scheduler-file``.
 
     Raises:
-        LabError: none of these, nobody answers, or no worker comes within two minutes.
+        LabError: another text, no answer, or no worker within two minutes.
     """
     kind, _, count = cluster.partition(":")
     with contextlib.ExitStack() as stack:
@@ -120,7 +131,7 @@ def open_client(cluster: str) -> Iterator[Client]:
                 LocalCluster(
                     n_workers=workers,
                     threads_per_worker=max(1, cores // workers),
-                    # Dask would end workers by its own idea of memory.
+                    # Dask would end workers by its own estimate of memory.
                     memory_limit=0,
                     dashboard_address=":0",  # any free port
                     silence_logs=logging.CRITICAL,

@@ -1,22 +1,21 @@
-"""Work spread over the workers of a Dask cluster, or done here one item after another."""
+"""Runs a function on items in this process, or on the workers of a Dask cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
 def run_items(
     function: Callable[[Item], object], items: Iterable[Item], cluster: str | None = None
-) -> Iterator[tuple[Item, object]]:
-    """Each item with ``function(item)``, or with the exception that it raised, as they end.
+) -> Iterator[tuple[Item, Any]]:
+    """Each item with ``function(item)``, or with the exception raised, in order of completion.
 
     Args:
-        function: reaches each worker once, one that takes a dead one's place too, so what it keeps
-            (a model) is loaded once a worker. An item may be done twice where a worker dies: what
-            it writes must be the same then, and a second time should find the first's.
-        items: taken as workers get free, so that there may be any number of them.
-        cluster: ``None`` for this process, else see ``cluster.open_client``.
+        function: sent once to each worker, so that its state (a model) is loaded once per worker.
+            An item may run twice if a worker dies, so repeated calls must write the same.
+        items: read as workers become free; their number is not limited.
+        cluster: ``None`` for this process, else see ``dask_cluster.open_client``.
 
     Raises:
         LabError: no such cluster.
@@ -27,8 +26,9 @@ def run_items(
         yield from on_cluster(function, items, cluster)
         return
     for item in items:
+        result: object
         try:
             result = function(item)
-        except Exception as error:  # as a cluster hands it over
+        except Exception as error:  # noqa: BLE001 - returned, as by a cluster
             result = error
         yield item, result

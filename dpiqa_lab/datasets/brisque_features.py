@@ -13,7 +13,7 @@ from scipy.special import gamma
 from .image_statistics import luma_of
 from .images import half_size
 
-# Parameters per scale: shape and variance, then shape, mean, left and right variance of the products
+# Parameters per scale: shape and variance, then shape, mean, left and right variance of products
 # with the right, the lower and both diagonal neighbours. Two scales, full and half size.
 FEATURES = 36
 _SIDE, _SIGMA = 7, 7 / 6

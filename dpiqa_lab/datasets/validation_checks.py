@@ -90,7 +90,7 @@ def check_labels(
     add(
         f"scores outside {low:g} to {high:g}",
         [f"{row['where']}: {row['name']}: {float(row.mos_raw):g}" for _, row in outside.iterrows()],
-        "set mos_range if the scale is different",
+        "set mos_range if the scale differs",
     )
     return found
 
@@ -105,7 +105,7 @@ def check_scale_used(
     if named or not 0 < highest - lowest <= _CROWDED * (high - low):
         return []
     what = f"scores from {lowest:g} to {highest:g} on a scale from {low:g} to {high:g}"
-    return [Finding("warning", what, (), "set mos_range if the scale is different, as 1,5")]
+    return [Finding("warning", what, (), "set mos_range if the scale differs, as 1,5")]
 
 
 def possible_name(name: object) -> bool:

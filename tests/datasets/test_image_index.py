@@ -141,9 +141,9 @@ def test_what_was_looked_at_before_an_interruption_is_remembered(root, looked, m
 KILLED = """
 import sys, time
 from pathlib import Path
-from dpiqa_lab.datasets import inventory
+from dpiqa_lab.datasets import image_index
 root, step, how = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-image_index._STEP = step
+image_index._INTERVAL = step
 look = image_index._read
 def slow(path):
     if path.name == "4.bmp":

@@ -192,7 +192,7 @@ def test_random_splits_keep_near_copies_together(root, monkeypatch):
     assert table["group"].tolist() == [f"{name[:2]}-a.png" for name in table["name"]]
     assert (table.groupby("group")["split"].nunique() == 1).all()
     assert (
-        "14 groups of near copies: 29 photographs, up to 3 of one scene, each scene in one part"
+        "14 groups of near copies: 29 photographs, up to 3 of one scene, each scene in one split"
         in dataset.manifest.notes
     )
     # Another order and another time: the same, and no photograph is looked at again.

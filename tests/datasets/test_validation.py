@@ -123,7 +123,7 @@ FAULTS = [
      "used: 'MOS_old'"),
     (plant_separator, "warning", f"{LABELS} is separated by ';', in the release by ','"),
     (plant_level, "error", f"wrong folder level: {LABELS} is in "),
-    (plant_overlap, "error", "2 photographs with equal content stand in different parts: "
+    (plant_overlap, "error", "2 photographs with equal content are in different splits: "
      "1024x768/4.jpg (train) = 1024x768/7.jpg (test)"),
     (plant_page, "error", "1 of 20 photographs cannot be read: 1024x768/10.jpg"),
 ]  # fmt: skip
@@ -208,8 +208,8 @@ def test_a_split_that_parts_a_reference(tmp_path):
     rows.to_csv(tmp_path / "split.csv", index=False)
     split = str(tmp_path / "split.csv")
     told = _told(lab.check_dataset("kadid10k", root=tmp_path, split_scheme=split), "error")
-    assert "4 groups stand in different parts: I01.png" in told
-    with pytest.warns(UserWarning, match="4 groups stand in different parts"):
+    assert "4 groups are in different splits: I01.png" in told
+    with pytest.warns(UserWarning, match="4 groups are in different splits"):
         lab.load_dataset("kadid10k", root=tmp_path, split_scheme=split)
 
 
@@ -257,7 +257,7 @@ def test_an_own_folder_read_the_wrong_way(tmp_path):
     columns = {"name_column": "Datei", "mos_column": "Note"}
     told = _told(lab.check_dataset("folder", root=tmp_path, **columns), "warning")
     assert "scores from 1.5 to 4.5 on a scale from 0 to 100" in told
-    with pytest.warns(UserWarning, match="set mos_range if the scale is another"):
+    with pytest.warns(UserWarning, match="set mos_range if the scale differs"):
         lab.load_dataset("folder", root=tmp_path, **columns)
     found = lab.check_dataset("folder", root=tmp_path, mos_range=(1, 5), **columns)
     assert "scores from" not in _told(found)

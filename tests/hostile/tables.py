@@ -117,7 +117,7 @@ REFUSED = [
     ("a row without a group", _group, r"without a group(.|\n)*row 5", {"group_column": "group"}),
     ("a web page", lambda root, lines: "<!DOCTYPE html>\n<p>404</p>\n", r"no column 'name'", {}),
     ("unknown parts", _raw(lambda t: t.replace("\n", ",<b>\n").replace("mos,<b>", "mos,split")),
-     r"unknown parts \['<b>'\]", {}),
+     r"unknown splits \['<b>'\]", {}),
     ("endless scale", lambda root, lines: "\n".join(lines), "mos_range must be two numbers",
      {"mos_range": (0, float("inf"))}),
     ("scale upside down", lambda root, lines: "\n".join(lines), "lowest first",

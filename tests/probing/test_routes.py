@@ -90,7 +90,7 @@ def _stored(folder: Path) -> dict[str, dict[str, bytes]]:
     for key in folder.glob("*/*/key.json"):
         rows = found.setdefault(str(key.parent.relative_to(folder)), {})
         for path in key.parent.glob("*.safetensors"):
-            ids, tensors = cache._part(path)
+            ids, tensors = cache._read_file(path)
             for name, values in tensors.items():
                 for item, value in zip(ids, values, strict=True):
                     rows[f"{item} {name}"] = value.numpy().tobytes()

@@ -1,20 +1,21 @@
 """``docs/dependencies.md``: the pinned packages with the licences that their metadata name.
 
-``python -m dpiqa_lab.core.dependencies requirements.txt > docs/dependencies.md``
+``python -m tools.dependencies requirements.txt > docs/dependencies.md``
 """
 
 import re
 import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
-from .errors import LabError
+from dpiqa_lab.core.errors import LabError
 
 _HEAD = """\
 # Dependencies and their licences
 
 Every package that `requirements.txt` pins, with its version and the licence that its own metadata
-name. Made by `python -m dpiqa_lab.core.dependencies requirements.txt > docs/dependencies.md`, after
+name. Made by `python -m tools.dependencies requirements.txt > docs/dependencies.md`, after
 the pins were installed. A GPU build of PyTorch on Linux brings NVIDIA's libraries along, which are
 not pinned here and have NVIDIA's own terms.
 
@@ -43,7 +44,7 @@ def dependencies(requirements: Path) -> str:
 
 def licence(package: Distribution) -> str:
     """The licence of a package: its metadata's expression, short text or class, else its file's."""
-    found = package.metadata
+    found: Any = package.metadata  # a Message, whose type hides its methods
     text = found.get("License-Expression") or found.get("License") or ""
     text = "" if text == "UNKNOWN" else text
     if not text or len(text) > 80 or "\n" in text:
