@@ -132,7 +132,7 @@ def test_a_run_s_changed_inputs_are_listed(tmp_path, monkeypatch, capsys):
     photo.write_bytes(b"")
     table.iloc[1:].to_csv(tmp_path / "photos" / "scores.csv", index=False)
     assert main(["runs", "--check", "small"]) == 1
-    assert "1 photographs gone" in capsys.readouterr().out
+    assert "1 photographs removed" in capsys.readouterr().out
     identity = find_run("small").path / "identity.json"
     write_json(identity, {"kind": "PriorConfig"})
     assert main(["runs", "--check", "small"]) == 2

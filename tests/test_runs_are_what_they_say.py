@@ -201,9 +201,9 @@ def _weights(root):
 
 CHANGES = {
     "a label": (_label, RATED, "1 of 24 scores differ"),
-    "a pixel": (_pixel, ALL, "photographs have another content"),
-    "a row": (_row, ALL, "1 photographs gone"),
-    "the split file": (_split, RATED, "drawn anew: 2 photographs changed place"),
+    "a pixel": (_pixel, ALL, "photographs have changed content"),
+    "a row": (_row, ALL, "1 photographs removed"),
+    "the split file": (_split, RATED, "changed: 2 photographs are in another split"),
     "the prompts": (_prompt, PROMPTED, "prompts is another one"),
     "the start's weights": (_weights, STARTED, "is another one"),
 }
@@ -294,7 +294,7 @@ def test_another_dataset_under_the_same_name_is_refused(completed):
     _, run = completed("teacher")
     config = lab.TrainConfig(**run.config, run_name=run.name)
     before = _bytes(run.path)
-    with pytest.raises(lab.LabError, match="4 photographs gone"):
+    with pytest.raises(lab.LabError, match="4 photographs removed"):
         lab.train_teacher(config, config.load_dataset().sample(20))
     assert _bytes(run.path) == before
 

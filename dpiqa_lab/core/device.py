@@ -1,4 +1,4 @@
-"""Device, precision and determinism: chosen here, once, with the reason."""
+"""Choice of device, precision and determinism."""
 
 import contextlib
 import ctypes
@@ -14,16 +14,16 @@ from ..nn.tensor_memo import memoize_tensors
 from .errors import LabError, unknown
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# In the last one, weights and inputs rounded to eight bits, a model cannot be trained.
+# int8, with weights and inputs rounded to eight bits, is for evaluation only.
 EVALUATED = (*PRECISIONS, "int8")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how precisely to compute. ``str()`` of it says why."""
+    """Device and precision; ``str()`` includes the reason."""
 
     device: torch.device
     precision: str
@@ -32,16 +32,16 @@ class Compute:
 
     @property
     def trains(self) -> bool:
-        """Whether gradients can be had in ``precision``."""
+        """Whether models can be trained in ``precision``."""
         return self.precision in PRECISIONS
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
         """Context in which matrix products and convolutions run in ``precision``.
 
-        In a block within another the inner one's precision holds, and ``compiled`` blocks run
-        compiled only where its ``compile`` is set. Without gradients, weights are turned into what
-        these want once in it: they must stay.
+        An inner context overrides the outer one, and ``compiled`` blocks run compiled only if
+        ``compile`` is set. Without gradients, converted weights are memoized within the context, so
+        weights must not change.
         """
         dtype = PRECISIONS.get(self.precision, torch.float32)
         with (
@@ -59,7 +59,7 @@ class Compute:
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Context of plain float32, uncompiled, whatever surrounds the block and on any device."""
+    """Context of plain float32, uncompiled, on any device; overrides outer contexts."""
     with int8(False), compiling(False), contextlib.ExitStack() as stack:
         for kind in DEVICES[1:]:
             if torch.is_autocast_enabled(kind):
@@ -68,17 +68,17 @@ def exact() -> Iterator[None]:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto", compile: bool = False) -> Compute:
-    """The device and precision to use; on CUDA, from then on float32 convolutions are no TF32.
+    """Choose device and precision; on CUDA this also turns off TF32 for float32 convolutions.
 
     Args:
-        device: "auto" takes CUDA, then Apple's MPS, then the CPU; or one of them by name.
-        precision: "auto" takes bfloat16 where the hardware is fast at it, else float32;
-            or "float32", "bfloat16", "float16"; to evaluate on a CPU also "int8", see ``Int8``.
-        compile: whether models are to run their blocks by ``torch.compile``, see ``compiled``.
+        device: "auto" prefers CUDA, then Apple's MPS, then the CPU; or one by name.
+        precision: "auto" is bfloat16 if the hardware is fast at it, else float32; or "float32",
+            "bfloat16", "float16"; for evaluation on a CPU also "int8", see ``Int8``.
+        compile: whether models run their blocks by ``torch.compile``, see ``compiled``.
 
     Raises:
-        LabError: the device is unknown or not present, or the precision unknown or not to be had
-            there, or not to be compiled.
+        LabError: an unknown or missing device, or a precision that is unknown, not available there
+            or cannot be compiled.
     """
     kind = device.split(":")[0]
     if kind not in DEVICES:
@@ -96,23 +96,23 @@ def choose_compute(device: str = "auto", precision: str = "auto", compile: bool 
         raise unknown("precision", precision, ["auto", *EVALUATED])
     elif precision == "int8" and not (kind == "cpu" and int8_kernels()):
         raise LabError(
-            "precision='int8' is for CPUs of the x86 kind: use another, or device='cpu'."
+            "precision='int8' is for CPUs (x86) only: use another precision, or device='cpu'."
         )
     else:
         why = "as asked"
     if kind == "cuda":
-        # By default torch rounds the inputs of float32 convolutions to 10 bits there.
+        # By default torch rounds the inputs of float32 convolutions to 10 bits on CUDA.
         torch.backends.cudnn.allow_tf32 = False
     if compile and precision == "int8":
-        raise LabError("precision='int8' has kernels of its own: leave compile out.")
+        raise LabError("precision='int8' cannot be compiled: leave compile out.")
     return Compute(torch.device(device), precision, why, compile)
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what torch frees on a CPU, for the next step's tensors of that size.
+    """Let the C library reuse memory freed by torch on a CPU.
 
-    By default glibc hands large blocks back to the system and gets them again, zeroed page by page,
-    at every step. Does nothing where the C library is another.
+    By default glibc returns large blocks to the system and requests them again, zeroed, at every
+    step. Has no effect with other C libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -121,24 +121,24 @@ def keep_freed_memory() -> None:
 
 
 def make_deterministic() -> None:
-    """Same inputs, same numbers: deterministic kernels where torch has them, no autotuning."""
-    # Vanishing gradients of an untrained network are otherwise many times slower on a CPU.
+    """Select deterministic kernels where torch has them, without autotuning."""
+    # Subnormal gradients of an untrained network are many times slower on a CPU.
     torch.set_flush_denormal(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling what is about to be written costs a CPU some 4% of a training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Filling new tensors costs a CPU some 4% of a training step. By name, as torch gives no type.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     torch.backends.cudnn.benchmark = False
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until ``device`` has done all work given to it; a CPU has at once."""
+    """Wait for all work queued on ``device``; a CPU has no queue."""
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is torch running out of memory, on any device."""
+    """Whether ``error`` means that torch ran out of memory, on any device."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
@@ -152,7 +152,7 @@ def _fast_bfloat16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":
-        # Matrix tiles alone make bfloat16 pay. With AVX-512's instructions for it and no tiles,
-        # products of 1024x1024 took 1.7 times as long as in float32, a teacher's step 1.6 times.
-        return torch.cpu._is_amx_tile_supported()
+        # Only matrix tiles make bfloat16 fast. With AVX-512's bfloat16 instructions alone, 1024x1024
+        # products took 1.7 times as long as in float32, a teacher's step 1.6 times.
+        return torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - no public name
     return False

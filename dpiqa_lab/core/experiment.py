@@ -1,4 +1,4 @@
-"""The one way through a run: known by its identity, then reused, continued, made, or refused."""
+"""Runs an experiment once: a run of the same identity is reused or continued."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,23 +13,24 @@ def experiment(
     inputs: Inputs,
     work: Callable[[Run], dict],
     rename: bool | None = None,
-    **more,
+    **more: object,
 ) -> Run:
-    """The run that ``config`` names, with ``work`` done where it was not done before.
+    """The run named by ``config``; ``work`` is executed unless it is completed.
 
     Args:
         config: resolved.
-        inputs: photographs and models that go in.
-        work: computes, writes its tables to the run, and gives what ``summary.json`` is to hold.
-        rename: see ``open_run``; ``None`` is where the run's name was made up.
-        more: parameters beside those of ``config``.
+        inputs: images and models used.
+        work: computes, writes its tables to the run, and returns the values of ``summary.json``.
+        rename: see ``open_run``; ``None``: if the run's name was generated.
+        more: parameters in addition to those of ``config``.
 
     Raises:
-        LabError: see ``open_run``; or what ``work`` raises.
+        LabError: see ``open_run``; or raised by ``work``.
     """
     if rename is None:
         rename = config.run_name == config.made_up_name()
     identity = Identity({**config.identity(), **more}, inputs, type(config).__name__)
+    assert config.run_name is not None
     return run_once(config.run_name, identity, work, config.compute(), inputs.notes, rename)
 
 
@@ -41,7 +42,7 @@ def run_once(
     notes: Sequence[str] = (),
     rename: bool = False,
 ) -> Run:
-    """``experiment`` of a name and an identity that are not those of a configuration alone."""
+    """``experiment`` of a given name and identity."""
     with open_run(name, identity, compute, rename) as run:
         if not run.reused():
             print(f"run {run.path}\ncomputing on {compute}")

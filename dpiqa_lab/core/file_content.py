@@ -1,4 +1,4 @@
-"""Whether a file still is what it was when something was computed from it."""
+"""Detects files that changed since something was computed from them."""
 
 import json
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from .files import file_hash, stamp
 
 
 class Content(NamedTuple):
-    """A file's SHA-256, and its ``stamp`` as text, by which a look at the file can be spared.
+    """A file's SHA-256, and its ``stamp`` as text, which saves reading an unchanged file.
 
-    Both are empty where the file could not be read.
+    Both are empty if the file could not be read.
     """
 
     sha256: str = ""
@@ -20,7 +20,7 @@ class Content(NamedTuple):
 
 
 def content_of(path: Path) -> Content:
-    """What a file holds now."""
+    """Present content of a file."""
     try:
         numbers = stamp(path)  # first: a change after it makes it stale
         return Content(file_hash(path), json.dumps(numbers) if numbers else "")
@@ -29,13 +29,13 @@ def content_of(path: Path) -> Content:
 
 
 def refuse_changed(files: Iterable[tuple[str, Path, Content]], what: str) -> None:
-    """Make sure that files are what they were; only those with another stamp are read.
+    """Check that files are unchanged; only those with another stamp are read.
 
     Args:
-        files: name, path and what was known of each. what: was computed, and the way out.
+        files: name, path and recorded content of each. what: was computed, and what to do.
 
     Raises:
-        LabError: files that are still there hold something else; they are named.
+        LabError: existing files have other content; they are listed.
     """
     changed = [name for name, path, known in files if path.is_file() and not _same(path, known)]
     if changed:

@@ -1,9 +1,9 @@
-"""What makes a run the one that it is: parameters, photographs, models and the lab's version.
+"""Identity of a run: parameters, images, models and the lab's version.
 
-Two runs of one identity give the same results. A run folder records its identity in
-``config.json`` (the resolved parameters), ``identity.json`` (the lab's version, a hash of the data,
-and of every model that went in its source, revision and hash) and ``data.csv`` (a row a photograph:
-name, SHA-256 of the file, score, split and group), so that a difference can be put into words.
+Runs of equal identity give equal results. A run folder records its identity in ``config.json`` (the
+resolved parameters), ``identity.json`` (the lab's version, a hash of the data, and the source,
+revision and hash of every model used) and ``data.csv`` (one row per image: name, SHA-256 of the
+file, score, split and group), so that differences can be described.
 """
 
 import json
@@ -11,29 +11,28 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .errors import series, shortened
 from .files import atomic_path, json_hash, read_json, remembered_hash, write_json
 
-# Of data: a row a photograph; ``dataset`` where several datasets go in.
+# Of the data, one row per image; ``dataset`` if several datasets are used.
 KEY = ["dataset", "name"]
 COLUMNS = [*KEY, "sha256", "mos", "split", "group"]
-_NAMED = 3  # photographs that a sentence names
+_MAX_NAMES = 3  # in a message
 _HASH = re.compile("[0-9a-f]{64}")
 
 
 class Inputs(NamedTuple):
-    """What goes into a run beside its parameters.
+    """Inputs of a run in addition to its parameters.
 
     Attributes:
-        data: some of ``COLUMNS``, in the order in which the photographs are used; ``None`` where
-            there are none.
-        models: by the part that each plays ("backbone's U-Net", "teacher"): a dict that names its
-            source and hash.
-        notes: lines to print before the work begins.
+        data: some of ``COLUMNS``, in the order in which images are used; ``None`` without images.
+        models: source and hash by role ("backbone's U-Net", "teacher").
+        notes: lines printed before the work begins.
     """
 
     data: pd.DataFrame | None = None
@@ -42,7 +41,7 @@ class Inputs(NamedTuple):
 
 
 class Identity:
-    """Parameters and inputs, comparable with what a run folder records.
+    """Parameters and inputs, comparable with those recorded in a run folder.
 
     Args:
         kind: name of the configuration's class.
@@ -53,10 +52,10 @@ class Identity:
         parameters: Mapping[str, object],
         inputs: Inputs = Inputs(),  # noqa: B008 - immutable
         kind: str = "",
-    ):
+    ) -> None:
         self.parameters = _plain(parameters)
         self.data = None if inputs.data is None else _table(inputs.data)
-        self.record = {
+        self.record: dict[str, Any] = {
             "kind": kind,
             "lab": version("dpiqa-lab"),
             "data": None if self.data is None else json_hash(self.data.to_numpy().tolist()),
@@ -64,11 +63,11 @@ class Identity:
         }
 
     def sha256(self) -> str:
-        """Hash of all."""
+        """Hash of the identity."""
         return json_hash([self.parameters, self.record])
 
     def write(self, folder: Path) -> None:
-        """Record it in a run folder; ``config.json``, by which a run is known, comes last."""
+        """Record it in a run folder; ``config.json``, which marks a run, is written last."""
         (folder / "data.csv").unlink(missing_ok=True)
         if self.data is not None:
             with atomic_path(folder / "data.csv") as temporary:
@@ -77,10 +76,10 @@ class Identity:
         write_json(folder / "config.json", self.parameters)
 
     def differences(self, folder: Path) -> list[str]:
-        """What a run folder records otherwise, a sentence each; nothing where it is the same."""
-        found = _differing(read_json(folder / "config.json"), self.parameters)
+        """Differences from the identity recorded in a run folder, one phrase each."""
+        found = _parameter_differences(read_json(folder / "config.json"), self.parameters)
         path = folder / "identity.json"
-        if not path.is_file():  # of a version that recorded none
+        if not path.is_file():  # from a version that recorded none
             return [*found, f"made by an earlier version of the lab, now {self.record['lab']}"]
         stored = read_json(path)
         if stored["kind"] != self.record["kind"]:
@@ -93,15 +92,15 @@ class Identity:
 
 
 def recorded_kind(folder: Path) -> str:
-    """Name of the configuration's class that a run was made by; empty where unknown."""
+    """Name of the class of a run's configuration; empty if unknown."""
     path = folder / "identity.json"
     return read_json(path)["kind"] if path.is_file() else ""
 
 
 def recorded_splits(folder: Path) -> pd.Series | None:
-    """Split by name of a run's one dataset, from ``data.csv``; ``None`` where none went in.
+    """Split by image name of a run's dataset, from ``data.csv``; ``None`` without a dataset.
 
-    Runs of earlier versions recorded it in ``split.csv``.
+    Earlier versions recorded it in ``split.csv``.
     """
     for path in (folder / "data.csv", folder / "split.csv"):
         if path.is_file():
@@ -111,7 +110,7 @@ def recorded_splits(folder: Path) -> pd.Series | None:
 
 
 def files_input(path: Path | str) -> dict:
-    """A file, or all files of a folder, as one of ``Inputs.models``: its name and hash."""
+    """Name and hash of a file, or of all files of a folder, for ``Inputs.models``."""
     path = Path(path).expanduser()
     if path.is_file():
         return {"source": path.name, "sha256": remembered_hash(path)}
@@ -121,7 +120,7 @@ def files_input(path: Path | str) -> dict:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    # A photograph may be called NA: only what is empty is missing.
+    # An image may be named NA: only empty cells are missing.
     text = dict.fromkeys(("dataset", "name", "sha256", "split", "group"), str)
     return pd.read_csv(
         path, dtype=text, keep_default_na=False, na_values={"mos": [""]},
@@ -130,7 +129,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _table(data: pd.DataFrame) -> pd.DataFrame:
-    """``COLUMNS`` of the data, as they come back from a file."""
+    """``COLUMNS`` of the data, as read back from a file."""
     table = pd.DataFrame({name: data.get(name, "") for name in COLUMNS}, index=data.index)
     for name in table.columns.drop("mos"):
         table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
@@ -139,7 +138,7 @@ def _table(data: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def _differing(stored: dict, wanted: dict) -> list[str]:
+def _parameter_differences(stored: dict, wanted: dict) -> list[str]:
     missing = object()
     return [
         _difference(name, stored, wanted)
@@ -150,12 +149,12 @@ def _differing(stored: dict, wanted: dict) -> list[str]:
 
 def _difference(name: str, stored: dict, wanted: dict) -> str:
     if all(_HASH.fullmatch(str(values.get(name))) for values in (stored, wanted)):
-        # A hash itself says nothing to a reader.
+        # The hashes themselves are not informative.
         return f"{'content' if name == 'sha256' else name} changed"
-    return f"{name}: {_shown(stored, name)} there, {_shown(wanted, name)} asked for"
+    return f"{name}: {_value(stored, name)} in the run, {_value(wanted, name)} requested"
 
 
-def _shown(values: dict, name: str) -> str:
+def _value(values: dict, name: str) -> str:
     return shortened(repr(values[name])) if name in values else "absent"
 
 
@@ -163,7 +162,7 @@ def _model_differences(stored: dict, wanted: dict) -> list[str]:
     found = []
     for role in sorted(stored.keys() | wanted.keys()):
         if role not in stored or role not in wanted:
-            found.append(f"{role}: {'only there' if role in stored else 'only now'}")
+            found.append(f"{role}: {'only in the run' if role in stored else 'only requested'}")
         elif stored[role] != wanted[role]:
             words = ", ".join(_differing(stored[role], wanted[role]))
             found.append(f"{role} is another one ({words})")
@@ -171,41 +170,41 @@ def _model_differences(stored: dict, wanted: dict) -> list[str]:
 
 
 def _data_differences(folder: Path, now: pd.DataFrame | None) -> list[str]:
-    """In words what is different in the photographs, their scores, splits and groups."""
+    """Differences in images, scores, splits and groups, one phrase each."""
     if now is None or not (folder / "data.csv").is_file():
-        return ["the photographs are others" if now is None else "no photographs are recorded"]
+        return ["the photographs differ" if now is None else "no photographs are recorded"]
     before, now = (t.set_index(KEY) for t in (_table(_read(folder / "data.csv")), now))
     if before.index.has_duplicates or now.index.has_duplicates:
-        return ["the photographs are others"]
+        return ["the photographs differ"]
     gone, new = (a.index.difference(b.index, sort=False) for a, b in ((before, now), (now, before)))
-    found = [f"{len(gone):,} photographs gone ({_names(gone)})"] if len(gone) else []
-    found += [f"{len(new):,} photographs new ({_names(new)})"] if len(new) else []
+    found = [f"{len(gone):,} photographs removed ({_names(gone)})"] if len(gone) else []
+    found += [f"{len(new):,} photographs added ({_names(new)})"] if len(new) else []
     both = now.index.intersection(before.index, sort=False)
     before_both, now_both = before.loc[both], now.loc[both]
 
     def changed(column: str) -> pd.Index:
         return both[(before_both[column] != now_both[column]).to_numpy() & ~_missing(column)]
 
-    def _missing(column: str):
+    def _missing(column: str) -> np.ndarray:
         return (before_both[column].isna() & now_both[column].isna()).to_numpy()
 
-    for column, what in (("sha256", "photographs have another content"), ("mos", "scores differ")):
+    for column, what in (("sha256", "photographs have changed content"), ("mos", "scores differ")):
         if len(names := changed(column)):
             found.append(f"{len(names):,} of {len(both):,} {what} ({_names(names)})")
     if len(names := changed("split")):
         moved = pd.concat([before_both["split"], now_both["split"]]).loc[names].unique()
         *others, last = sorted(moved)
         drawn = f"{', '.join(others)} and {last}"
-        found.append(f"{drawn} drawn anew: {len(names):,} photographs changed place")
+        found.append(f"{drawn} changed: {len(names):,} photographs are in another split")
     if len(names := changed("group")):
-        found.append(f"{len(names):,} photographs belong to other groups ({_names(names)})")
-    return found or ["the photographs come in another order"]
+        found.append(f"{len(names):,} photographs are in other groups ({_names(names)})")
+    return found or ["the photographs are in another order"]
 
 
 def _names(index: pd.Index) -> str:
-    return series(["/".join(filter(None, key)) for key in index], _NAMED)
+    return series(["/".join(filter(None, key)) for key in index], _MAX_NAMES)
 
 
-def _plain(value: object) -> object:
-    """As JSON gives it back."""
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """``value`` as read back from JSON."""
     return json.loads(json.dumps(value))

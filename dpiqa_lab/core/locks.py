@@ -1,4 +1,4 @@
-"""One worker at a time on a folder or a file, across processes; a dead one's lock frees itself."""
+"""Locks on folders and files across processes, released when their holder ends."""
 
 import contextlib
 import os
@@ -10,27 +10,27 @@ from filelock import FileLock, Timeout
 
 from .errors import LabError
 
-_QUIET = 1.0  # seconds waited before it is said
+_QUIET = 1.0  # seconds of waiting before a message
 
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, wait: bool, what: str, file: str = "") -> Iterator[None]:
-    """Hold ``folder``, or only the ``file`` of that name in it, for the length of the block.
+    """Context that holds ``folder``, or only the ``file`` of that name in it.
 
-    The operating system drops the lock when its holder ends, however it ends.
+    The operating system releases the lock when the holder ends for any reason.
 
     Args:
-        wait: wait for another holder, and say for whom; else refuse.
-        what: what the folder or file is, for the message.
+        wait: wait for another holder, with a message; else raise.
+        what: description of the folder or file, for messages.
 
     Raises:
-        LabError: somebody else holds it and ``wait`` is False; the message says who. Or the drive
-            offers no locks, as some network drives; there is no way on without them.
+        LabError: another process holds it (named in the message) and ``wait`` is False, or the
+            drive supports no locks, as some network drives.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f".{file}." if file else "."
     holder = folder / f"{stem}holder"
-    # What filelock has in place of a missing lock outlasts a killed holder.
+    # The fallback of filelock for drives without locks outlasts a killed holder.
     lock = FileLock(folder / f"{stem}lock", fallback_to_soft=False)
     try:
         _acquire(lock, _QUIET if wait else 0, f"{what} {folder / file}")
@@ -41,7 +41,7 @@ def folder_lock(folder: Path, wait: bool, what: str, file: str = "") -> Iterator
         print(f"{used}: waiting for it to end", flush=True)
         _acquire(lock, -1, f"{what} {folder / file}")
     try:
-        with contextlib.suppress(OSError):  # a full disk is told of by what needs the space
+        with contextlib.suppress(OSError):  # a full disk is reported by later writes
             holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
@@ -55,17 +55,17 @@ def _acquire(lock: FileLock, timeout: float, what: str) -> None:
     except Timeout:
         raise
     except OSError as error:
-        if error.filename is not None:  # a file that cannot be opened, and no lock
+        if error.filename is not None:  # the file cannot be opened
             raise
         raise LabError(
-            f"{what} cannot be locked ({error}): its drive offers no file locks, as some network "
-            "drives, and without them two processes could damage each other's files. Set "
+            f"{what} cannot be locked ({error}): its drive supports no file locks, as some "
+            "network drives, and without them two processes could damage each other's files. Set "
             "DPIQA_HOME to a folder on a local disk for runs and cache, and write scores to one."
         ) from error
 
 
 def _who(holder: Path) -> str:
-    """What the holder wrote of itself; it may be about to write it, or have ended meanwhile."""
+    """Description written by the holder; missing if it is just starting or ending."""
     with contextlib.suppress(OSError):
         return holder.read_text(encoding="utf-8") or "another process"
     return "another process"

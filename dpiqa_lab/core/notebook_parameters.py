@@ -1,8 +1,8 @@
-"""The parameters that a notebook sets, however its cells are edited and however it is started.
+"""Parameters set by a notebook, in any environment and after any edits of its cells.
 
-No mark or tag is looked for. Whatever is assigned above the call of ``notebook_parameters`` is a
-parameter, unless its name starts with an underscore. The names come from the source of the program
-(``cells.py``), the values from the namespace.
+No tag is required. Every name assigned above the call of ``notebook_parameters`` is a parameter,
+unless it starts with an underscore. Names come from the source of the program (``cells.py``),
+values from the namespace.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from .cells import COMPUTED, PERHAPS, Cell, add, obscured
 from .errors import LabError, series, shortened
@@ -20,45 +21,44 @@ _AGAIN = "Restart the kernel and run all cells"
 
 
 def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
-    """Names and values of what is assigned above the call, to be checked by a configuration.
+    """Names and values assigned above the call, for a configuration to check.
 
-    It works in Jupyter, in papermill, by IPython's ``%run notebook.ipynb`` or ``ipython
-    notebook.ipynb``, and in a script that nbconvert made. Imports, loop variables, functions, names
-    that start with an underscore and the variables of cells below the call do not count. Any other
-    name does, known or not, so that a configuration can refuse the unknown ones.
+    Works in Jupyter, in papermill, with IPython's ``%run notebook.ipynb`` or ``ipython
+    notebook.ipynb``, and in scripts made by nbconvert. Imports, loop variables, functions, names
+    that start with an underscore and variables of cells below the call are excluded. All other
+    names are included, so that a configuration can refuse unknown ones.
 
-    In a kernel where cells ran more than once, the last run of each counts. A cell that first ran
-    after the parameters were read is one of those below, unless it does nothing but give
-    parameters values.
+    In a live kernel the last run of each cell counts. A cell that first ran after the parameters
+    were read counts as below the call, unless it only assigns parameters.
 
     Args:
         namespace: the notebook's ``globals()``.
 
     Raises:
-        LabError: the values cannot be known for certain: no source, nothing assigned above, a value
-            that differs from what its cell assigns, or that papermill did not get through.
+        LabError: the values are uncertain: no source, nothing assigned above, a value that differs
+            from its assignment, or a papermill value that was overwritten.
     """
     program, above = _program(namespace)
     readers = {cell.reader for cell in program if cell.reader}
     if len(readers) > 1:
         raise LabError(
             f"parameters are read by {series(sorted(readers))}, and it is not clear which cells "
-            f"belong to which. Use one of them in a notebook. {_AGAIN} where one is deleted."
+            f"belong to which. Use one of them in a notebook. {_AGAIN} if one is deleted."
         )
     if broken := [name for cell in above for name in cell.broken]:
         raise LabError(
             f"the cell that sets {series(broken)} could not be run: its Python is not valid. "
-            f"Correct it, run it, then run this cell again. {_AGAIN} where it is deleted."
+            f"Correct it, run it, then run this cell again. {_AGAIN} if it is deleted."
         )
     _check_papermill(above, namespace)
     values = {}
     for name, assigned in _assigned(above).items():
         if name in namespace:
-            values[name] = _in_force(name, assigned, namespace[name])
+            values[name] = _current(name, assigned, namespace[name])
         elif assigned is not PERHAPS and not any(name in cell.deleted for cell in program):
             raise LabError(
-                f"{name} is assigned in a cell above, but has no value: that cell did not run to "
-                f"its end, or the magic command at its top keeps its values. {_AGAIN}."
+                f"{name} is assigned in a cell above, but has no value: that cell did not "
+                f"finish, or its magic command keeps its values. {_AGAIN}."
             )
     if any(cell.opaque for cell in above):
         values |= dict(_unseen(program, namespace))
@@ -67,8 +67,8 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
         stale = any(_equal(cell.dropped.get(name, PERHAPS), now) for cell in above)
         if now is not COMPUTED and not stale and not _of_lab(now):
             raise LabError(
-                f"{name} is {_shown(now)}, but no assignment to it is known above this "
-                f"cell. Assign it in the parameters cell. {_AGAIN} where that is done already."
+                f"{name} is {_short_repr(now)}, but no assignment to it is known above this "
+                f"cell. Assign it in the parameters cell. {_AGAIN} if that is done already."
             )
     if not values:
         raise LabError(
@@ -78,12 +78,12 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
-def _program(namespace: Mapping[str, object]) -> tuple[list[Cell], list[Cell]]:
-    """The notebook's cells, and those of them down to the call, in the order of their runs."""
+def _program(namespace: Mapping[str, Any]) -> tuple[list[Cell], list[Cell]]:
+    """The notebook's cells, and those down to the call, in the order of execution."""
     history = [Cell(source) for source in namespace.get("In", ())]
     if history and history[-1].calls:
         return _last_runs(history, _fields({history[-1].reader}, namespace))
-    # IPython's %run and `ipython notebook.ipynb` leave In as it was, but set __file__.
+    # IPython's %run and `ipython notebook.ipynb` set __file__ and not In.
     path = Path(str(namespace.get("__file__", "")))
     cells = [Cell(source) for source in _sources(path)] if path.is_file() else []
     place = next((place for place, cell in enumerate(cells) if cell.calls), None)
@@ -110,25 +110,26 @@ def _sources(path: Path) -> Iterator[str]:
 
 
 def _fields(readers: Iterable[str | None], namespace: Mapping[str, object]) -> set[str]:
-    """The fields of the configurations that read, as "lab.TrainConfig.from_parameters" does."""
+    """Fields of the reading configurations, such as "lab.TrainConfig.from_parameters"."""
     found = set()
     for reader in filter(None, readers):
         first, *path, _ = reader.split(".")
-        read_by = reduce(lambda at, name: getattr(at, name, None), path, namespace.get(first))
-        if dataclasses.is_dataclass(read_by):
-            found |= {field.name for field in dataclasses.fields(read_by)}
+        start: Any = namespace.get(first)
+        config = reduce(lambda at, name: getattr(at, name, None), path, start)
+        if dataclasses.is_dataclass(config):
+            found |= {field.name for field in dataclasses.fields(config)}
     return found
 
 
 def _last_runs(history: list[Cell], fields: set[str]) -> tuple[list[Cell], list[Cell]]:
     """The last run of each cell of a live kernel, and of those at or above the call.
 
-    A kernel keeps what ran, not where it is in the notebook. So a cell edited and run again is
-    recognised by its lines, and has the place of its first run: above the call or below.
+    A kernel records sources, not positions. So an edited cell is recognised by its lines, and
+    counts as above or below the call like its first run.
     """
     runs: list[Cell] = []
     above: list[Cell] = []
-    reads = 0  # how often parameters have been read
+    reads = 0  # calls of notebook_parameters so far
     for cell in history:
         cell.reads = reads
         earlier = [run for run in runs if _same_cell(run, cell)]
@@ -141,13 +142,13 @@ def _last_runs(history: list[Cell], fields: set[str]) -> tuple[list[Cell], list[
         runs = [run for run in [*runs, cell] if run not in earlier]
         above = [run for run in above if run not in earlier]
         reads += cell.calls
-    if history[-1] not in above:  # what a cell sets before its call is above it
+    if history[-1] not in above:  # its assignments before the call count
         above.append(history[-1])
     return runs, above
 
 
 def _same_cell(earlier: Cell, later: Cell) -> bool:
-    """Whether ``later`` is a cell that ran before, edited; names that it dropped are forgotten."""
+    """Whether ``later`` is an edited version of ``earlier``, whose dropped names do not count."""
     if earlier.injected != later.injected or not later.lines:
         return False
     if earlier.broken and set(earlier.broken) <= later.assigned.keys():
@@ -156,14 +157,14 @@ def _same_cell(earlier: Cell, later: Cell) -> bool:
     dropped = set(earlier.assigned) - set(later.assigned)
     if not alike or not dropped or earlier.reads < later.reads:
         return alike
-    # Before the first reading it may as well be a second cell, a part of the first one copied: only
-    # a corrected spelling is certain.
+    # Before the first reading it may be a second cell with lines copied from the first: only a
+    # corrected spelling is certain.
     new = set(later.assigned) - set(earlier.assigned)
     return all(get_close_matches(name, new) for name in dropped)
 
 
 def _assigned(cells: Iterable[Cell]) -> dict[str, object]:
-    """Names and what is assigned to them last: a literal's value, COMPUTED or PERHAPS."""
+    """Names and their last assignment: a literal's value, COMPUTED or PERHAPS."""
     found: dict[str, object] = {}
     for cell in cells:
         if cell.opaque:
@@ -173,13 +174,13 @@ def _assigned(cells: Iterable[Cell]) -> dict[str, object]:
     return found
 
 
-def _in_force(name: str, assigned, now):
+def _current(name: str, assigned: object, now: object) -> object:
     if assigned in (COMPUTED, PERHAPS) or _equal(assigned, now):
         return now
     if _of_lab(now):
-        return assigned  # a cell below uses the name for one of the lab's objects, as backbone
+        return assigned  # a cell below uses the name for an object of the lab, such as backbone
     raise LabError(
-        f"{name} is {_shown(assigned)} in the cell that sets it, but {_shown(now)} now: another "
+        f"{name} is {_short_repr(assigned)} in the cell that sets it, but {_short_repr(now)} now: another "
         "cell has changed it. Run the cells from the parameters down to this one again, in order; "
         f"or: {_AGAIN.lower()}."
     )
@@ -190,16 +191,16 @@ def _check_papermill(cells: Iterable[Cell], namespace: Mapping[str, object]) -> 
         for name, given in cell.assigned.items() if cell.injected else ():
             if given not in (COMPUTED, PERHAPS) and not _equal(given, namespace.get(name)):
                 raise LabError(
-                    f"{name}: papermill's value {_shown(given)} was replaced by "
-                    f"{_shown(namespace.get(name))} in a cell below papermill's. Papermill puts "
+                    f"{name}: papermill's value {_short_repr(given)} was replaced by "
+                    f"{_short_repr(namespace.get(name))} in a cell below papermill's. Papermill puts "
                     'its values below the first cell with the tag "parameters", or else on top: '
                     f"give that tag to the cell that sets {name}, or merge the cells that set "
                     "parameters into one with the tag."
                 )
 
 
-def _unseen(program: Iterable[Cell], namespace: Mapping[str, object]):
-    """Values that no known source assigns, as by ``%run parameters.py`` or a star import."""
+def _unseen(program: Iterable[Cell], namespace: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Values assigned by no known source, such as ``%run parameters.py`` or a star import."""
     known = [*program, *map(Cell, namespace.get("In", ()))]
     bound = {name for cell in known for name in cell.bound}
     shell = namespace.get("get_ipython", lambda: None)()
@@ -210,17 +211,17 @@ def _unseen(program: Iterable[Cell], namespace: Mapping[str, object]):
             yield name, value
 
 
-def _of_lab(value) -> bool:
+def _of_lab(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _simple(value) -> bool:
+def _simple(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str | os.PathLike)
 
 
-def _equal(one, other) -> bool:
+def _equal(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
-def _shown(value) -> str:
+def _short_repr(value: object) -> str:
     return shortened(repr(value), 80)

@@ -1,4 +1,4 @@
-"""Where the lab keeps things: ``data/``, ``runs/`` and ``cache/``, wherever a command is typed."""
+"""Folders of the lab: ``data/``, ``runs/`` and ``cache/``."""
 
 import errno
 import os
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from .errors import LabError, shortened
 
-# The model that scores photographs where none is named: the student that is shipped.
+# The default model for scores: the student included in the package.
 DEFAULT_MODEL = "embedded"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def home() -> Path:
-    """``DPIQA_HOME`` if set, else the repository the package runs from, else the current folder."""
+    """``DPIQA_HOME`` if set, else the repository of the package, else the current folder."""
     if os.environ.get("DPIQA_HOME"):
         return Path(os.environ["DPIQA_HOME"]).expanduser().resolve()
     repository = _PACKAGE.parent
@@ -20,45 +20,43 @@ def home() -> Path:
 
 
 def data_dir() -> Path:
-    """Folder with one sub-folder a dataset."""
+    """Folder with one sub-folder per dataset."""
     return home() / "data"
 
 
 def runs_dir() -> Path:
-    """Folder with one sub-folder a run."""
+    """Folder with one sub-folder per run."""
     return home() / "runs"
 
 
 def cache_dir() -> Path:
-    """Folder for what can be computed again: latents, prompt embeddings, pooled features."""
+    """Folder of reproducible data: latents, prompt embeddings, pooled features."""
     return home() / "cache"
 
 
 def notebook_path(name: str) -> Path:
-    """A notebook: a person's own copy in the lab's folder, else the one that is shipped.
-
-    Shipped is in the wheel, or in the repository that the package runs from.
+    """A notebook: a copy in the lab's folder, else the one in the wheel or repository.
 
     Raises:
-        LabError: there is none of that name.
+        LabError: no notebook of that name.
     """
     folders = (home() / "notebooks", _PACKAGE / "data" / "notebooks", _PACKAGE.parent / "notebooks")
     for folder in folders:
         if (path := folder / f"{name}.ipynb").is_file():
             return path
     places = ", ".join(map(str, dict.fromkeys(folders)))
-    raise LabError(f"no notebook {name}.ipynb in {places}: reinstall dpiqa-lab, or put it there.")
+    raise LabError(f"no notebook {name}.ipynb in {places}: reinstall dpiqa-lab, or add it there.")
 
 
 def user_path(text: Path | str) -> Path:
-    """A path as a person gives it, with ``~`` replaced.
+    """A path given by a user, with ``~`` replaced.
 
     Raises:
-        LabError: no file can be called so, or ``~`` is that of a user unknown here.
+        LabError: an impossible file name, or ``~`` of an unknown user.
     """
     try:
         path = Path(text).expanduser()
-        os.stat(path)
+        path.stat()
     except (RuntimeError, ValueError) as error:
         raise LabError(f"{shortened(text)!r} cannot be a path ({error}).") from error
     except OSError as error:
@@ -68,6 +66,6 @@ def user_path(text: Path | str) -> Path:
 
 
 def embedded(name: str) -> Path:
-    """A folder shipped with the package, as ``tiny_prior``: in the wheel, else in ``data/``."""
+    """A folder included in the package, such as ``tiny_prior``: in the wheel or in ``data/``."""
     inside = _PACKAGE / "data" / name
     return inside if inside.is_dir() else _PACKAGE.parent / "data" / name

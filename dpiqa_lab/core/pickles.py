@@ -1,9 +1,10 @@
-"""Tensors out of other people's ``.pth`` files, of which nothing is run."""
+"""Reads tensors from ``.pth`` files without executing code."""
 
 import pickle
 import re
 import zipfile
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 
@@ -11,14 +12,14 @@ from .errors import LabError, listing
 
 
 def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
-    """Named tensors of a ``.pth`` file, on the CPU, mapped from the disk where its format allows.
+    """Named tensors of a ``.pth`` file, on the CPU, mapped from the disk if its format allows.
 
-    ``{"state_dict": ...}`` or ``{"model": ...}`` around them and DataParallel's ``module.`` before
-    every name are taken off.
+    An enclosing ``{"state_dict": ...}`` or ``{"model": ...}`` and DataParallel's prefix ``module.``
+    are removed.
 
     Raises:
-        LabError: the file is missing, damaged, holds anything but named tensors, or a value is NaN
-            or infinite.
+        LabError: the file is missing, damaged, contains anything but named tensors, or a value is
+            NaN or infinite.
     """
     state = _read(path)
     for wrapper in ("state_dict", "model"):
@@ -58,11 +59,11 @@ def _read(path: Path | str) -> object:
     try:
         mapped = zipfile.is_zipfile(path)
         if mapped:
-            # torch does not look at the checksums that it writes.
+            # torch does not verify the checksums that it writes.
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged:
-                raise LabError(f"{path}: damaged or altered at {damaged}; get the file again.")
+                raise LabError(f"{path}: damaged or altered at {damaged}; download the file again.")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except LabError:
         raise
@@ -71,16 +72,16 @@ def _read(path: Path | str) -> object:
         what = f" ({named[1]})" if named else ""
         raise LabError(
             f"{path}: not a file of plain tensors{what}. Other objects can run code when they are "
-            "read, so nothing of it was read. Save its state dict alone: "
+            "read, so nothing was read. Save only its state dict: "
             "torch.save(model.state_dict(), path)."
         ) from error
-    except Exception as error:  # torch raises many kinds for what is no checkpoint
+    except Exception as error:  # torch raises many types for other files
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise LabError(f"{path}: no readable checkpoint ({cause}).") from error
+        raise LabError(f"{path}: not a readable checkpoint ({cause}).") from error
 
 
-def _plain(value: object) -> bool:
-    return torch.is_tensor(value) and value.layout == torch.strided and not value.is_meta
+def _plain(value: object) -> TypeGuard[torch.Tensor]:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _finite(value: torch.Tensor) -> bool:
@@ -90,6 +91,6 @@ def _finite(value: torch.Tensor) -> bool:
 
 
 def _kind(value: object) -> str:
-    if torch.is_tensor(value):
+    if isinstance(value, torch.Tensor):
         return f"a tensor {tuple(value.shape)} {value.dtype} {value.layout} on {value.device}"
     return f"{type(value).__name__} {str(value)[:40]!r}"

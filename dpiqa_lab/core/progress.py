@@ -1,20 +1,26 @@
-"""Progress bars: on a terminal or in a notebook a person looks at, silent elsewhere."""
+"""Progress bars on terminals and in open notebooks; silent elsewhere."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _WATCHER: ContextVar[Callable[[str, int, int], None] | None] = ContextVar("watcher", default=None)
 _NOTEBOOK_HOSTS = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")
 
 
-def progress_bar(items: Iterable, what: str, total: int | None = None):
-    """``items`` with a bar and the time left; quiet without a terminal, papermill included."""
+def progress_bar(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """``items`` with a bar and the remaining time; silent without a terminal or in papermill."""
     watcher = _WATCHER.get()
     if watcher:
-        return _reported(items, what, total if total is not None else len(items), watcher)
+        if total is None:
+            assert isinstance(items, Sized)
+            total = len(items)
+        return _report(items, what, total, watcher)
     from tqdm.auto import tqdm
 
     return tqdm(items, desc=what, total=total, disable=not interactive(), leave=False)
@@ -22,9 +28,9 @@ def progress_bar(items: Iterable, what: str, total: int | None = None):
 
 @contextlib.contextmanager
 def tracked(watcher: Callable[[str, int, int], None]) -> Iterator[None]:
-    """In place of bars, ``watcher(what, done, total)`` is told of every item, before the first too.
+    """Context in which ``watcher(what, done, total)`` replaces bars: called first and per item.
 
-    What it raises ends the work; caches keep what was done by then. Holds for this thread.
+    Exceptions of the watcher end the work; caches keep finished rows. Applies to this thread.
     """
     token = _WATCHER.set(watcher)
     try:
@@ -33,7 +39,9 @@ def tracked(watcher: Callable[[str, int, int], None]) -> Iterator[None]:
         _WATCHER.reset(token)
 
 
-def _reported(items, what, total, watcher):
+def _report(
+    items: Iterable[T], what: str, total: int, watcher: Callable[[str, int, int], None]
+) -> Iterator[T]:
     watcher(what, 0, total)
     for done, item in enumerate(items, 1):
         yield item
@@ -41,11 +49,11 @@ def _reported(items, what, total, watcher):
 
 
 def interactive() -> bool:
-    """Whether a person may be watching: a terminal, or a notebook open in a browser or editor.
+    """Whether output is shown live: a terminal, or a notebook open in a browser or editor.
 
-    A kernel started by papermill or nbconvert has none of the variables that the hosts set.
+    Kernels of papermill and nbconvert lack the variables set by these hosts.
     """
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if os.environ.get("RANK", "0") != "0":  # only the first process prints
         return False
     if "ipykernel" in sys.modules:
         return any(name in os.environ for name in _NOTEBOOK_HOSTS)

@@ -1,9 +1,9 @@
-"""Run folders: what went into a run, what it did and found, in one place, never overwritten.
+"""Run folders: inputs, log and results of a run; never overwritten.
 
 ``config.json``, ``identity.json`` and ``data.csv`` (see ``identity``), ``environment.json``
-(versions, device, git state), ``metrics.jsonl`` (a line a log), ``predictions.csv``,
-``summary.json`` (``status`` running / completed / failed), ``checkpoints/``, ``figures/``. Of
-several processes that train together the main one writes.
+(versions, device, git state), ``metrics.jsonl`` (one line per log), ``predictions.csv``,
+``summary.json`` (``status`` running / completed / failed), ``checkpoints/``, ``figures/``. If
+several processes train together, only the main one writes.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ _RECORDED = (
     "dpiqa-lab", "torch", "diffusers", "transformers", "accelerate", "numpy", "pillow", "pandas",
     "scipy", "scikit-learn", "safetensors",
 )  # fmt: skip
-# The files that opening a run writes.
+# Files written when a run is opened.
 _OPENED = {"config.json", "identity.json", "data.csv", "environment.json", "summary.json"}
-_LONGEST_NAME = 150  # bytes; file systems take 255, and temporary names are longer
+_LONGEST_NAME = 150  # bytes; file systems allow 255, and temporary names are longer
 
 
 class Run:
@@ -41,7 +41,7 @@ class Run:
         path: the folder. config: its parameters. state: "new", "interrupted" or "completed".
     """
 
-    def __init__(self, path: Path, config: dict, state: str):
+    def __init__(self, path: Path, config: dict, state: str) -> None:
         self.path = path
         self.config = config
         self.state = state
@@ -62,7 +62,7 @@ class Run:
         return self.path / "figures"
 
     def reused(self) -> bool:
-        """Whether it was completed before, which is printed: nothing is computed again."""
+        """Whether the run was completed before; prints a message if so."""
         if self.state == "completed":
             print(f"run {self.name} is completed, with the same inputs: reused. {self.path}")
         return self.state == "completed"
@@ -72,24 +72,24 @@ class Run:
         path = self.path / "summary.json"
         return read_json(path) if path.is_file() else {}
 
-    def write_summary(self, status: str, **values) -> None:
+    def write_summary(self, status: str, **values: object) -> None:
         """Write ``summary.json``."""
         if not distributed.is_main():
             return
         write_json(self.path / "summary.json", {"name": self.name, "status": status, **values})
 
-    def complete(self, **values) -> None:
-        """Write the summary of a run whose work is done; everything else is written before."""
+    def complete(self, **values: object) -> None:
+        """Write the summary of a finished run, after all other files."""
         self.write_summary("completed", **values)
         distributed.wait()
         self.state = "completed"
 
     def splits(self) -> pd.Series | None:
-        """Split by photograph's name of the dataset that went in; ``None`` where none did."""
+        """Split by image name of the dataset used; ``None`` without a dataset."""
         return recorded_splits(self.path)
 
     def history(self) -> pd.DataFrame:
-        """``metrics.jsonl`` as a table, a row a line."""
+        """``metrics.jsonl`` as a table, one row per line."""
         return pd.DataFrame(self._lines())
 
     def log(self, line: dict) -> None:
@@ -97,11 +97,11 @@ class Run:
         if not distributed.is_main():
             return
         path = self.path / "metrics.jsonl"
-        with check_disk_space(path), open(path, "a", encoding="utf-8") as file:
+        with check_disk_space(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop the lines logged after ``step``: a resumed run writes them again."""
+        """Delete lines logged after ``step``, which a resumed run writes again."""
         if not distributed.is_main():
             return
         kept = [json.dumps(line) + "\n" for line in self._lines() if line["step"] <= step]
@@ -132,18 +132,18 @@ class Run:
 def open_run(
     name: str, identity: Identity, compute: Compute, rename: bool = False, root: Path | None = None
 ) -> Iterator[Run]:
-    """A run folder, held against other processes for the length of the block.
+    """Context of a run folder, locked against other processes.
 
-    A run of the same identity is continued, or reused where it is completed; one that failed
-    before anything was computed gives way to another. Nothing else is ever overwritten.
+    A run of the same identity is continued, or reused if completed; one that failed before anything
+    was computed is replaced. Nothing else is overwritten.
 
     Args:
-        name: of the folder. rename: where it holds a run of another identity, say so and take
-            the name with the identity's hash behind it.
+        name: of the folder. rename: if the folder holds a run of another identity, print so and
+            append the identity's hash to the name.
 
     Raises:
-        LabError: the folder holds a run of another identity (what differs is listed) and
-            ``rename`` is False, or another process is working in it.
+        LabError: the folder holds a run of another identity (differences are listed) and ``rename``
+            is False, or another process uses it.
     """
     with contextlib.ExitStack() as stack:
 
@@ -188,7 +188,7 @@ def open_run(
 
 
 def check_name(name: str) -> None:
-    """Raise LabError for a run's name that is no plain folder name."""
+    """Raise LabError if a run's name is not a plain folder name."""
     fits = name.isprintable() and len(name.encode()) <= _LONGEST_NAME
     if not name or not fits or Path(name).name != name or name.startswith("."):
         raise LabError(f"run_name must be a plain folder name, got {shortened(repr(name))}.")
@@ -198,7 +198,7 @@ def find_run(name: str | Path, root: Path | None = None) -> Run:
     """A run by the name of its folder, or by its path.
 
     Raises:
-        LabError: there is none; the message gives the nearest name.
+        LabError: no such run; the message gives the nearest name.
     """
     root = root or runs_dir()
     name = user_path(name)
@@ -208,12 +208,14 @@ def find_run(name: str | Path, root: Path | None = None) -> Run:
             return Run(path, config, _state(path))
     known = sorted(p.parent.name for p in root.glob("*/config.json"))
     if not known:
-        raise LabError(f"no run {str(name)!r}: {root} holds none yet. Train one by notebook 03.")
+        raise LabError(
+            f"no run {str(name)!r}: {root} contains no runs. Train a model with notebook 03."
+        )
     raise unknown("run", str(name), known)
 
 
 def list_runs(root: Path | None = None) -> pd.DataFrame:
-    """One row a run: name, status, what it was trained on, and its test metrics."""
+    """One row per run: name, status, training data, backbone and test metrics."""
     rows = []
     for path in sorted((root or runs_dir()).glob("*/config.json")):
         run = find_run(path.parent)
@@ -229,12 +231,12 @@ def list_runs(root: Path | None = None) -> pd.DataFrame:
                 **{f"test_{key}": test.get(key) for key in ("n", "srcc", "plcc")},
             }
         )
-    # Where it is undefined or missing in all of them too, it is NaN and not None.
+    # As float, so that missing values are NaN even if all are missing.
     return pd.DataFrame(rows).astype({f"test_{key}": float for key in ("srcc", "plcc") if rows})
 
 
 def _differences(path: Path, identity: Identity) -> list[str]:
-    """What tells the run in a folder from ``identity``; nothing where there is none to be lost."""
+    """Differences of ``identity`` from the run in a folder; empty if there is none to preserve."""
     if not (path / "config.json").is_file() or _failed_at_once(path):
         return []
     return identity.differences(path)

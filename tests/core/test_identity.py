@@ -53,17 +53,17 @@ def _edited(column, position, value):
 CHANGES = {
     "a score": (_edited("mos", 2, 0.5), r"1 of 8 scores differ \(p2\.png\)"),
     "the last digit of a score": (_edited("mos", 3, np.nextafter(3 / 7, 1)), "1 of 8 scores"),
-    "a pixel": (_edited("sha256", 1, "ff"), r"1 of 8 photographs have another content \(p1"),
-    "rows gone": (DATA.iloc[:5], r"3 photographs gone \(p5\.png, p6\.png, p7\.png\)"),
-    "rows new": (pd.concat([DATA, DATA.tail(1).assign(name="q.png")]), r"1 photographs new \(q"),
-    "splits": (_edited("split", [4, 6], ["test", "val"]), "test and val drawn anew: 2 photographs"),
+    "a pixel": (_edited("sha256", 1, "ff"), r"1 of 8 photographs have changed content \(p1"),
+    "rows gone": (DATA.iloc[:5], r"3 photographs removed \(p5\.png, p6\.png, p7\.png\)"),
+    "rows new": (pd.concat([DATA, DATA.tail(1).assign(name="q.png")]), r"1 photographs added \(q"),
+    "splits": (_edited("split", [4, 6], ["test", "val"]), "test and val changed: 2 photographs"),
     "splits of three": (
         _edited("split", [0, 4, 6], ["val", "test", "train"]),
-        "test, train and val drawn anew: 3 photographs",
+        "test, train and val changed: 3 photographs",
     ),
-    "a group": (_edited("group", 0, "a"), r"1 photographs belong to other groups \(p0\.png\)"),
+    "a group": (_edited("group", 0, "a"), r"1 photographs are in other groups \(p0\.png\)"),
     "the order": (DATA.iloc[::-1], "in another order"),
-    "no photographs": (None, "the photographs are others"),
+    "no photographs": (None, "the photographs differ"),
 }
 
 
@@ -81,9 +81,9 @@ def test_other_data_is_refused_in_words_and_touches_nothing(tmp_path, data, word
 @pytest.mark.parametrize(
     ("identity", "words"),
     [
-        (_identity(epochs=4), "epochs: 3 there, 4 asked for"),
-        (_identity(rate=0.1), "rate: absent there, 0.1 asked for"),
-        (_identity(models={}), "unet: only there"),
+        (_identity(epochs=4), "epochs: 3 in the run, 4 requested"),
+        (_identity(rate=0.1), "rate: absent in the run, 0.1 requested"),
+        (_identity(models={}), "unet: only in the run"),
         (
             _identity(models={"unet": {**MODELS["unet"], "sha256": "1e" * 32}}),
             r"unet is another one \(content changed\)",
@@ -130,7 +130,7 @@ def test_a_failure_before_anything_was_computed_gives_way_and_a_later_one_does_n
     assert find_run("run", tmp_path).summary()["status"] == "failed"
     with pytest.raises(LabError, match="a failure"):
         _make(tmp_path, _identity(epochs=4), "failed")
-    with pytest.raises(LabError, match="epochs: 4 there, 3 asked for"):
+    with pytest.raises(LabError, match="epochs: 4 in the run, 3 requested"):
         _make(tmp_path, _identity())
 
 

@@ -220,7 +220,7 @@ def test_run_is_reused_until_a_model_changes(datasets, folders, capsys):
         return contrast(paths)
 
     with pytest.raises(
-        LabError, match=r"model mine: only now(.|\n)*ridge_on_statistics: only there"
+        LabError, match=r"model mine: only requested(.|\n)*ridge_on_statistics: only in the run"
     ):
         lab.evaluation.run_evaluation(config, {"mine": mine}, datasets)
     unnamed = dataclasses.replace(config, run_name=None).named()

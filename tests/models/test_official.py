@@ -316,9 +316,9 @@ def test_damaged_files_are_refused(checkpoint, prompts, tmp_path):
     flipped = bytearray(content)
     flipped[first.header_offset + 200 + first.file_size // 2] ^= 1
     cases = {
-        "cut.pth": (content[: len(content) // 2], "no readable checkpoint|plain tensors"),
-        "empty.pth": (b"", "no readable checkpoint"),
-        "page.pth": (b"<html>Quota exceeded</html>", "no readable checkpoint|plain tensors"),
+        "cut.pth": (content[: len(content) // 2], "not a readable checkpoint|plain tensors"),
+        "empty.pth": (b"", "not a readable checkpoint"),
+        "page.pth": (b"<html>Quota exceeded</html>", "not a readable checkpoint|plain tensors"),
         "flipped.pth": (bytes(flipped), "damaged or altered at"),
     }
     for name, (written, message) in cases.items():

@@ -106,7 +106,7 @@ def test_a_missing_compiler_is_told_of(teacher, monkeypatch):
         raise InductorError(why, first_useful_frame=None)
 
     monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: broken)
-    told = "no compiler works here .InductorError: InvalidCxxCompiler: No working C.. compiler"
+    told = "no compiler works .InductorError: InvalidCxxCompiler: No working C.. compiler"
     with pytest.raises(lab.LabError, match=told):
         teacher.score([torch.rand(3, 64, 64)], device="cpu", compile=True)
     assert not _changed(teacher)
@@ -119,7 +119,7 @@ def test_errors_of_the_block_itself_stay_what_they_are(traced):
 
 
 def test_int8_is_not_compiled():
-    with pytest.raises(lab.LabError, match="kernels of its own"):
+    with pytest.raises(lab.LabError, match="cannot be compiled"):
         choose_compute("cpu", "int8", compile=True)
     assert "compiled" in str(COMPILED)
     assert "compiled" not in str(PLAIN)

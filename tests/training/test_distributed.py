@@ -124,7 +124,7 @@ def test_a_teacher_of_two_processes_is_that_of_one(small_folder, one_thread):
         {**options, "run_name": "one", "accumulation_steps": 2}
     )
     _same(lab.train_teacher(config), find_run("two"), 2e-5)
-    with pytest.raises(lab.LabError, match="processes: 2 there, absent asked for"):
+    with pytest.raises(lab.LabError, match="processes: 2 in the run, absent requested"):
         lab.train_teacher(lab.TrainConfig.from_parameters({**options, "run_name": "two"}))
 
 
