@@ -1,4 +1,4 @@
-"""Names of the top level up to version 0.1, by where they are now."""
+"""Top-level names of version 0.1 and their current names."""
 
 RENAMED = {
     "AttentionMaps": "diffusion.AttentionMaps",

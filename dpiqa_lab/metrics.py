@@ -1,13 +1,14 @@
-"""How well predicted scores agree with mean opinion scores (MOS), and how sure of it one can be.
+"""Agreement of predicted scores with mean opinion scores (MOS), and its confidence intervals.
 
 SRCC, KRCC, PLCC and RMSE are the criteria of the VQEG reports and of ITU-T P.1401. All take one
-score and one MOS a photograph, as arrays, tensors or lists of length n.
+score and one MOS per image, as arrays, tensors or lists of length n.
 """
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 
 from .core.errors import LabError, unknown
 from .logistic import Logistic, Vector, checked, fit_logistic, float64, varied
@@ -29,15 +30,17 @@ __all__ = [
     "within_subsets",
 ]
 
-# Numbers an array of the bootstrap holds; some eight are alive at once, so 64 MB in all.
+# Numbers per array of the bootstrap; some eight arrays exist at once, 64 MB in total.
 _CHUNK = 1_000_000
 
 
 def srcc(pred: Vector, mos: Vector) -> float:
     """Spearman's rank correlation in [-1, 1], ties at their mean rank.
 
-    NaN where it is undefined: n < 3 or either input constant. Raises LabError for inputs that are
-    not finite 1-D numbers of equal length, as every function here does.
+    NaN if undefined: n < 3 or an input is constant.
+
+    Raises:
+        LabError: inputs are not finite 1-D numbers of equal length, as for every function here.
     """
     from scipy.stats import spearmanr
 
@@ -56,8 +59,8 @@ def krcc(pred: Vector, mos: Vector) -> float:
 def plcc(pred: Vector, mos: Vector, logistic: bool = False) -> float:
     """Pearson's correlation in [-1, 1]; with ``logistic``, of ``fit_logistic(pred, mos)(pred)``.
 
-    After the logistic the sign is lost: a decreasing relation counts as a good one. NaN as for
-    `srcc`, and where no logistic could be fitted (which warns).
+    The logistic removes the sign: a decreasing relation counts as good. NaN as for ``srcc``, and if
+    no logistic could be fitted (which warns).
     """
     x, y = checked(pred, mos)
     if logistic and varied(x, y):
@@ -68,7 +71,7 @@ def plcc(pred: Vector, mos: Vector, logistic: bool = False) -> float:
 def rmse(pred: Vector, mos: Vector, logistic: bool = False) -> float:
     """Root of the mean squared error, in units of MOS; with ``logistic``, after the fitted curve.
 
-    NaN for n = 0, and where no logistic could be fitted (which warns).
+    NaN for n = 0, and if no logistic could be fitted (which warns).
     """
     x, y = checked(pred, mos)
     mapped = fit_logistic(x, y)(x) if logistic else x
@@ -87,17 +90,23 @@ def bootstrap(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals (Efron & Tibshirani 1993), name to (low, high).
 
-    ``metrics``: of srcc, plcc, rmse, plcc_logistic and rmse_logistic, computed for many resamples
-    at once, and krcc, a slow loop. A logistic is fitted once, to all rows: as it is the best one
-    there, refitting it to each resample would change the metric in second order only. ``groups``,
-    one label a row: whole groups are resampled, as rows that share a content are not independent.
-    Resamples in which a metric is undefined are left out. ``within``, a subset a row: intervals of
-    `within_subsets`. NaN for fewer than three rows or two groups. Raises LabError for an unknown
-    metric.
+    Resamples with an undefined metric are left out; NaN for fewer than three rows or two groups. A
+    logistic is fitted once, to all rows: as it is optimal there, refitting it to each resample
+    would change the metric only to second order.
+
+    Args:
+        metrics: of srcc, plcc, rmse, plcc_logistic, rmse_logistic, and krcc, which is slow.
+        n: number of resamples.
+        groups: one label per row; whole groups are resampled, as rows with shared content are not
+            independent.
+        within: one subset per row, for intervals of ``within_subsets``.
+
+    Raises:
+        LabError: an unknown metric.
     """
     x, y = checked(pred, mos)
     many = {name: _many(name, x, y, within) for name in metrics}
-    drawn = {name: [] for name in metrics}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
     for counts in _resamples(len(x), groups, n, seed):
         for name in many:
             drawn[name].append(many[name](counts))
@@ -115,11 +124,11 @@ def bootstrap_difference(
     level: float = 0.95,
     within: Sequence | None = None,
 ) -> tuple[float, float, float]:
-    """(difference, low, high) of ``metric`` for ``pred_a`` less that for ``pred_b``, paired.
+    """(difference, low, high) of ``metric`` for ``pred_a`` minus ``pred_b``, paired.
 
-    Both are scored on the same resamples, so that what makes a resample easy cancels out; an
-    interval without 0 says that they differ. Either may be (k, n), the scores of k trainings: their
-    metrics are averaged. Arguments and errors as for `bootstrap`.
+    Both use the same resamples, so that the difficulty of a resample cancels; an interval without 0
+    means that they differ. Either may be (k, n), the scores of k trainings, whose metrics are
+    averaged. Arguments and errors as for ``bootstrap``.
     """
     rows_a, rows_b = ([checked(row, mos) for row in np.atleast_2d(p)] for p in (pred_a, pred_b))
     many_a, many_b = ([_many(metric, *row, within) for row in rows] for rows in (rows_a, rows_b))
@@ -136,23 +145,23 @@ def bootstrap_difference(
 
 
 def within_subsets(pred: Vector, mos: Vector, subsets: Sequence, metric: str = "srcc") -> float:
-    """Mean over subsets of ``metric`` within each, weighted by their numbers of photographs.
+    """Mean over subsets of ``metric`` within each, weighted by their numbers of images.
 
-    Agreement over the whole counts what tells the subsets apart, as one camera's photographs being
-    better than another's; this is what is left without it. The weights make every photograph count
-    the same, as in the total, and a small subset, whose correlation is uncertain, count little.
-    Subsets of fewer than three photographs, or in which the metric is undefined, are left out; NaN
-    where all are. ``subsets``: a label a row. Raises LabError for missing labels and for an unknown
-    metric.
+    Excludes agreement that is due to differences between subsets, such as cameras of different
+    quality. Subsets of fewer than three images, or with an undefined metric, are left out; NaN if
+    all are. ``subsets``: one label per row.
+
+    Raises:
+        LabError: missing labels or an unknown metric.
     """
     x, y = checked(pred, mos)
     return float(_many(metric, x, y, subsets)(np.ones((1, len(x))))[0])
 
 
 def subset_means(subsets: Sequence, train_mos: Vector, train_subsets: Sequence) -> np.ndarray:
-    """Each photograph's prediction (n,) by who knows nothing but its subset: its mean MOS in train.
+    """Predictions (n,) from subsets only: the mean MOS of an image's subset in train.
 
-    A subset that train does not have gets the mean of all of train.
+    A subset missing from train gets the mean of train.
     """
     import pandas as pd
 
@@ -162,13 +171,13 @@ def subset_means(subsets: Sequence, train_mos: Vector, train_subsets: Sequence) 
 
 
 def subset_oracle(means: Vector, mos: Vector, groups: Sequence | None = None) -> dict:
-    """n, srcc and plcc of `subset_means`, with 95% intervals: what the subset alone predicts."""
+    """n, srcc and plcc of `subset_means`, with 95% intervals."""
     intervals = bootstrap(means, mos, groups=groups)
     found = {"n": len(means)} | {name: _POINT[name](means, mos) for name in intervals}
     return found | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
 
 
-def psnr(restored, images) -> np.ndarray:
+def psnr(restored: np.ndarray | torch.Tensor, images: np.ndarray | torch.Tensor) -> np.ndarray:
     """Peak signal-to-noise ratio in dB, (b,), of arrays or tensors (b, 3, h, w) in [0, 1].
 
     ``restored`` is clipped to that range first.
@@ -188,7 +197,7 @@ def summary(pred: Vector, mos: Vector, groups: Sequence | None = None, seed: int
     return result | {f"{name}_ci": list(interval) for name, interval in intervals.items()}
 
 
-_POINT: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+_POINT: dict[str, Callable[[Vector, Vector], float]] = {
     "srcc": srcc,
     "plcc": plcc,
     "krcc": krcc,
@@ -201,7 +210,7 @@ _POINT: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def _many(
     metric: str, x: np.ndarray, y: np.ndarray, within: Sequence | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """``metric`` as a function of the counts (resamples, n) of the rows, to (resamples,)."""
+    """``metric`` as a function of the rows' counts (resamples, n), to (resamples,)."""
     if within is not None:
         return _many_within(metric, x, y, within)
     if metric not in _POINT:
@@ -212,13 +221,15 @@ def _many(
     return functools.partial(many, scores, y)
 
 
-def _many_within(metric, x, y, subsets):
+def _many_within(
+    metric: str, x: np.ndarray, y: np.ndarray, subsets: Sequence
+) -> Callable[[np.ndarray], np.ndarray]:
     labels = _labels(subsets, len(x), "subsets")
     rows = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
     rows = [row for row in rows if len(row) >= 3]
     many = [_many(metric, x[row], y[row]) for row in rows]
 
-    def mean(counts):
+    def mean(counts: np.ndarray) -> np.ndarray:
         sums, total = np.zeros(len(counts)), np.zeros(len(counts))
         for one, row in zip(many, rows, strict=True):
             weights = counts[:, row].sum(1)
@@ -232,13 +243,13 @@ def _many_within(metric, x, y, subsets):
     return mean
 
 
-def _srccs(x, y, counts):
+def _srccs(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     a, b = _ranks(x, counts), _ranks(y, counts)
     return _ratio(*(np.einsum("rn,rn,rn->r", counts, p, q) for p, q in ((a, b), (a, a), (b, b))))
 
 
-def _ranks(x, counts):
-    """Each resample's ranks less their mean, from one sort of ``x`` for all of them."""
+def _ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Centred ranks of every resample, from a single sort of ``x``."""
     values, place = np.unique(x, return_inverse=True)
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(len(values)))
@@ -246,37 +257,35 @@ def _ranks(x, counts):
     return (tied.cumsum(axis=1) - (tied + tied.sum(axis=1, keepdims=True)) / 2)[:, place]
 
 
-def _plccs(x, y, counts):
+def _plccs(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     if not varied(x, y):
         return np.full(len(counts), np.nan)
-    # Standardised first: the squares of numbers far from zero would hide what varies.
+    # Standardised first: squares of numbers far from zero lose precision.
     a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     sums = counts @ np.stack([a, b, a * b, a * a, b * b], axis=1)
     a, b, ab, aa, bb = (sums / counts.sum(axis=1, keepdims=True)).T
     return _ratio(ab - a * b, aa - a * a, bb - b * b)
 
 
-def _krccs(x, y, counts):
+def _krccs(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     rows = (np.repeat(np.arange(len(x)), count.astype(int)) for count in counts)
     return np.array([krcc(x[row], y[row]) for row in rows])
 
 
-def _rmses(x, y, counts):
+def _rmses(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.sqrt(counts @ (x - y) ** 2 / counts.sum(axis=1))
 
 
-def _ratio(covariance, variance_x, variance_y):
+def _ratio(covariance: np.ndarray, variance_x: np.ndarray, variance_y: np.ndarray) -> np.ndarray:
     defined = (variance_x > 1e-12) & (variance_y > 1e-12)
     product = np.where(defined, variance_x * variance_y, np.nan)
     return np.clip(covariance / np.sqrt(product), -1, 1)
 
 
 def _resamples(n: int, groups: Sequence | None, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each resample has each row, as float64 (some resamples, n) at a time."""
-    units, unit_of_row = n, slice(None)
-    if groups is not None:
-        unit_of_row = _labels(groups, n, "groups")
-        units = unit_of_row.max(initial=-1) + 1
+    """Counts of the rows in resamples, float64, in chunks of (some resamples, n)."""
+    unit_of_row = np.arange(n) if groups is None else _labels(groups, n, "groups")
+    units = int(unit_of_row.max(initial=-1)) + 1
     chunk = max(1, _CHUNK // max(n, 1))
     rng = np.random.default_rng(seed)
     for start in range(0, resamples if n >= 3 and units > 1 else 0, chunk):
@@ -287,7 +296,7 @@ def _resamples(n: int, groups: Sequence | None, resamples: int, seed: int) -> It
 
 
 def _labels(labels: Sequence, n: int, what: str) -> np.ndarray:
-    """Numbers (n,) from 0 of the labels of n rows."""
+    """Labels of n rows as numbers (n,) from 0."""
     import pandas as pd
 
     numbers, _ = pd.factorize(np.asarray(labels))
@@ -306,5 +315,5 @@ def _interval(chunks: list[np.ndarray], level: float) -> tuple[float, float]:
 
 
 def format_metric(value: float | None) -> str:
-    """A measure to three digits; "undefined" for NaN, or None, which it is in a run's JSON."""
+    """A metric to three digits; "undefined" for NaN or None (NaN in JSON)."""
     return f"{value:.3f}" if value is not None and np.isfinite(value) else "undefined"

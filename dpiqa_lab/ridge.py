@@ -1,17 +1,18 @@
-"""Ridge regression from standardised features, its penalty chosen by what it ranks best."""
+"""Ridge regression from standardised features, with the penalty of the best rank correlation."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .metrics import srcc
 
 if TYPE_CHECKING:
+    from sklearn.linear_model import Ridge
     from sklearn.pipeline import Pipeline
 
 ALPHAS = np.logspace(-3, 5, 17)
-# Into which contents are divided, each left out once.
-_PARTS = 14
+# Folds over groups.
+_FOLDS = 14
 
 
 def fit_ridge(
@@ -24,14 +25,14 @@ def fit_ridge(
 ) -> "Pipeline":
     """Standardisation and ridge regression from features (n, k) to MOS (n,), fitted to train.
 
-    Of the penalties `ALPHAS`, the one with the highest SRCC on val is kept, the strongest of
-    equals; where SRCC is undefined, as for fewer than three photographs, the strongest of all.
+    Of the penalties ``ALPHAS``, takes the one with the highest SRCC on val, the strongest among
+    equals; the strongest of all if SRCC is undefined, as for fewer than three images.
 
     Args:
-        mos_train: or what is left of it by a model whose scores of val are ``known_val``: to these
-            the predictions are added before they are judged.
-        tolerance: SRCC below the highest that counts as equal to it. A strong penalty lets less be
-            said of photographs unlike those of train and val.
+        mos_train: MOS, or its residuals from a model whose scores on val are ``known_val``.
+        known_val: added to predictions on val before SRCC is computed.
+        tolerance: difference of SRCC from the highest that counts as equal. Strong penalties
+            generalise better to images unlike those of train and val.
     """
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -41,8 +42,8 @@ def fit_ridge(
     train, val = scaler.transform(features_train), scaler.transform(features_val)
     alphas = np.sort(ALPHAS)[::-1]
     predictions = ridge_path(train, mos_train - np.mean(mos_train), val, alphas).T + known_val
-    scores = [np.nan_to_num(srcc(row, mos_val), nan=-2.0) for row in predictions]
-    scores = np.round(scores, 9)
+    scores = np.array([srcc(row, mos_val) for row in predictions])
+    scores = np.round(np.nan_to_num(scores, nan=-2.0), 9)
     best = alphas[int(np.argmax(scores >= scores.max() - tolerance))]  # the first of equals
     return make_pipeline(scaler, Ridge(alpha=best).fit(train, mos_train))
 
@@ -50,29 +51,29 @@ def fit_ridge(
 def fit_ridge_left_out(
     features: np.ndarray, mos: np.ndarray, groups: np.ndarray | None = None
 ) -> "Pipeline":
-    """The same from train alone: a penalty that suits photographs left out one by one.
+    """Standardisation and ridge regression with a penalty chosen by leave-one-out on train.
 
     Args:
-        groups: (n,) contents, where photographs share them: the penalty is then the one that ranks
-            a content left out best by itself. Chosen by squared error it would be too strong, as
-            few contents tell little of how contents differ; by single photographs, too weak.
+        groups: (n,) contents, if images share them: the penalty then has the highest SRCC within
+            left-out contents. Chosen by squared error it would be too strong, as few contents
+            hardly show how contents differ; by single images, too weak.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    choice = {}
+    choice: dict[str, Any] = {}
     if groups is not None and 1 < len(set(groups)) < len(groups):
-        apart = GroupKFold(min(_PARTS, len(set(groups)))).split(features, mos, groups)
+        apart = GroupKFold(min(_FOLDS, len(set(groups)))).split(features, mos, groups)
         choice = {"cv": list(apart), "scoring": _ranking}
     return make_pipeline(StandardScaler(), RidgeCV(10 * ALPHAS, **choice)).fit(features, mos)
 
 
-def _ranking(model, x: np.ndarray, y: np.ndarray) -> float:
-    """SRCC, and among equals the squared error: scikit-learn's rule for a scorer."""
+def _ranking(model: "Ridge", x: np.ndarray, y: np.ndarray) -> float:
+    """SRCC, with ties broken by squared error; a scorer for scikit-learn."""
     scores = model.predict(x)
-    ranked = np.nan_to_num(srcc(scores, y))  # 0 where it is undefined
+    ranked = np.nan_to_num(srcc(scores, y))  # 0 if undefined
     return float(ranked - 1e-6 * np.square(scores - y).mean())
 
 

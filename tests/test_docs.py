@@ -10,11 +10,11 @@ import pytest
 from typer.main import get_command
 
 from dpiqa_lab.cli import app
-from tools.dependencies import dependencies
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.diffusion.presets import PRESETS
 from tests.conftest import REPOSITORY, photographs
 from tests.support.trees import write_pictures
+from tools.dependencies import dependencies
 
 DOCS = REPOSITORY / "docs"
 

@@ -152,7 +152,7 @@ def _fast_bfloat16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":
-        # Only matrix tiles make bfloat16 fast. With AVX-512's bfloat16 instructions alone, 1024x1024
+        # Only matrix tiles make bfloat16 fast. With AVX-512's instructions for it alone, 1024x1024
         # products took 1.7 times as long as in float32, a teacher's step 1.6 times.
         return torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - no public name
     return False

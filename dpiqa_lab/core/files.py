@@ -76,7 +76,7 @@ def check_disk_space(path: Path) -> Iterator[None]:
 
 
 def drop_leftovers(folder: Path, name: str = "") -> None:
-    """Delete temporary files that killed writers left in ``folder``, of names beginning with ``name``.
+    """Delete temporary files of killed writers in ``folder``, of names beginning with ``name``.
 
     The caller must hold the folder's lock: an active writer would lose its file.
     """

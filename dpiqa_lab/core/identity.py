@@ -164,7 +164,7 @@ def _model_differences(stored: dict, wanted: dict) -> list[str]:
         if role not in stored or role not in wanted:
             found.append(f"{role}: {'only in the run' if role in stored else 'only requested'}")
         elif stored[role] != wanted[role]:
-            words = ", ".join(_differing(stored[role], wanted[role]))
+            words = ", ".join(_parameter_differences(stored[role], wanted[role]))
             found.append(f"{role} is another one ({words})")
     return found
 
