@@ -204,8 +204,8 @@ CHANGES = {
     "a pixel": (_pixel, ALL, "photographs have changed content"),
     "a row": (_row, ALL, "1 photographs removed"),
     "the split file": (_split, RATED, "changed: 2 photographs are in another split"),
-    "the prompts": (_prompt, PROMPTED, "prompts is another one"),
-    "the start's weights": (_weights, STARTED, "is another one"),
+    "the prompts": (_prompt, PROMPTED, "prompts differs"),
+    "the start's weights": (_weights, STARTED, "differs"),
 }
 
 
@@ -320,5 +320,5 @@ def test_a_sweep_of_completed_runs_is_refused_where_their_inputs_changed(root, t
     assert "1 of 24 scores differ" in said
     with _changed(root, _prompt):
         (said,) = changed_inputs(run)
-    assert said.startswith("prompts is another one")
+    assert said.startswith("prompts differs")
     shutil.rmtree(run.path)

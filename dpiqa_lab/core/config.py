@@ -12,7 +12,7 @@ import math
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -138,7 +138,7 @@ class Configuration:
 
     def identity(self) -> dict:
         """Parameters on which results depend: the content of a run's ``config.json``."""
-        values = dataclasses.asdict(typing.cast(Any, self))
+        values = dataclasses.asdict(cast(Any, self))
         return {name: value for name, value in values.items() if name not in self.no_result}
 
     def stem(self) -> str:
@@ -157,7 +157,7 @@ class Configuration:
         """
         name = self.made_up_name() if self.run_name is None else self.run_name
         check_name(name)
-        return dataclasses.replace(typing.cast(Any, self), run_name=name)
+        return dataclasses.replace(cast(Any, self), run_name=name)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -183,7 +183,7 @@ class Configuration:
     def _allow(cls, value: object, info: ValidationInfo) -> object:
         """Check choices and limits of ``option``."""
         name = str(info.field_name)
-        extra = typing.cast(dict, cls.__pydantic_fields__[name].json_schema_extra or {})
+        extra = cast(dict, cls.__pydantic_fields__[name].json_schema_extra or {})
         for item in value if isinstance(value, tuple) else (value,):
             if item is not None:
                 _check(name, item, **extra)
@@ -210,7 +210,7 @@ def _parsed(kind: type, text: str) -> object:
 def _number(kind: type, value: object) -> object:
     """``value``; infinity for an integer too large for a field of type float."""
     integer = isinstance(value, int) and not isinstance(value, bool)
-    return math.inf if kind is float and integer and abs(value) > _LARGEST else value
+    return math.inf if kind is float and integer and abs(cast(int, value)) > _LARGEST else value
 
 
 def _check(

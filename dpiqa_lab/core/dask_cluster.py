@@ -10,6 +10,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -28,6 +29,8 @@ try:
     from distributed.diagnostics.plugin import WorkerPlugin
 except ImportError as missing:
     raise LabError("a cluster needs Dask: pip install 'dpiqa-lab[cluster]'.") from missing
+
+Item = TypeVar("Item")
 
 # Items that wait in each worker, so that it is never idle.
 _AHEAD = 1
@@ -65,8 +68,8 @@ def _call(name: str, item: bytes) -> object:
 
 
 def on_cluster(
-    function: Callable, items: Iterable, cluster: str
-) -> Iterator[tuple[object, object]]:
+    function: Callable[[Item], object], items: Iterable[Item], cluster: str
+) -> Iterator[tuple[Item, object]]:
     """See ``executors.run_items``."""
     items = iter(items)
     first = list(itertools.islice(items, 1))
@@ -77,7 +80,7 @@ def on_cluster(
         name = f"dpiqa-lab-{uuid.uuid4().hex[:8]}"
         client.register_plugin(_Task(function), name=name)
         waiting = as_completed()
-        sent: dict[str, object] = {}
+        sent: dict[object, Item] = {}
 
         def send() -> None:
             """Submit items until the present workers are busy, at least one."""

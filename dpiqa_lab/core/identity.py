@@ -165,7 +165,7 @@ def _model_differences(stored: dict, wanted: dict) -> list[str]:
             found.append(f"{role}: {'only in the run' if role in stored else 'only requested'}")
         elif stored[role] != wanted[role]:
             words = ", ".join(_parameter_differences(stored[role], wanted[role]))
-            found.append(f"{role} is another one ({words})")
+            found.append(f"{role} differs ({words})")
     return found
 
 

@@ -1,7 +1,7 @@
 """Datasets: photographs and scores by position."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from .manifests import Manifest, load_manifest
 from .splits import SPLITS
 
 
-class QualityDataset:
+class QualityDataset(Sequence[dict]):
     """``ds[i]`` is a dict: image (3, H, W) float32 in [0,1], mos float in [0,1], name str.
 
     Attributes:
@@ -39,7 +39,7 @@ class QualityDataset:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, i: int) -> dict:
+    def __getitem__(self, i: int) -> dict:  # type: ignore[override]  # slices are not supported
         row = self.table.iloc[i]
         image = to_tensor(read_image(row["path"], self.image_size))
         return {"image": image, "mos": float(row["mos"]), "name": row["name"]}

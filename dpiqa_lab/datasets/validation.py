@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,7 @@ def check_dataset(name: str, root: Path | str | None = None, **options: object) 
     Raises:
         LabError: an unknown dataset or option, or an invalid value.
     """
-    given = {"dataset": name, "data_root": root, **options}
+    given: dict[str, Any] = {"dataset": name, "data_root": root, **options}
     return as_frame(examine(DatasetConfig(**given)).findings)
 
 

@@ -90,7 +90,9 @@ def fuse_norms(network: nn.Module) -> Iterator[None]:
                 continue
             convolution, norm, *others = part
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                fused = fuse_conv_bn_eval(convolution, norm).to(memory_format=torch.channels_last)
+                fused = fuse_conv_bn_eval(convolution, norm)
+                layout = torch.channels_last
+                fused.to(memory_format=layout)  # type: ignore[call-overload]  # not in its stubs
                 # On the instance, which hides the method of the class.
                 vars(part)["forward"] = nn.Sequential(fused, *others).forward
                 stack.callback(delattr, part, "forward")

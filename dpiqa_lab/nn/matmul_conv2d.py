@@ -47,7 +47,7 @@ def conv2d(
     few = x.ndim == 4 and 0 < len(x) * height * width <= _POSITIONS
     if not (few and exact_on_cpu(x, weight)):
         return F.conv2d(x, weight, bias, stride, padding)
-    windows = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)
+    windows = F.unfold(x, weight.shape[2:], padding=tuple(padding), stride=tuple(stride))
     # The whole batch in one product, so that the weights are read once.
     windows = windows.transpose(0, 1).flatten(1)
     sums = torch.addmm(bias[:, None], weight.flatten(1), windows)

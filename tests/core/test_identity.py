@@ -86,7 +86,7 @@ def test_other_data_is_refused_in_words_and_touches_nothing(tmp_path, data, word
         (_identity(models={}), "unet: only in the run"),
         (
             _identity(models={"unet": {**MODELS["unet"], "sha256": "1e" * 32}}),
-            r"unet is another one \(content changed\)",
+            r"unet differs \(content changed\)",
         ),
         (Identity({"epochs": 3, "timesteps": (1, 5)}, Inputs(DATA, MODELS), "Large"), "by a Large"),
     ],
