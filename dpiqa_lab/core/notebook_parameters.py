@@ -181,8 +181,8 @@ def _current(name: str, assigned: object, now: object) -> object:
         return assigned  # a cell below uses the name for an object of the lab, such as backbone
     raise LabError(
         f"{name} is {_short_repr(assigned)} in the cell that sets it, but {_short_repr(now)} now: "
-        "another cell has changed it. Run the cells from the parameters down to this one again, in order; "
-        f"or: {_AGAIN.lower()}."
+        "another cell has changed it. Run the cells from the parameters down to this one again, in "
+        f"order; or: {_AGAIN.lower()}."
     )
 
 
@@ -193,8 +193,8 @@ def _check_papermill(cells: Iterable[Cell], namespace: Mapping[str, object]) -> 
                 raise LabError(
                     f"{name}: papermill's value {_short_repr(given)} was replaced by "
                     f"{_short_repr(namespace.get(name))} in a cell below papermill's. Papermill "
-                    'puts its values below the first cell with the tag "parameters", or else on top: '
-                    f"give that tag to the cell that sets {name}, or merge the cells that set "
+                    'puts its values below the first cell with the tag "parameters", or else on '
+                    f"top: give that tag to the cell that sets {name}, or merge the cells that set "
                     "parameters into one with the tag."
                 )
 

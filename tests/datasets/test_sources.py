@@ -1,6 +1,7 @@
 """Folders, lists and names become photographs, each once, whatever they are called."""
 
 import os
+from pathlib import Path
 
 import pytest
 
