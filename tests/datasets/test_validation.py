@@ -118,7 +118,7 @@ FAULTS = [
     (plant_nan, "error", f"1 scores that are no finite number: {LABELS} row 8: 1024x768/6.jpg"),
     (plant_range, "error", f"1 scores outside 0 to 100: {LABELS} row 9: 1024x768/7.jpg: 188.5"),
     (plant_case, "warning", "1 names differ in case from their files; they are used "
-     "same: 1024x768/9.jpg is 9.JPG"),
+     "nevertheless: 1024x768/9.jpg is 9.JPG"),
     (plant_column, "warning", f"{LABELS} has 1 columns that the release has not; they are not "
      "used: 'MOS_old'"),
     (plant_separator, "warning", f"{LABELS} is separated by ';', in the release by ','"),
