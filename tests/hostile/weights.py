@@ -167,7 +167,11 @@ PICKLES = [
     ("torch's oldest format, a tar", _tar, "not a readable checkpoint|nothing was read"),
     ("a hand-made archive", _zip, "nothing was read"),
     ("a cut archive", _cut, "not a readable checkpoint"),
-    ("text", lambda path, trace: path.write_text("hello"), "not a readable checkpoint|plain tensors"),
+    (
+        "text",
+        lambda path, trace: path.write_text("hello"),
+        "not a readable checkpoint|plain tensors",
+    ),
     ("nothing", lambda path, trace: path.write_bytes(b""), "not a readable checkpoint"),
     ("a whole module", _save(torch.nn.Linear(2, 2)), "nothing was read"),
     ("NaN", _save({"encoder.a": torch.tensor([float("nan")])}), "NaN or infinite|expected one"),
