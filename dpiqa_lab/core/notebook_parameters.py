@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .cells import COMPUTED, PERHAPS, Cell, add, obscured
 from .errors import LabError, series, shortened
+from .extras import check_extras
 
 _AGAIN = "Restart the kernel and run all cells"
 
@@ -36,8 +37,10 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
 
     Raises:
         LabError: the values cannot be known for certain: no source, nothing assigned above, a value
-            that differs from what its cell assigns, or that papermill did not get through.
+            that differs from what its cell assigns, or that papermill did not get through; or a
+            package that notebooks need is not installed.
     """
+    check_extras("notebooks", "train")
     program, above = _program(namespace)
     readers = {cell.reader for cell in program if cell.reader}
     if len(readers) > 1:

@@ -7,18 +7,16 @@ no ground for a claim about how people see.
 """
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import skimage
-import sklearn
 from PIL import Image, ImageOps
 from scipy.ndimage import sobel
-from skimage.color import rgb2lab
-from skimage.transform import downscale_local_mean
 
 from ..core.errors import LabError
+from ..core.extras import explained
 from ..core.files import check_disk_space, write_text
 from .distortions import draw_distortions, to_floats, to_pillow
 
@@ -41,10 +39,7 @@ PICTURES = {
     "brick.png": "train", "grass.png": "train", "gravel.png": "test",
 }  # fmt: skip
 # By path: the libraries' own loaders may try to download. Both folders come in the wheels.
-_FOLDERS = [
-    Path(library.__file__).parent / folder
-    for library, folder in ((skimage, "data"), (sklearn, "datasets/images"))
-]
+_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
 def make_demo(root: Path) -> None:
@@ -92,6 +87,10 @@ def pseudo_mos(reference: np.ndarray, image: np.ndarray) -> float:
     label of a blurred picture with much sky. Colours are compared on 8x8 means, so that noise and
     blur are not counted twice.
     """
+    with explained():
+        from skimage.color import rgb2lab
+        from skimage.transform import downscale_local_mean
+
     colours = [rgb2lab(downscale_local_mean(x, (8, 8, 1))) for x in (reference, image)]
     difference = np.linalg.norm(colours[0] - colours[1], axis=2).mean()
     similarity = []
@@ -130,7 +129,9 @@ def _view(whole, rng):
 
 def open_picture(picture: str) -> Image.Image:
     """One of the libraries' pictures as RGB. Raises LabError where it is missing."""
-    file = next((folder / picture for folder in _FOLDERS if (folder / picture).is_file()), None)
+    with explained():
+        folders = [Path(import_module(name).__file__).parent / _FOLDERS[name] for name in _FOLDERS]
+    file = next((folder / picture for folder in folders if (folder / picture).is_file()), None)
     if file is None:
         raise LabError(f"picture {picture} is missing: reinstall scikit-image and scikit-learn.")
     return Image.open(file).convert("RGB")
