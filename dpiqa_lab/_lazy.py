@@ -8,7 +8,7 @@ import lazy_loader
 def attach(
     package: str, file: str
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of the package that an ``__init__.pyi`` lists."""
+    """``__getattr__``, ``__dir__`` and ``__all__`` as the package's ``__init__.pyi`` has them."""
     load, names_of, names = lazy_loader.attach_stub(package, file)
 
     def get(name: str) -> object:

@@ -1,0 +1,1 @@
+"""Generators of documents, and checks: for those who work on the lab."""

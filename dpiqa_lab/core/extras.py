@@ -17,7 +17,7 @@ EXTRAS = {
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Within the block a package of an extra that is not installed is a LabError that names both."""
+    """Within the block a missing package of an extra is a LabError that names both."""
     try:
         yield
     except ModuleNotFoundError as error:
