@@ -7,11 +7,10 @@ for editors. Further names are in the subpackages: ``lab.probing``, ``lab.evalua
 from importlib.metadata import version
 from pathlib import Path
 
-import lazy_loader
-
+from ._lazy import attach
 from ._renamed import RENAMED
 
-_load, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, _names = attach(__name__, __file__)
 # Subpackages, which hold the less frequently used names.
 _ROOMS = [name for name in _names if Path(__file__).with_name(name).is_dir()]
 __all__ = sorted({*_names} - {*_ROOMS})

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,9 +18,11 @@ import dpiqa_lab as lab
 from dpiqa_lab.core.paths import embedded
 from dpiqa_lab.datasets.demo import open_picture
 from tests.conftest import REPOSITORY, photographs, small_student
+from tests.support.environments import link_dependencies
 
 INSTALLED = """
 import json, sys
+from importlib.util import find_spec
 import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
 from dpiqa_lab.core.paths import cache_dir, runs_dir
@@ -31,6 +32,7 @@ code = main(["score", "photos", "--out", "scores.csv", "--device", "cpu"])
 print(json.dumps({
     "code": code, "package": lab.__file__, "runs": str(runs_dir()), "cache": str(cache_dir()),
     "random": backbone.record["random_weights"], "weights": float(weight.abs().sum()),
+    "extras": [name for name in ("jupyterlab", "papermill", "skimage") if find_spec(name)],
 }))
 """
 
@@ -103,9 +105,8 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     subprocess.run(
         [*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True, timeout=300
     )
-    # The dependencies as pinned, without the editable package: .pth files are not read there.
     (site,) = environment.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(f"{Path(np.__file__).parents[1]}\n")
+    link_dependencies(wheel.name.split("-")[0], site)
 
     elsewhere = tmp_path / "elsewhere"
     photographs(elsewhere / "photos", 5)
@@ -119,6 +120,7 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     told = json.loads(result.stdout.splitlines()[-1])
     assert told["package"].startswith(str(site))
     assert told["code"] == 0
+    assert told["extras"] == []
     assert [told["runs"], told["cache"]] == [str(elsewhere / "runs"), str(elsewhere / "cache")]
     assert told["random"] is False
     weight = load_file(embedded("tiny_prior") / "unet" / "diffusion_pytorch_model.safetensors")
@@ -134,6 +136,15 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     result = subprocess.run(program, cwd=elsewhere, env=variables, capture_output=True, text=True)
     assert result.stdout == f"dpiqa-lab {lab.__version__}\n"
 
+    # The demo is a notebook: that needs an extra, and the message names it.
+    result = subprocess.run(
+        [python, "-m", "dpiqa_lab", "demo"],
+        cwd=elsewhere, env=variables, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "pip install 'dpiqa-lab[notebooks]'" in result.stderr
+    # All that is installed here, without the editable package: .pth files are not read there.
+    (site / "dependencies.pth").write_text(os.path.dirname(os.path.dirname(np.__file__)) + "\n")
     result = subprocess.run(
         [python, "-c", DEMO],
         cwd=elsewhere, env=variables, capture_output=True, text=True, timeout=900,

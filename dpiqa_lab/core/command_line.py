@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .errors import LabError
+from .extras import explained
 
 
 class Pair(NamedTuple):
@@ -36,7 +37,8 @@ class LabGroup(TyperGroup):
     def invoke(self, ctx: Any) -> None:  # noqa: ANN401 - typer's own class of contexts
         """Run the parsed command."""
         try:
-            super().invoke(ctx)
+            with explained():
+                super().invoke(ctx)
         except (LabError, OSError) as error:  # a full disk, a folder that must not be written
             print(f"error: {LabError(error)}", file=sys.stderr)
             raise typer.Exit(2) from error

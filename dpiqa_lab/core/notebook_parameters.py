@@ -16,6 +16,7 @@ from typing import Any
 
 from .cells import COMPUTED, PERHAPS, Cell, add, obscured
 from .errors import LabError, series, shortened
+from .extras import check_extras
 
 _AGAIN = "Restart the kernel and run all cells"
 
@@ -36,8 +37,10 @@ def notebook_parameters(namespace: Mapping[str, object]) -> dict[str, object]:
 
     Raises:
         LabError: the values are uncertain: no source, nothing assigned above, a value that differs
-            from its assignment, or a papermill value that was overwritten.
+            from its assignment, or a papermill value that was overwritten; or a package that
+            notebooks need is missing.
     """
+    check_extras("notebooks", "train")
     program, above = _program(namespace)
     readers = {cell.reader for cell in program if cell.reader}
     if len(readers) > 1:

@@ -6,18 +6,16 @@ tests, not for claims about perception.
 """
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import skimage
-import sklearn
 from PIL import Image, ImageOps
 from scipy.ndimage import sobel
-from skimage.color import rgb2lab
-from skimage.transform import downscale_local_mean
 
 from ..core.errors import LabError
+from ..core.extras import explained
 from ..core.files import check_disk_space, write_text
 from .distortions import draw_distortions, to_floats, to_pillow
 
@@ -39,11 +37,8 @@ PICTURES = {
     "rocket.jpg": "train", "moon.png": "train", "hubble_deep_field.jpg": "train",
     "brick.png": "train", "grass.png": "train", "gravel.png": "test",
 }  # fmt: skip
-# By path, as the libraries' own loaders may download. Both folders are in the wheels.
-_FOLDERS = [
-    Path(str(library.__file__)).parent / folder
-    for library, folder in ((skimage, "data"), (sklearn, "datasets/images"))
-]
+# By path: the libraries' own loaders may try to download. Both folders come in the wheels.
+_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 
 def make_demo(root: Path) -> None:
@@ -92,6 +87,10 @@ def pseudo_mos(reference: np.ndarray, image: np.ndarray) -> float:
     label of a blurred picture. Colours are compared on 8x8 means, so that noise and blur are not
     counted twice.
     """
+    with explained():
+        from skimage.color import rgb2lab
+        from skimage.transform import downscale_local_mean
+
     colours = [rgb2lab(downscale_local_mean(x, (8, 8, 1))) for x in (reference, image)]
     difference = np.linalg.norm(colours[0] - colours[1], axis=2).mean()
     similarity = []
@@ -129,8 +128,12 @@ def _view(whole: Image.Image, rng: np.random.Generator) -> np.ndarray:
 
 
 def open_picture(picture: str) -> Image.Image:
-    """One of the libraries' pictures as RGB. Raises LabError if it is missing."""
-    file = next((folder / picture for folder in _FOLDERS if (folder / picture).is_file()), None)
+    """One of the libraries' pictures as RGB. Raises LabError where it is missing."""
+    with explained():
+        folders = [
+            Path(str(import_module(name).__file__)).parent / _FOLDERS[name] for name in _FOLDERS
+        ]
+    file = next((folder / picture for folder in folders if (folder / picture).is_file()), None)
     if file is None:
         raise LabError(f"picture {picture} is missing: reinstall scikit-image and scikit-learn.")
     return Image.open(file).convert("RGB")

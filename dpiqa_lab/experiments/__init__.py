@@ -1,5 +1,5 @@
 """Questions to the method: ablations, benchmark, the small prior's pretraining."""
 
-import lazy_loader
+from .._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)
