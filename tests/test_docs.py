@@ -76,9 +76,9 @@ def test_what_a_page_names_is_there(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (page.parent / target).is_file(), target
     for path in re.findall(r"`((?:dpiqa_lab|tests|notebooks)/[\w/.]+)`", text):
-        assert (REPOSITORY / path).is_file(), path
+        assert (REPOSITORY / path).exists(), path
     for name in re.findall(r"notebook `(\w+)`", text):
-        assert (REPOSITORY / "notebooks" / f"{name}.ipynb").is_file(), name
+        assert list((REPOSITORY / "notebooks").glob(f"{name}*.ipynb")), name
     for name in re.findall(r"(?:python -m dpiqa_lab|`dpiqa|^dpiqa) ([a-z][\w-]*)", text, re.M):
         assert name in get_command(app).commands, name
 
@@ -105,9 +105,8 @@ def test_every_page_of_the_site_is_in_its_navigation():
 
 def test_the_api_page_has_every_public_name():
     page = (DOCS / "api.md").read_text(encoding="utf-8")
-    names = set(re.findall(r"^::: dpiqa_lab\.[\w.]*?(\w+)$", page, re.M))
-    public = {name.split(".")[-1] for name in public_names()} - {"figures", "__version__"}
-    assert public <= names, public - names
+    listed = set(re.findall(r"^::: dpiqa_lab\.([\w.]+)$", page, re.M))
+    assert listed == {*public_names(), "metrics", "viz.figures"} - {"figures"}
 
 
 def test_results_stand_in_the_readme_as_in_their_pages():
