@@ -1,0 +1,1 @@
+"""Generators of documents and checks of the repository; not part of the package."""
