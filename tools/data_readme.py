@@ -11,27 +11,27 @@ belong to their authors and are not part of this repository; `data/tiny_prior/` 
 backbone, with its [model card](tiny_prior/README.md)) is.
 
 `python -m dpiqa_lab check <name> --root <folder>` says whether a folder is complete and sound:
-files missing, unreadable, copied or misplaced, labels that cannot be, parts that overlap; and what
+files missing, unreadable, copied or misplaced, impossible labels, splits that overlap; and what
 a training on it needs of disk and memory (`--time`: how long it takes on this machine). In a
 notebook: `lab.check_dataset(...)`.
 
-| name | what | photographs | score | official parts |
+| name | what | photographs | score | official splits |
 |---|---|---|---|---|
 """
 
 _TAIL = """\
-## Scores and parts
+## Scores and splits
 
 Scores are mapped to [0, 1], higher is better, by the ends of the scale above (not by those of the
-release). Official splits are used where there are any; where one has no val part, a tenth of train
-is taken, by seed. Else the parts are 70/10/20 by seed, and of datasets made from reference pictures
-every reference with all its versions is in one part. `split_scheme="random"` with `split_seed`, or
-numbered, `split_scheme="random-3"`, or `split_scheme="my.csv"` (columns `name`, `split`) decide
-otherwise. Every run records it in its `data.csv`. Equal file content in two parts is warned of.
+release). Official splits are used where there are any; where one has no validation split, a tenth of train
+is taken, by seed. Otherwise the splits are 70/10/20 by seed, and of datasets made from reference pictures
+every reference with all its versions is in one split. `split_scheme="random"` with `split_seed`, or
+numbered, `split_scheme="random-3"`, or `split_scheme="my.csv"` (columns `name`, `split`) select
+others. Every run records it in its `data.csv`. Equal file content in two splits gives a warning.
 
 Near copies, that is photographs of one scene (resized, compressed, brightened, blurred or shot
 again from nearly the same place), are found by their thumbnails when a dataset is loaded for the
-first time. They share a `group`: random splits have them in one part, and intervals resample them
+first time. They share a `group`: random splits keep them in one split, and intervals resample them
 together. Official splits stay as they are; `check` and every run's notes say how many test
 photographs have a near copy in train. Mirrored, turned and closely cropped copies are not found.
 
@@ -50,10 +50,10 @@ papermill notebooks/03_train.ipynb out.ipynb \\
   -p dataset folder -p data_root photos -p mos_range 1,5
 ```
 
-The CSV may be parted by commas, semicolons, tabs, bars or spaces; decimals need a point.
-`mos_range` is the whole scale that people could choose from. Where your columns are called
-otherwise, name them: `-p name_column file -p mos_column score`. `labels` is the CSV's name where
-the folder has several, `group_column` what must stay in one part (several pictures of one scene),
+The columns of the CSV may be separated by commas, semicolons, tabs, bars or spaces; decimals need a point.
+`mos_range` is the whole scale that people could choose from. If your columns have other
+names, give them: `-p name_column file -p mos_column score`. `labels` is the CSV's name where
+the folder has several, `group_column` what must stay in one split (several pictures of one scene),
 and `lower_better` is True where a lower score is better.
 """
 
