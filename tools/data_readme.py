@@ -23,11 +23,12 @@ _TAIL = """\
 ## Scores and splits
 
 Scores are mapped to [0, 1], higher is better, by the ends of the scale above (not by those of the
-release). Official splits are used where there are any; where one has no validation split, a tenth of train
-is taken, by seed. Otherwise the splits are 70/10/20 by seed, and of datasets made from reference pictures
-every reference with all its versions is in one split. `split_scheme="random"` with `split_seed`, or
-numbered, `split_scheme="random-3"`, or `split_scheme="my.csv"` (columns `name`, `split`) select
-others. Every run records it in its `data.csv`. Equal file content in two splits gives a warning.
+release). Official splits are used where there are any; where one has no validation split, a tenth
+of train is taken, by seed. Otherwise the splits are 70/10/20 by seed, and of datasets made from
+reference pictures every reference with all its versions is in one split. `split_scheme="random"`
+with `split_seed`, or numbered, `split_scheme="random-3"`, or `split_scheme="my.csv"` (columns
+`name`, `split`) select others. Every run records it in its `data.csv`. Equal file content in two
+splits gives a warning.
 
 Near copies, that is photographs of one scene (resized, compressed, brightened, blurred or shot
 again from nearly the same place), are found by their thumbnails when a dataset is loaded for the
@@ -50,11 +51,11 @@ papermill notebooks/03_train.ipynb out.ipynb \\
   -p dataset folder -p data_root photos -p mos_range 1,5
 ```
 
-The columns of the CSV may be separated by commas, semicolons, tabs, bars or spaces; decimals need a point.
-`mos_range` is the whole scale that people could choose from. If your columns have other
-names, give them: `-p name_column file -p mos_column score`. `labels` is the CSV's name where
-the folder has several, `group_column` what must stay in one split (several pictures of one scene),
-and `lower_better` is True where a lower score is better.
+The columns of the CSV may be separated by commas, semicolons, tabs, bars or spaces; decimals need a
+point. `mos_range` is the whole scale that people could choose from. If your columns have other
+names, give them: `-p name_column file -p mos_column score`. `labels` is the CSV's name where the
+folder has several, `group_column` what must stay in one split (several pictures of one scene), and
+`lower_better` is True where a lower score is better.
 """
 
 
