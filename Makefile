@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A process a core, of one thread each: on two cores two thirds of the time of one process with both.
 SPREAD := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: setup demo test test-all test-gpu torture lab lint clean
+.PHONY: setup demo test test-all test-gpu torture lab docs lint clean
 setup: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
@@ -33,7 +33,10 @@ torture: setup  ## Kill every long work 20 times, at random and while it writes
 lab: setup  ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-lint: setup  ## Style of code and notebooks, and which rooms import which
+docs: setup  ## Build the documentation into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+lint: setup docs  ## Style of code and notebooks, which rooms import which, and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

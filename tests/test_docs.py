@@ -9,14 +9,22 @@ import pandas as pd
 import pytest
 from typer.main import get_command
 
+from dpiqa_lab._renamed import RENAMED
 from dpiqa_lab.cli import app
+from dpiqa_lab.core import config as parameters
 from dpiqa_lab.datasets.specs import SPECS
 from dpiqa_lab.diffusion.presets import PRESETS
 from tests.conftest import REPOSITORY, photographs
+from tests.support.api import public_names
 from tests.support.trees import write_pictures
 from tools.dependencies import dependencies
 
 DOCS = REPOSITORY / "docs"
+PAGES = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted((REPOSITORY / "data").glob("*/README.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
 
 
 def follow(page):
@@ -62,15 +70,15 @@ def test_a_decoder_is_added_as_its_page_says(tmp_path, monkeypatch):
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_what_a_page_names_is_there(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (DOCS / target).is_file(), target
+        assert (page.parent / target).is_file(), target
     for path in re.findall(r"`((?:dpiqa_lab|tests|notebooks)/[\w/.]+)`", text):
-        assert (REPOSITORY / path).is_file(), path
+        assert (REPOSITORY / path).exists(), path
     for name in re.findall(r"notebook `(\w+)`", text):
-        assert (REPOSITORY / "notebooks" / f"{name}.ipynb").is_file(), name
+        assert list((REPOSITORY / "notebooks").glob(f"{name}*.ipynb")), name
     for name in re.findall(r"(?:python -m dpiqa_lab|`dpiqa|^dpiqa) ([a-z][\w-]*)", text, re.M):
         assert name in get_command(app).commands, name
 
@@ -80,3 +88,38 @@ def test_the_dependencies_page_is_that_of_the_pins():
     assert page == dependencies(REPOSITORY / "requirements.txt")
     assert f"| torch | {version('torch').split('+')[0]} | " in page
     assert not re.search(r"\| not stated \||\| UNKNOWN \|", page)
+
+
+def test_the_readme_is_short_and_shows_the_lab_at_work():
+    lines = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 130
+    assert (DOCS / "img" / "working.png").stat().st_size <= 300_000
+
+
+def test_every_page_of_the_site_is_in_its_navigation():
+    text = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = sorted(re.findall(r": ([\w/]+\.md)$", text, re.M))
+    assert listed == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_api_page_has_every_public_name():
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^::: dpiqa_lab\.([\w.]+)$", page, re.M))
+    assert listed == {*public_names(), "metrics", "viz.figures"} - {"figures"}
+
+
+def test_results_stand_in_the_readme_as_in_their_pages():
+    """A row of the short table is one of the full ones: no number of its own."""
+    full = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "results").glob("*.md"))
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| (0\.\d+ \(.*?\) \| .*?) \|$", readme, re.M)
+    assert len(rows) >= 5
+    assert not [row for row in rows if row not in full]
+
+
+@pytest.mark.parametrize("renamed", [RENAMED, parameters.RENAMED], ids=["names", "parameters"])
+def test_every_new_name_is_in_the_changelog(renamed):
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    for old, new in renamed.items():
+        assert f"| `{old}` | `{new}` |" in text
