@@ -237,7 +237,8 @@ class ExportTab(w.VBox):
         self.panel, self.view = panel, panel.view
         self.name = field(w.Text, "folder", self.view.explorer.config.name, width="320px")
         self.export = button(
-            "Export HTML, CSV, PNG", "download", lambda: panel.run_in_background("exporting", self._export),
+            "Export HTML, CSV, PNG", "download",
+            lambda: panel.run_in_background("exporting", self._export),
             width="220px",
         )  # fmt: skip
         self.export.button_style = "primary"

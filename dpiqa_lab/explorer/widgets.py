@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
 import ipywidgets as w
 import plotly.graph_objects as go
@@ -70,7 +71,7 @@ def table(rows: list[list[str]]) -> str:
     return f"<div><table>{''.join(lines)}</table></div>"
 
 
-def picture(source: str | Image.Image, size: int, caption: str) -> str:
+def picture(source: str | Path | Image.Image, size: int, caption: str) -> str:
     """A picture of at most ``size`` pixels a side over a caption (HTML), as HTML."""
     image = f"<img src='{thumbnail(source, size)}'>"
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
