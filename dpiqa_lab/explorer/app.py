@@ -135,7 +135,7 @@ class Panel(TaskBox):
 
     def _chosen(self, **changes: object) -> None:
         if not self.quiet:
-            self.run_action(lambda: self.choose(**changes))
+            self.run_action(lambda: self.choose(False, **changes))
 
     def _new_prompts(self, prompts: str) -> None:
         if not self.quiet:  # embedding a set for the first time takes a while

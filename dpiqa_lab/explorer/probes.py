@@ -1,6 +1,5 @@
 """Linear probes on cached features: each combination is fitted once and memoized."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -105,7 +104,7 @@ class Probes:
         group = [name for name in ("group",) if name in table]
         test = table.loc[table["split"] == "test", ["name", "path", "mos", "split", "hash", *group]]
 
-        def predict(positions: Sequence[int]) -> Rows:
+        def predict(positions: object) -> Rows:
             x = self.columns(place)[test.index[positions]]
             return {"score": torch.from_numpy(self.fitted(place).predict(x))}
 

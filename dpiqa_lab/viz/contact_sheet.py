@@ -24,7 +24,8 @@ def pick(predictions: pd.DataFrame, kind: str, n: int = 8, logistic: bool = True
     """The ``n`` rows of ``predictions`` that are first by ``kind``.
 
     ``kind``: "best" and "worst" are by score; "most wrong" by the distance of MOS from the fitted
-    logistic, or from the score without ``logistic`` or where the fit fails (with a warning). Raises LabError for another kind and for missing columns (mos, score).
+    logistic, or from the score without ``logistic`` or where the fit fails (with a warning).
+    Raises LabError for another kind and for missing columns (mos, score).
     """
     require(predictions, "mos", "score")
     if kind not in KINDS:

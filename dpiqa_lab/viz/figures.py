@@ -125,8 +125,8 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
     """MOS against predicted score, a point per photograph and a colour per split.
 
     ``predictions``: columns name, mos, score and split. The legend gives SRCC and PLCC by split;
-    with ``logistic`` each split's fitted curve is drawn, and PLCC is computed after it. Raises LabError for
-    missing columns and for scores that are not finite.
+    with ``logistic`` each split's fitted curve is drawn, and PLCC is computed after it. Raises
+    LabError for missing columns and for scores that are not finite.
     """
     require(predictions, "name", "mos", "score", "split")
     figure, curves = go.Figure(), []

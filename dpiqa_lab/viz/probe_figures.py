@@ -19,7 +19,8 @@ def heatmap(
     """``value`` by two columns, its number in each cell; a known range is shown on hovering.
 
     ``table``: a row per cell, as from ``summarize_probes``, with columns x, y, ``value`` and
-    optionally ``<value>_low`` and ``_high``; in the table's order, the first row at the bottom. Raises LabError where a column is missing.
+    optionally ``<value>_low`` and ``_high``; in the table's order, the first row at the bottom.
+    Raises LabError where a column is missing.
     """
     require(table, x, y, value)
     columns, rows = (list(dict.fromkeys(table[name])) for name in (x, y))

@@ -34,8 +34,8 @@ _READING = {
     "errors": "Mean distance from MOS after the logistic. A model that pulls all scores to the "
     "middle has errors at both ends of MOS; a line that rises with another trait is a weakness.",
     "robustness": "Mirrored, at 75% of its size, as JPEG of quality 75, without its outer 10%: a "
-    "viewer would hardly rate these differently. The height is how far the score moves, in standard "
-    "deviations over the dataset; the number is the SRCC between before and after.",
+    "viewer would hardly rate these differently. The height is how far the score moves, in "
+    "standard deviations over the dataset; the number is the SRCC between before and after.",
     "photographs": "Does the row of the best look better to you than that of the worst? The most "
     "wrong are furthest from MOS after the logistic. The last sheet has the photographs whose "
     "ranks by the models (0 worst, 1 best) are furthest apart.",
