@@ -241,7 +241,7 @@ def score(
     out: Annotated[
         Path | None,
         Option(
-            help="output, written while scoring: a .csv file, or a folder for Parquet parts with one "
+            help="output, written while scoring: a .csv file, or a folder of Parquet parts with a "
             "manifest; the same command resumes an interrupted scoring"
         ),
     ] = None,

@@ -89,7 +89,11 @@ def durations(config: TrainConfig) -> list[Finding]:
     dataset = load_dataset(config.dataset, **config.dataset_options())
     counts = dataset.manifest.table["split"].value_counts()
     steps = StepBatches(
-        range(counts["train"]), config.batch_size, config.accumulation_steps, config.seed, 0
+        range(counts["train"]),  # type: ignore[arg-type]  # only its length is read
+        config.batch_size,
+        config.accumulation_steps,
+        config.seed,
+        0,
     )
     schedule = schedule_of(config, len(steps))
     teacher = build_teacher(config.identity())
@@ -116,7 +120,8 @@ def durations(config: TrainConfig) -> list[Finding]:
     assert split is not None  # resolved
     task.predict(teacher, split)
     predict_seconds = _timed(lambda: task.predict(teacher, split)) / len(task.parts[split])
-    side = dataset.image_size
+    side = config.image_size
+    assert side is not None  # resolved
     image = torch.rand(1, 3, side, side, device=compute.device)
     teacher.encode(image).sum().item()
     encode_seconds = _timed(lambda: teacher.encode(image).sum().item())

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import nn
 
 from ..datasets.distortions import distort, to_floats, to_pillow
 from ..datasets.images import read_image, to_tensor
+from ..models.image_scorer import ImageScorer
 from ..probing.activations import image_maps
 from ..probing.correlations import standardised
 from ..probing.features import Features, pool
@@ -41,7 +41,7 @@ class ExplorerImages:
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
         self._maps: dict[tuple, torch.Tensor] = {}
-        self._model: tuple[str, nn.Module] | None = None
+        self._model: tuple[str, ImageScorer] | None = None
 
     def card(self, name: str) -> dict:
         """A row of the dataset's table, with score (None outside test), column and feature."""
@@ -127,7 +127,9 @@ class ExplorerImages:
 
     def _scores(self, run: str, *pictures: Image.Image) -> tuple[float, float]:
         if self._model is None or self._model[0] != run:
-            self._model = run, load_model(run)  # one at a time, as they are large
+            loaded = load_model(run)
+            assert isinstance(loaded, ImageScorer)
+            self._model = run, loaded  # one at a time, as they are large
         model = self._model[1]
         before, after = map(float, model.score(pictures, device=self.explorer.config.device))
         return before, after
