@@ -20,7 +20,7 @@ from .core.command_line import LabGroup, Pairs, PairsCommand, literal, values
 from .core.errors import LabError, listing, plain, unknown
 from .core.paths import DEFAULT_MODEL, cache_dir, notebook_path, runs_dir
 
-# What fits into a few minutes of two cores; notebook 03's other defaults are the demo's.
+# A few minutes on two cores; otherwise notebook 03's defaults.
 DEMO = {
     "run_name": "demo",
     "max_steps": 100,
@@ -42,7 +42,7 @@ app = typer.Typer(
 
 
 def _command(function: Callable) -> Callable:
-    """Add a command of the function's name; its docstring is the help, uncut in the list too."""
+    """Add a command named as the function; its docstring is the help, in full in the list too."""
     return app.command(cls=PairsCommand, short_help=inspect.getdoc(function))(function)
 
 
@@ -80,7 +80,7 @@ def demo() -> None:
     from .metrics import format_metric
 
     print("notebook 03_train on the demo set: makes it, encodes it once, trains. Takes minutes;")
-    print("interrupted, the same command goes on where it stopped.", flush=True)
+    print("interrupted, the same command resumes it.", flush=True)
     run = Run(runs_dir() / "demo", {}, "")
     output = run.path.with_name("demo.ipynb")
     run_notebook(notebook_path("03_train"), output, **DEMO)
@@ -101,7 +101,7 @@ def demo() -> None:
 def runs(
     check: Annotated[
         str | None,
-        Option(metavar="RUN", help="list what changed in the inputs of a run since it was made"),
+        Option(metavar="RUN", help="list changes in the inputs of a run since it was made"),
     ] = None,
 ) -> None:
     """List the runs with what they were trained on and their test metrics."""
@@ -139,10 +139,10 @@ def cache(
         Literal["list", "clear"], Argument(help="list the entries with sizes, or delete them")
     ] = "list",
     kind: Annotated[
-        str | None, Argument(help="kind of the entries, as latents; without it every kind")
+        str | None, Argument(help="kind of entries, such as latents; default: every kind")
     ] = None,
 ) -> None:
-    """List or clear the cache of what can be computed again: latents, features and the like."""
+    """List or clear the cache of recomputable data: latents, features and the like."""
     import pandas as pd
 
     from .core.cache import cache_table, clear_cache
@@ -168,8 +168,8 @@ def check(
     dataset: Annotated[str, Argument(help="demo, koniq, folder (your own), …: see data/README.md")],
     root: Root = None,
     split_scheme: Annotated[str, Option(help="as for training: random-3, a CSV file, …")] = "auto",
-    backbone: Annotated[str, Option(help="whose needs are computed")] = "auto",
-    time: Annotated[bool, Option("--time", help="estimate the training's time by a trial")] = False,
+    backbone: Annotated[str, Option(help="whose resource needs are computed")] = "auto",
+    time: Annotated[bool, Option("--time", help="estimate the training time by a trial")] = False,
     parameter: Annotated[
         Pairs | None,
         _parameter(
@@ -189,20 +189,20 @@ def check(
         "data_root": root,
     }
     config = TrainConfig.from_parameters({**named, **values(parameter)})
-    found = examine(config)
-    print(found)
-    needs = sizes(config, len(found.table)) if len(found.table) else []
-    if time and found.healthy:
+    report = examine(config)
+    print(report)
+    needs = sizes(config, len(report.table)) if len(report.table) else []
+    if time and report.healthy:
         needs += durations(config)
     for need in needs:
         print(f"{need.severity:8}{need}")
-    if not found.healthy or any(need.severity == "error" for need in needs):
+    if not report.healthy or any(need.severity == "error" for need in needs):
         raise typer.Exit(1)
 
 
 @_command
 def train(
-    what: Annotated[Literal["teacher", "student"], Argument(help="what is trained")],
+    what: Annotated[Literal["teacher", "student"], Argument(help="model to train")],
     parameter: Annotated[
         Pairs | None,
         _parameter("any of help(lab.TrainConfig) or help(lab.DistillConfig), as -p dataset koniq"),
@@ -234,34 +234,34 @@ def score(
         list[Path],
         Argument(
             help="a folder with its sub-folders, a .txt or .csv list of paths, or photographs",
-            readable=False,  # not required here: the scoring lists what cannot be read
+            readable=False,  # not checked here: unreadable files are listed after the scoring
         ),
     ],
     model: Annotated[str, Option(help="name or folder of a run, or embedded")] = DEFAULT_MODEL,
     out: Annotated[
         Path | None,
         Option(
-            help="to write as photographs are scored: a .csv file, or a folder for Parquet parts "
-            "with one manifest; the same command goes on where it ended"
+            help="output, written while scoring: a .csv file, or a folder of Parquet parts with a "
+            "manifest; the same command resumes an interrupted scoring"
         ),
     ] = None,
-    part_size: Annotated[int, Option(help="photographs a Parquet part")] = 512,
-    batch_size: Annotated[int, Option(help="photographs a pass")] = 8,
+    part_size: Annotated[int, Option(help="photographs per Parquet part")] = 512,
+    batch_size: Annotated[int, Option(help="batch size")] = 8,
     device: Annotated[str, Option(help="auto, cpu, cuda or mps")] = "auto",
     precision: Annotated[
         str,
-        Option(help="float32, bfloat16, float16, or on a CPU int8: faster, scores a little off"),
+        Option(help="float32, bfloat16, float16, or on a CPU int8: faster, scores change slightly"),
     ] = "float32",
     compile: Annotated[
         bool,
         Option(
             "--compile",
-            help="by torch.compile: a minute at first, then faster; for tens of thousands on a GPU",
+            help="torch.compile: slow at first, then faster; for tens of thousands on a GPU",
         ),
     ] = False,
     cluster: Cluster = None,
 ) -> None:
-    """Score a folder, a list of paths or photographs: shown, or to a CSV file or Parquet parts."""
+    """Score a folder, a list of paths or photographs; print, or write CSV or Parquet parts."""
     if cluster and (out is None or out.suffix):
         raise LabError("--cluster writes Parquet parts: give a folder by --out, as --out scores.")
     if out is not None and not out.suffix:
@@ -270,10 +270,12 @@ def score(
         manifest = score_parts(
             photographs, out, model, batch_size, device, cluster, part_size, precision, compile
         )
-        bad = manifest["unreadable"]
-        reasons = listing(unreadable(out)) if bad else ""
+        count = manifest["unreadable"]
+        reasons = listing(unreadable(out)) if count else ""
         where = f", see column reason in {out}"
-        return _end_scoring(manifest["photographs"] - bad, manifest, bad, where, reasons, manifest)
+        return _end_scoring(
+            manifest["photographs"] - count, manifest, count, where, reasons, manifest
+        )
     from .scoring.score import score_photographs
     from .scoring.scores_csv import unreadable_path
 
@@ -282,15 +284,15 @@ def score(
         for row in table.itertuples():
             print(f"{row.score:.4f}\t{plain(row.name)}")
     where = f", see {unreadable_path(out)}" if out else ""
-    reasons = [f"{name}: {reason}" for name, reason in table.attrs["unreadable"].items()]
-    found, used = table.attrs, table.attrs["model"]
-    return _end_scoring(len(table), found, len(reasons), where, listing(reasons), used)
+    bad = [f"{name}: {reason}" for name, reason in table.attrs["unreadable"].items()]
+    model_used = table.attrs["model"]
+    return _end_scoring(len(table), table.attrs, len(bad), where, listing(bad), model_used)
 
 
 def _end_scoring(
     scored: int, counts: dict, bad: int, where: str, reasons: str, model: dict
 ) -> None:
-    """Print how a scoring by ``model`` went; exit code 1 where photographs were ``bad``."""
+    """Print the summary of a scoring by ``model``; exit code 1 if any photograph was ``bad``."""
     new, seconds = counts["new"], counts["seconds"]
     pace = f", {new / seconds:.1f} a second" if new and seconds else ""
     text = f"{scored} photographs scored, {new} of them now in {seconds:.1f} s{pace}"
@@ -306,9 +308,9 @@ def _end_scoring(
 @_command
 def export_onnx(
     model: Annotated[str, Argument(help="name or folder of a run of a student, or embedded")],
-    file: Annotated[Path, Argument(help="to write, *.onnx")],
+    file: Annotated[Path, Argument(help="output, *.onnx")],
 ) -> None:
-    """Write a student as an ONNX file, which gives the same scores without PyTorch."""
+    """Write a student as an ONNX file, with the same scores without PyTorch."""
     from .scoring.onnx_export import export_onnx
 
     path = export_onnx(model, file)
@@ -318,13 +320,13 @@ def export_onnx(
 @_command
 def convert(
     checkpoint: Annotated[Path, Argument(help="the authors' .pth, of a teacher or a student")],
-    folder: Annotated[Path, Argument(help="folder to write, absent or empty")],
+    folder: Annotated[Path, Argument(help="output folder, absent or empty")],
     prompts: Annotated[
         Path | None,
         Option(help="a teacher's prompt embeddings (.pth); without it CLIP's encoder is fetched"),
     ] = None,
 ) -> None:
-    """Write a checkpoint of DP-IQA's authors as a folder of safetensors that this lab opens."""
+    """Convert a checkpoint of DP-IQA's authors into a folder of safetensors that this lab loads."""
     from .training.conversion import convert
 
     run = convert(checkpoint, folder, prompts)
@@ -340,7 +342,7 @@ def convert(
 def protocol(
     dataset: Annotated[str, Argument(help="koniq, clive, …")],
     root: Root = None,
-    splits: Annotated[int, Option(help="how many")] = 10,
+    splits: Annotated[int, Option(help="number of splits")] = 10,
     parameter: Annotated[
         Pairs | None, _parameter("any of help(lab.TrainConfig), as -p backbone sd15")
     ] = None,
@@ -353,8 +355,8 @@ def protocol(
         {"dataset": dataset, "data_root": root, **values(parameter)}
     )
     table = run_protocol(config, splits)
-    for part in (table, summarize_splits(table), beside_published(table, config)):
-        print(f"\n{part.to_string(float_format='{:.3f}'.format)}")
+    for result in (table, summarize_splits(table), beside_published(table, config)):
+        print(f"\n{result.to_string(float_format='{:.3f}'.format)}")
 
 
 @_command
@@ -367,10 +369,12 @@ def sweep(
     parameter: Annotated[
         Pairs | None, _parameter("a parameter that all runs share, as -p dataset koniq")
     ] = None,
-    name: Annotated[str | None, Option(help="of the sweep's folder; made up without it")] = None,
+    name: Annotated[
+        str | None, Option(help="name of the sweep's folder; by default derived")
+    ] = None,
     cluster: Cluster = None,
 ) -> None:
-    """Run a notebook over a grid of parameters; what is finished is not run again."""
+    """Run a notebook over a grid of parameters; finished runs are not repeated."""
     from .automation.sweep import run_sweep
 
     variants = {name: [literal(text) for text in texts.split(",")] for name, texts in grid}
@@ -385,16 +389,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command of the program.
 
     Args:
-        argv: its words, as ``["score", "photos"]``; ``None`` takes those of the process.
+        argv: arguments, as ``["score", "photos"]``; ``None`` takes those of the process.
 
     Returns:
-        The exit code: 0, 1 where something checked is not as it should be (photographs that
-        cannot be read, a dataset with errors, a run's changed inputs), 2 for bad input, whose
-        message is on stderr, 130 after Ctrl-C.
+        The exit code: 0, 1 after a failed check (unreadable photographs, a dataset with errors,
+        changed inputs of a run), 2 for bad input, with a message on stderr, 130 after Ctrl-C.
     """
-    if hasattr(sys.stdout, "reconfigure"):  # names may hold what the terminal cannot show
+    if hasattr(sys.stdout, "reconfigure"):  # for names that the terminal cannot encode
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(get_command(app).main(argv))
-    except SystemExit as ended:  # typer ends every command so
+    except SystemExit as ended:  # how typer ends every command
         return int(ended.code or 0)

@@ -1,4 +1,4 @@
-"""Notebooks run by programs: one, sweeps, estimates of what a training takes."""
+"""Running notebooks, sweeps over parameters, and estimates of a training's resources."""
 
 from .._lazy import attach
 

@@ -1,4 +1,4 @@
-"""Whether a finished run would come out the same today: what went in, looked at again."""
+"""Whether the inputs of a finished run have changed since."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ..training.student_run import student_inputs
 from ..training.teacher_config import TrainConfig
 from ..training.teacher_run import teacher_inputs
 
-# What goes into the run of each notebook's configuration.
+# The function that lists the inputs of a run, by its configuration.
 INPUTS: dict[type[Configuration], Callable[..., Inputs]] = {
     ProbeConfig: probe_inputs,
     AblationConfig: probe_inputs,
@@ -34,19 +34,18 @@ INPUTS: dict[type[Configuration], Callable[..., Inputs]] = {
 
 
 def changed_inputs(run: Run) -> list[str]:
-    """What differs between a run's record and its photographs, scores and models as they are now.
+    """Differences between a run's recorded inputs and those on disk now.
 
-    In words, a sentence each; nothing where all is the same, or where the run is of another kind
-    than those of ``INPUTS``.
+    A sentence each; none where nothing changed, or for a run of a kind not in ``INPUTS``.
 
     Raises:
-        LabError: photographs, scores or models are not there any more.
+        LabError: photographs, scores or models are missing.
     """
     kind = recorded_kind(run.path)
     for config_class, inputs in INPUTS.items():
         if config_class.__name__ == kind:
             names = {field.name for field in dataclasses.fields(config_class)}
             config = config_class(**{n: v for n, v in run.config.items() if n in names})
-            # The run's own parameters hold more than these, as the number of processes.
+            # The recorded parameters include more, such as the number of processes.
             return Identity(run.config, inputs(config), kind).differences(run.path)
     return []

@@ -1,4 +1,4 @@
-"""Notebooks run by papermill, from Python and from the command line."""
+"""Running a notebook by papermill."""
 
 import sys
 import warnings
@@ -8,21 +8,21 @@ from ..core.errors import LabError
 from ..core.files import atomic_path
 
 
-def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path:
-    """Run a notebook with parameters; the executed copy is ``output``, there once all has run.
+def run_notebook(notebook: Path | str, output: Path | str, **parameters: object) -> Path:
+    """Run a notebook with parameters and write the executed copy to ``output`` at the end.
 
-    A notebook that failed is written too, up to the cell with the error.
+    A failed notebook is written too, up to the cell with the error.
 
     Raises:
-        LabError: a cell failed with one; its message, without papermill's traceback.
+        LabError: a cell raised one; without papermill's traceback.
         KeyboardInterrupt: the notebook was interrupted.
-        papermill.PapermillExecutionError: a cell failed otherwise.
+        papermill.PapermillExecutionError: a cell raised another error.
     """
     import papermill
 
     output, failure = Path(output), None
     with atomic_path(output) as temporary, warnings.catch_warnings():
-        # The temporary file's name ends otherwise.
+        # The temporary file has another extension.
         warnings.filterwarnings("ignore", "The specified file .* does not end in one of")
         try:
             papermill.execute_notebook(
@@ -32,7 +32,7 @@ def run_notebook(notebook: Path | str, output: Path | str, **parameters) -> Path
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
-                # Else its first word is a warning of TCP, which every local Jupyter has.
+                # Hides a warning about TCP, which every local Jupyter prints.
                 extra_arguments=["--log-level=ERROR"],
             )
         except papermill.PapermillExecutionError as error:

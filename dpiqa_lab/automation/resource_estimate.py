@@ -1,8 +1,9 @@
-"""What a training asks of this machine: sizes computed from shapes, time from a short trial."""
+"""Resources of a training: sizes computed from shapes, time measured in a short trial."""
 
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
 
 import pandas as pd
 import torch
@@ -33,14 +34,14 @@ TRIAL_VALIDATED = 8
 def training_needs(
     config: TrainConfig, photographs: int | None = None, trial: bool = False
 ) -> pd.DataFrame:
-    """Disk, memory and, by a ``trial``, time that a training needs.
+    """Disk, memory and, with ``trial``, time that a training needs.
 
     Args:
-        config: a resolved config. photographs: how many; ``None`` is the whole release's number.
-        trial: train a few steps on the dataset's own photographs, keep nothing, and reckon.
+        config: a resolved config. photographs: their number; ``None``: that of the release.
+        trial: estimate the time from a few steps on the dataset; nothing is saved.
 
     Returns:
-        A row a need: severity, what, names, advice, as ``check_dataset`` gives them.
+        A row per resource: severity, what, names, advice, as from ``check_dataset``.
 
     Raises:
         LabError: a size that does not fit the backbone; with ``trial``, a dataset that cannot be
@@ -53,6 +54,7 @@ def training_needs(
 def sizes(config: TrainConfig, photographs: int) -> list[Finding]:
     """Disk and memory, computed from the shapes of the backbone's tensors."""
     backbone = _shapes_of(config)
+    assert config.image_size is not None  # resolved
     side = config.image_size // backbone.downscale
     latents = photographs * FLOAT * backbone.unet.config.in_channels * side**2
     taps = describe_taps(backbone, config.image_size).set_index("tap")["channels"]
@@ -62,31 +64,36 @@ def sizes(config: TrainConfig, photographs: int) -> list[Finding]:
     where = (
         f"{photographs:,} photographs at {config.image_size} pixels, {config.backbone}, computed"
     )
-    found = [
+    findings = [
         Finding("info", f"latents: {_size(latents)} of disk and of memory ({where})"),
         Finding("info", f"pooled features: {_size(features)} of disk a timestep ({where})"),
         Finding("info", f"weights and Adam's state: {_size(_training_bytes(config, backbone))} of "
-                "memory in float32, activations not counted (computed)"),
+                "memory in float32, activations not included (computed)"),
     ]  # fmt: skip
     if latents > free:
         what = f"the cache needs {_size(latents)} for latents; its disk has {_size(free)} free"
-        found.append(Finding("error", what, (), "make room, or set DPIQA_HOME to another disk"))
-    return found
+        advice = "free disk space, or set DPIQA_HOME to another disk"
+        findings.append(Finding("error", what, (), advice))
+    return findings
 
 
 def durations(config: TrainConfig) -> list[Finding]:
-    """How long the training takes on this device, reckoned from a few steps of it.
+    """Duration of the training on this device, estimated from a few steps.
 
     Raises:
         LabError: the dataset cannot be loaded.
     """
     compute = choose_compute(config.device, config.precision)
-    make_deterministic()  # as a training does: both change how long a step takes
+    make_deterministic()  # as in a training: both change the duration of a step
     keep_freed_memory()
     dataset = load_dataset(config.dataset, **config.dataset_options())
     counts = dataset.manifest.table["split"].value_counts()
     steps = StepBatches(
-        range(counts["train"]), config.batch_size, config.accumulation_steps, config.seed, 0
+        range(counts["train"]),  # type: ignore[arg-type]  # only its length is read
+        config.batch_size,
+        config.accumulation_steps,
+        config.seed,
+        0,
     )
     schedule = schedule_of(config, len(steps))
     teacher = build_teacher(config.identity())
@@ -108,11 +115,14 @@ def durations(config: TrainConfig) -> list[Finding]:
         loss.item()  # waits for the device
 
     step(0)
-    step_seconds = _timed(lambda: [step(epoch) for epoch in range(TRIAL_STEPS)]) / TRIAL_STEPS
-    part = config.select_on
-    task.predict(teacher, part)
-    predict_seconds = _timed(lambda: task.predict(teacher, part)) / len(task.parts[part])
-    image = torch.rand(1, 3, config.image_size, config.image_size, device=compute.device)
+    step_seconds = _timed(lambda: [*map(step, range(TRIAL_STEPS))]) / TRIAL_STEPS
+    split = config.select_on
+    assert split is not None  # resolved
+    task.predict(teacher, split)
+    predict_seconds = _timed(lambda: task.predict(teacher, split)) / len(task.parts[split])
+    side = config.image_size
+    assert side is not None  # resolved
+    image = torch.rand(1, 3, side, side, device=compute.device)
     teacher.encode(image).sum().item()
     encode_seconds = _timed(lambda: teacher.encode(image).sum().item())
 
@@ -120,30 +130,33 @@ def durations(config: TrainConfig) -> list[Finding]:
     total = (
         len(dataset) * encode_seconds
         + schedule.total_steps * step_seconds
-        + validations * int(counts[part]) * predict_seconds
+        + validations * int(counts[split]) * predict_seconds
     )
     what = (
         f"training: about {_clock(total)} on {compute} ({schedule.total_steps:,} steps of "
         f"{config.batch_size * config.accumulation_steps} photographs at {step_seconds:.2f} s, "
-        f"{validations} validations at {_clock(counts[part] * predict_seconds)}, latents once "
-        f"{_clock(len(dataset) * encode_seconds)}); reckoned from {TRIAL_STEPS} steps"
+        f"{validations} validations at {_clock(counts[split] * predict_seconds)}, latents once "
+        f"{_clock(len(dataset) * encode_seconds)}); estimated from {TRIAL_STEPS} steps"
     )
-    found = [Finding("info", what)]
+    findings = [Finding("info", what)]
     if compute.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(compute.device)
-        found.append(Finding("info", f"peak memory in the trial: {_size(peak)} (measured)"))
-    return found
+        findings.append(Finding("info", f"peak memory in the trial: {_size(peak)} (measured)"))
+    return findings
 
 
 def _shapes_of(config: TrainConfig) -> Backbone:
-    """The backbone; without its numbers where the preset says all about its shapes."""
-    known = find_preset(config.backbone).architecture
-    with torch.device("meta" if known else "cpu"):
-        return load_backbone(config.backbone, config.random_weights or bool(known), config.revision)
+    """The backbone, without weights where its preset defines all shapes."""
+    shapes = bool(find_preset(config.backbone).architecture)
+    with torch.device("meta" if shapes else "cpu"):
+        return load_backbone(config.backbone, config.random_weights or shapes, config.revision)
 
 
 def _training_bytes(config: TrainConfig, backbone: Backbone) -> int:
-    """Weights of everything; gradients and Adam's two moments of what is trained."""
+    """All weights, and gradients and Adam's two moments of the trained ones."""
+    assert config.decoder_width is not None  # resolved, as the next two
+    assert config.decoder_head is not None
+    assert config.image_size is not None
     with torch.device("meta"):
         teacher = Teacher(
             backbone,
@@ -161,7 +174,7 @@ def _training_bytes(config: TrainConfig, backbone: Backbone) -> int:
 
 
 def _few(dataset: QualityDataset, config: TrainConfig) -> QualityDataset:
-    """One step's train photographs and some of each other part."""
+    """Train photographs of one step, and a few of each other split."""
     table = dataset.manifest.table
     n = {"train": config.batch_size * config.accumulation_steps}
     rows = [table[table.split == p].head(n.get(p, TRIAL_VALIDATED)) for p in table.split.unique()]
@@ -176,7 +189,7 @@ def _free() -> int:
     return shutil.disk_usage(folder).free
 
 
-def _timed(call) -> float:
+def _timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

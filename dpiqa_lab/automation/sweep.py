@@ -1,4 +1,4 @@
-"""A notebook run over a grid of parameters: resumable, and one failure does not end the rest."""
+"""Sweeps of a notebook over a grid of parameters: resumable, tolerant of single failures."""
 
 import itertools
 import re
@@ -33,29 +33,28 @@ def run_sweep(
 ) -> pd.DataFrame:
     """Run a notebook once for each combination of the grid's values.
 
-    ``runs/<name>/`` keeps each executed notebook, a record beside it and ``sweep.csv``, written
-    after every run. A combination that is completed is not run again where it would come out the
-    same: the notebook's code, the lab's version and what went into its run are compared with what
-    they were. A failed or interrupted one is run again. Each has a run folder of its own,
-    ``<name>-<combination>``, where the notebook has the parameter run_name.
+    ``runs/<name>/`` holds each executed notebook, a record beside it and ``sweep.csv``, written
+    after every run. A completed combination is skipped if the notebook's code, the lab's version
+    and the inputs of its run are unchanged; a failed or interrupted one is run again. Each has
+    its own run folder, ``<name>-<combination>``, where the notebook has the parameter run_name.
 
     Args:
         grid: values by parameter, as ``{"timestep": [1, 10, 50]}``.
-        parameters: what all combinations share.
-        name: of the sweep; ``None`` makes one from the notebook and what is shared, so that more
-            values of the same parameters go into the same sweep, as long as its combinations would
-            come out the same.
+        parameters: shared by all combinations.
+        name: of the sweep; ``None`` derives it from the notebook and the shared parameters, so
+            that more values of the same parameters extend the same sweep while its combinations
+            remain reproducible.
         cluster: "local:2", a scheduler's address or file (see ``cluster.open_client``), whose
-            workers run several at a time; ``None`` is one after another here.
+            workers run in parallel; ``None``: one after another in this process.
 
     Returns:
-        A row a combination, in the grid's order: its values, status, run, n, srcc and plcc of the
-        run's test part where it has one, seconds, error.
+        A row per combination, in the grid's order: its values, status, run, n, srcc and plcc on
+        the test split where known, seconds, error.
 
     Raises:
-        LabError: no such notebook, a parameter that it does not offer or that is given twice, an
-            empty grid, no such cluster, another process at work in the same sweep, or one of that
-            name whose combinations would come out otherwise now.
+        LabError: no such notebook, a parameter that it lacks or that is given twice, an empty
+            grid, no such cluster, a sweep in use by another process, or an existing sweep of that
+            name with other parameters, code or inputs.
     """
     notebook, shared = Path(notebook), dict(parameters or {})
     offered = _offered(notebook)
@@ -85,7 +84,9 @@ def run_sweep(
             todo.append(_Job(_words(values), record, parameters, run, code))
         work = partial(_run, notebook.resolve())
         for job, error in run_items(work, _announced(todo, len(combinations)), cluster):
-            if isinstance(error, Exception):  # of the cluster; a notebook's is in its record
+            if isinstance(
+                error, Exception
+            ):  # from the cluster; a notebook's error is in its record
                 _note(job, 0.0, str(error))
             if not _completed(job.record):
                 print(f"{job.words} failed: {read_json(job.record)['error']}", flush=True)
@@ -94,7 +95,7 @@ def run_sweep(
 
 
 def _conflict(folder: Path, asked: Sequence[tuple[dict, dict]], code: str) -> str:
-    """In words, why a sweep's combinations would come out otherwise now; empty where they do not.
+    """Why an existing sweep would give other results now; empty where it would not.
 
     Args:
         asked: values of the grid, and all parameters, of each combination.
@@ -103,27 +104,27 @@ def _conflict(folder: Path, asked: Sequence[tuple[dict, dict]], code: str) -> st
         record = _record(folder, values)
         if not record.is_file():
             continue
-        known = read_json(record)
-        if known["parameters"] != parameters:
-            return f"was made with other parameters ({known['parameters']}, now {parameters})."
+        done = read_json(record)
+        if done["parameters"] != parameters:
+            return f"was made with other parameters ({done['parameters']}, now {parameters})."
         if not _completed(record):
             continue
-        if known.get("code") != code:
+        if done.get("code") != code:
             return "was made by other code of the notebook, or by another version of the lab."
-        run = runs_dir() / (known["run"] or "")
+        run = runs_dir() / (done["run"] or "")
         if (run / "config.json").is_file() and (other := changed_inputs(find_run(run))):
             return f"was made of other inputs; in its run {run.name}:\n{listing(other)}"
     return ""
 
 
 def _code(notebook: Path) -> str:
-    """Hash of what a notebook computes by: its code cells and the lab's version."""
+    """Hash of a notebook's code cells and the lab's version."""
     cells = nbformat.read(notebook, as_version=4).cells
     return json_hash([version("dpiqa-lab"), [c.source for c in cells if c.cell_type == "code"]])
 
 
 class _Job(NamedTuple):
-    """A combination in words, the record to write, and what its notebook is given."""
+    """A combination as text, its record file, and its notebook's parameters."""
 
     words: str
     record: Path
@@ -139,13 +140,13 @@ def _announced(jobs: Sequence[_Job], total: int) -> Iterator[_Job]:
 
 
 def _run(notebook: Path, job: _Job) -> None:
-    if _completed(job.record):  # by a worker that died before it could say so
+    if _completed(job.record):  # by a worker that died before it reported
         return
     named = {} if job.run is None else {"run_name": job.run}
     start, text = time.monotonic(), None
     try:
         run_notebook(notebook, job.record.with_suffix(".ipynb"), **job.parameters, **named)
-    except Exception as error:  # any failure of one notebook leaves the others their turn
+    except Exception as error:  # noqa: BLE001 - one notebook's failure does not stop the others
         text = str(error).strip() or type(error).__name__
         if not isinstance(error, LabError):
             text = text.splitlines()[-1]  # papermill puts the traceback first
@@ -153,7 +154,7 @@ def _run(notebook: Path, job: _Job) -> None:
 
 
 def _note(job: _Job, seconds: float, error: str | None) -> None:
-    """Write a combination's record; it failed where there is an error."""
+    """Write a combination's record; with an error its status is failed."""
     result = {
         "parameters": job.parameters,
         "run": job.run,
@@ -217,7 +218,7 @@ def _check(offered: Sequence[str], grid: Mapping, shared: Mapping) -> None:
 
 
 def _record(folder: Path, values: Mapping) -> Path:
-    """Where a combination's record is; its name is also the end of its run's name."""
+    """Path of a combination's record; its stem is also the suffix of the run's name."""
     readable = re.sub(r"[^\w.=-]+", "-", _words(values).replace(", ", "-"))[:60]
     return folder / f"{readable}-{json_hash(_plain(values))[:6]}.json"
 
@@ -227,5 +228,5 @@ def _words(values: Mapping) -> str:
 
 
 def _plain(values: Mapping) -> dict:
-    """As JSON gives them back; papermill writes lists into a notebook, but no tuples."""
+    """Tuples as lists, as JSON and papermill have no tuples."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""The explorer's widgets: they call the view and show what it gives. No science here."""
+"""The explorer's panel of widgets around its view."""
 
 import sys
 
@@ -11,28 +11,29 @@ from ..diffusion.presets import PRESETS
 from ..diffusion.prompts import SETS
 from ..diffusion.taps import block_taps
 from ..probing.features import POOLINGS
-from .background import WorkingBox
+from .background import TaskBox
 from .explore_config import ALL, STATISTICS, ExploreConfig
 from .explorer import Explorer
-from .tabs import DamageTab, ExportTab, PhotographsTab, RunsTab
+from .tabs import DamageTab, ExportTab, ImagesTab, RunsTab
 from .view import View
 from .widgets import STYLE, button, field, head
 
-# Fields whose widget's value is the view's as it is.
+# Fields of the configuration that a widget holds unchanged.
 _PLAIN = ("timestep", "taps", "tap", "poolings", "statistic", "plot")
 
 
 def explore(
-    config: ExploreConfig | None = None, widgets: bool | None = None, **parameters
+    config: ExploreConfig | None = None, widgets: bool | None = None, **parameters: object
 ) -> "Panel | View":
-    """The explorer as widgets; where nobody watches, as by papermill, its view as still figures.
+    """The explorer as widgets, or as still figures where the notebook runs without a viewer.
 
     Args:
         config: resolved; or its fields by name, as ``explore(dataset="demo", timesteps="1,50")``.
-        widgets: True or False in place of a look at who watches.
+        widgets: True or False to choose; ``None`` detects it (False under papermill).
+        parameters: fields of ``ExploreConfig``, without ``config``.
 
     Returns:
-        To be named last in a cell. Only the still view computes features that are missing.
+        An object that a notebook cell displays. Only the still view computes missing features.
 
     Raises:
         LabError: impossible parameters, no such dataset or backbone.
@@ -46,26 +47,26 @@ def explore(
 
 
 def _allow_widgets_in_colab() -> None:
-    """Colab shows other widgets than its own only where it is told to."""
+    """Colab shows third-party widgets only after this call."""
     if "google.colab" in sys.modules:
         sys.modules["google.colab"].output.enable_custom_widget_manager()
 
 
-class Panel(WorkingBox):
-    """Choices at the left; photographs, damage, runs and export in tabs at the right.
+class Panel(TaskBox):
+    """Controls on the left; photographs, damage, runs and export in tabs on the right.
 
     Attributes:
-        view: what is shown. quiet: whether values are being set, not chosen.
+        view: what is shown. quiet: whether controls are being set by the program.
     """
 
-    def __init__(self, view: View):
+    def __init__(self, view: View) -> None:
         super().__init__(layout=w.Layout(width="100%"))
         self.view = view
         self.quiet = False
         side = self._side()
-        self.photographs, self.damage = PhotographsTab(self), DamageTab(self)
+        self.images, self.damage = ImagesTab(self), DamageTab(self)
         self.runs, self.files = RunsTab(self), ExportTab(self)
-        self._tabs = (self.photographs, self.damage, self.runs, self.files)
+        self._tabs = (self.images, self.damage, self.runs, self.files)
         for tab in self._tabs:
             self.controls += tab.controls
         self.tabs = w.Tab(
@@ -73,16 +74,16 @@ class Panel(WorkingBox):
             titles=["Photographs", "Damage", "Two runs", "Export"],
             layout=w.Layout(flex="1 1 0", min_width="0"),
         )
-        self.tabs.observe(lambda _: self.told(self._draw_tab), "selected_index")
+        self.tabs.observe(lambda _: self.run_action(self._draw_tab), "selected_index")
         body = w.HBox([side, self.tabs], layout=w.Layout(width="100%"))
         self.children = [w.HTML(STYLE), body]
-        self.told(self.show)
+        self.run_action(self.show)
 
     def _side(self) -> w.VBox:
-        joined = {"mean + std": ("mean", "std"), **{name: (name,) for name in POOLINGS}}
+        poolings = {"mean + std": ("mean", "std"), **{name: (name,) for name in POOLINGS}}
         chosen = self.view.explorer.config.poolings
-        if chosen not in joined.values():
-            joined[" + ".join(chosen)] = chosen
+        if chosen not in poolings.values():
+            poolings[" + ".join(chosen)] = chosen
         statistics = {text: name for name, text in STATISTICS.items()}
         plots = {"the probe's score": "score", "one channel": "channel"}
 
@@ -95,11 +96,13 @@ class Panel(WorkingBox):
         self.timesteps = field(w.Text, "timesteps", continuous_update=False)
         self.taps = field(w.SelectMultiple, "layers", rows=9)
         compute = self.view.explorer.compute
-        self.compute = button("Compute", "play", lambda: self.work("computing", compute), flex="1")
+        self.compute = button(
+            "Compute", "play", lambda: self.run_in_background("computing", compute), flex="1"
+        )
         self.compute.button_style = "primary"
         self.timestep = field(w.SelectionSlider, "timestep", options=[0], continuous_update=False)
         self.tap = field(w.Dropdown, "layer", options=[ALL])
-        self.poolings = field(w.Dropdown, "pooling", options=joined)
+        self.poolings = field(w.Dropdown, "pooling", options=poolings)
         self.statistic = field(w.Dropdown, "curves", options=statistics)
         self.plot = field(w.Dropdown, "against MOS", options=plots)
         self.channel = field(w.Text, "channel", placeholder="the best", continuous_update=False)
@@ -125,54 +128,52 @@ class Panel(WorkingBox):
         )  # fmt: skip
         return side.add_class("lab-side")
 
-    # What is chosen
-
-    def choose(self, look: bool = False, **changes) -> None:
-        """Change the view and show it. ``look``: see ``PhotographsTab.draw``."""
+    def choose(self, look: bool = False, **changes: object) -> None:
+        """Change the view and show it. ``look``: see ``ImagesTab.draw``."""
         self.view.explorer.choose(**changes)
         self.show(look)
 
-    def _chosen(self, **changes) -> None:
+    def _chosen(self, **changes: object) -> None:
         if not self.quiet:
-            self.told(lambda: self.choose(**changes))
+            self.run_action(lambda: self.choose(False, **changes))
 
     def _new_prompts(self, prompts: str) -> None:
         if not self.quiet:  # embedding a set for the first time takes a while
             explorer = self.view.explorer
-            self.work("embedding prompts", lambda: explorer.choose(prompts=prompts))
+            self.run_in_background("embedding prompts", lambda: explorer.choose(prompts=prompts))
 
     def _open(self) -> None:
         explorer = self.view.explorer
-        changes = {
+        changes: dict[str, object] = {
             "dataset": self.dataset.value,
             "data_root": self.data_root.value.strip() or None,
             "backbone": self.backbone.value.strip(),
         }
-        if changes["dataset"] == explorer.config.dataset:  # else the new one's own size
+        if changes["dataset"] == explorer.config.dataset:  # else the new dataset's default
             changes["image_size"] = self.image_size.value
-        self.work("opening", lambda: explorer.choose(**changes))
-
-    # What is shown
+        self.run_in_background("opening", lambda: explorer.choose(**changes))
 
     def show(self, look: bool = False) -> None:
-        """All controls and the open tab as the view is. ``look``: see ``PhotographsTab.draw``."""
+        """Update all controls and the open tab. ``look``: see ``ImagesTab.draw``."""
         self.damage.forget()
-        self.fill()
+        self.sync_controls()
         self._draw_tab(look)
         coverage = self.view.explorer.coverage().to_numpy()
-        self.say(f"{coverage.sum()} of {coverage.size} layers × timesteps are in the cache.")
+        self.show_message(
+            f"{coverage.sum()} of {coverage.size} layers × timesteps are in the cache."
+        )
 
     def _draw_tab(self, look: bool = False) -> None:
         tab = self._tabs[self.tabs.selected_index or 0]
-        tab.draw(look) if tab is self.photographs else tab.draw()
+        tab.draw(look) if isinstance(tab, ImagesTab) else tab.draw()
         self.show_command()
 
     def show_command(self) -> None:
-        """The command in the export tab follows every choice."""
+        """Update the command in the export tab."""
         self.files.draw()
 
-    def fill(self) -> None:
-        """All controls as the view is."""
+    def sync_controls(self) -> None:
+        """Set all controls to the view."""
         explorer, self.quiet = self.view.explorer, True
         config = explorer.config
         try:
@@ -183,10 +184,10 @@ class Panel(WorkingBox):
             self.prompts.value = config.prompts
             self.timesteps.value = ", ".join(map(str, config.timesteps))
             self.taps.options = list(
-                dict.fromkeys([*block_taps(explorer.backbone.unet), *config.taps])
+                dict.fromkeys([*block_taps(explorer.backbone.unet), *explorer.taps])
             )
             self.timestep.options = config.timesteps
-            self.tap.options = {"all joined": ALL, **{tap: tap for tap in config.taps}}
+            self.tap.options = {"all joined": ALL, **{tap: tap for tap in explorer.taps}}
             for name in _PLAIN:
                 getattr(self, name).value = getattr(config, name)
             self.channel.value = "" if config.channel is None else str(config.channel)
@@ -198,16 +199,16 @@ class Panel(WorkingBox):
                 (self.runs.run_b, "run_b"),
             ):
                 first, chosen = next(iter(box.options)), getattr(config, name)
-                # The chosen one may be none of the runs: a folder, or the shipped student.
-                shown = dict.fromkeys([*runs, *([chosen] if chosen else [])])
-                box.options = {first: None, **{run: run for run in shown}}
+                # The chosen model may be a folder or the shipped student, not a run of the list.
+                names = dict.fromkeys([*runs, *([chosen] if chosen else [])])
+                box.options = {first: None, **{run: run for run in names}}
                 box.value = chosen
         finally:
             self.quiet = False
 
 
 def _number(text: str) -> int | str | None:
-    """What is typed as a number; nothing as None; else as it is, to be refused by name."""
+    """Typed text as a number, None if empty; other text is refused by the configuration."""
     text = text.strip()
     return int(text) if text.isdigit() else text or None
 

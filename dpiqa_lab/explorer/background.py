@@ -1,4 +1,4 @@
-"""A box of widgets that does what is asked and says how it went; long work beside the notebook."""
+"""A box of widgets that runs actions and reports their errors; long ones run in a thread."""
 
 import threading
 import warnings
@@ -16,96 +16,101 @@ class Stopped(Exception):  # noqa: N818 - no error
     """The stop button was pressed."""
 
 
-class WorkingBox(w.VBox):
-    """Actions, one at a time. Who inherits it lays out ``stop``, ``progress`` and ``message``.
+class TaskBox(w.VBox):
+    """Runs one action at a time. Subclasses lay out ``stop``, ``progress`` and ``message``.
 
     Attributes:
-        controls: what is disabled during long work. worker: the thread of the last one.
+        controls: widgets disabled while a background action runs.
+        worker: thread of the last background action, ``None`` before the first.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: object) -> None:
         super().__init__(**options)
         self.controls: list[w.Widget] = []
-        self.worker = None
+        self.worker: threading.Thread | None = None
         self._busy = self._stop = False
-        self.stop = button("", "stop", self._ask_stop, width="42px")
-        self.stop.tooltip, self.stop.disabled = "Stop; what is done is kept", True
+        self.stop = button("", "stop", self._request_stop, width="42px")
+        self.stop.tooltip, self.stop.disabled = "Stop; finished batches stay in the cache", True
         self.progress = w.IntProgress(0, 0, 1, layout=w.Layout(width="auto", visibility="hidden"))
         self.message = w.HTML()
 
-    def fill(self) -> None:
-        """All controls as what is shown is; after an error they go back to it."""
+    def sync_controls(self) -> None:
+        """Set all controls to the current state; after an error they return to it."""
         raise NotImplementedError
 
     def show(self) -> None:
-        """Everything anew, after long work."""
+        """Redraw everything, after a background action."""
         raise NotImplementedError
 
-    def told(self, action: Callable[[], None]) -> None:
-        """Run it; what goes wrong, and what it warns of, is said in the panel."""
+    def run_action(self, action: Callable[[], object]) -> None:
+        """Run a short action; its error, or its last warning, is shown in the panel."""
         if self._busy:
             return
         try:
             with warnings.catch_warnings(record=True) as caught:
                 action()
-            if told := [one.message for one in caught if one.category is UserWarning]:
-                self.say(str(told[-1]))
+            if messages := [one.message for one in caught if one.category is UserWarning]:
+                self.show_message(str(messages[-1]))
         except LabError as error:
-            self.fill()  # the controls go back to what is shown
-            self.say(str(error), bad=True)
+            self.sync_controls()
+            self.show_message(str(error), bad=True)
         except Exception as error:
-            self.say(f"unexpected {type(error).__name__}: {error}", bad=True)
+            self.show_message(_unexpected(error), bad=True)
             raise
 
-    def work(self, what: str, action: Callable[[], None]) -> None:
-        """Run what takes long beside the notebook, with bar and stop button; one at a time."""
+    def run_in_background(self, title: str, action: Callable[[], object]) -> None:
+        """Run a long action in a thread, with progress bar and stop button."""
         if self._busy:
             return
         self._busy, self._stop = True, False
         for control in self.controls:
             control.disabled = True
         self.stop.disabled, self.progress.layout.visibility = False, "visible"
-        self.say(what)
-        self.worker = threading.Thread(target=self._worked, args=(action,), daemon=True)
+        self.show_message(title)
+        self.worker = threading.Thread(target=self._work, args=(action,), daemon=True)
         self.worker.start()
 
-    def _worked(self, action: Callable[[], None]) -> None:
-        def act():
-            with tracked(self._watch):
+    def _work(self, action: Callable[[], object]) -> None:
+        def act() -> None:
+            with tracked(self._update_progress):
                 action()
 
-        said, bad = self._outcome(act)
+        result = _outcome(act)
         for control in self.controls:
             control.disabled = False
         self.stop.disabled, self.progress.layout.visibility = True, "hidden"
-        shown = self._outcome(self.show)  # still busy: clicks meanwhile would mix with it
+        redrawn = _outcome(self.show)  # still busy: clicks meanwhile would interfere
         self._busy = False
-        if said or shown[0]:
-            self.say(*((said, bad) if said else shown))
+        if outcome := result or redrawn:
+            self.show_message(*outcome)
 
-    @staticmethod
-    def _outcome(action: Callable[[], None]) -> tuple[str, bool]:
-        """What to say of an action, nothing where it went well, and whether it went wrong."""
-        try:
-            action()
-        except Stopped:
-            return "Stopped; what was done is kept.", False
-        except LabError as error:
-            return str(error), True
-        except Exception as error:
-            return f"unexpected {type(error).__name__}: {error}", True
-        return "", False
-
-    def _watch(self, what: str, done: int, total: int) -> None:
+    def _update_progress(self, what: str, done: int, total: int) -> None:
         if self._stop:
             raise Stopped
         self.progress.max, self.progress.value = max(total, 1), done
-        self.say(f"{what}: {done} of {total}")
+        self.show_message(f"{what}: {done} of {total}")
 
-    def _ask_stop(self) -> None:
+    def _request_stop(self) -> None:
         self._stop, self.stop.disabled = True, True
-        self.say("Stopping after this batch …")
+        self.show_message("Stopping after this batch …")
 
-    def say(self, text: str, bad: bool = False) -> None:
-        """Show a sentence below the buttons."""
+    def show_message(self, text: str, bad: bool = False) -> None:
+        """Show a sentence below the buttons; ``bad``: as an error."""
         self.message.value = note(escape(text), bad)
+
+
+def _outcome(action: Callable[[], object]) -> tuple[str, bool] | None:
+    """Run it; the message to show and whether it is an error, ``None`` after success."""
+    try:
+        action()
+    except Stopped:
+        return "Stopped; finished batches are in the cache.", False
+    except LabError as error:
+        return str(error), True
+    except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to: shown in the panel
+        return _unexpected(error), True
+    return None
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {error}"

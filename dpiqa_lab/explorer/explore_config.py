@@ -1,4 +1,4 @@
-"""What the explorer is told: a notebook's parameters, a panel's state, and a command line."""
+"""Configuration of the explorer: notebook parameters, panel state, command line."""
 
 import dataclasses
 import shlex
@@ -19,9 +19,9 @@ STATISTICS = {
     "plcc": "PLCC of the probe",
     "channel": "|SRCC| of the best channel",
 }
-ALL = "all"  # in place of a tap: all chosen ones joined
-# What a change takes with it, as it has no meaning for the new value.
-_HANGING = {
+ALL = "all"  # in place of a tap: all chosen ones concatenated
+# Fields to reset when a field changes, as they have no meaning for its new value.
+_DEPENDENT = {
     "dataset": ("image_size", "mos_range", "lower_better", "photograph", "channel"),
     "data_root": ("photograph",),
     "backbone": ("revision", "prompts", "taps", "channel"),
@@ -44,14 +44,14 @@ class ExploreConfig(DatasetConfig):
     timesteps: tuple[int, ...] = option((1, 50, 200), "to compute and to choose from", None, 0, 999)
     taps: tuple[str, ...] | None = option(None, "module paths; None: mid block and up blocks")
     timestep: int | None = option(None, "shown; None: the first", low=0, high=999)
-    tap: str = option(ALL, "shown; all: the chosen ones joined")
-    poolings: tuple[str, ...] = option(("mean", "std"), "over positions, joined", POOLINGS)
+    tap: str = option(ALL, "shown; all: the chosen ones concatenated")
+    poolings: tuple[str, ...] = option(("mean", "std"), "over positions, concatenated", POOLINGS)
     statistic: str = option("srcc", "of the curves", tuple(STATISTICS))
     plot: str = option(
         "score", "against MOS: the probe's score, or a channel", ("score", "channel")
     )
-    channel: int | None = option(None, "shown; None: the one that goes best with MOS", low=0)
-    photograph: str | None = option(None, "name; None: the one judged most wrongly")
+    channel: int | None = option(None, "shown; None: the one that correlates best with MOS", low=0)
+    photograph: str | None = option(None, "name; None: the one with the largest error")
 
     damage: str = option("defocus", "kind of damage", tuple(DISTORTIONS))
     strength: float = option(0.5, "of the damage", low=0.0, high=1.0)
@@ -66,14 +66,14 @@ class ExploreConfig(DatasetConfig):
     batch_size: int = option(8, "photographs a pass", low=1, high=65536)
     name: str = option("explore", "folder under runs/ for what is exported")
 
-    def but(self, **changes) -> "ExploreConfig":
-        """The same with changes, checked; what hung on something changed is dropped with it.
+    def but(self, **changes: object) -> "ExploreConfig":
+        """A resolved copy with changes; fields that depend on a changed one are reset.
 
         Raises LabError as ``from_parameters``.
         """
         changed = {name for name in changes if changes[name] != getattr(self, name)}
-        dropped = {name for cause in changed for name in _HANGING.get(cause, ())}
-        kept = {k: v for k, v in dataclasses.asdict(self).items() if k not in dropped}
+        reset = {name for cause in changed for name in _DEPENDENT.get(cause, ())}
+        kept = {k: v for k, v in dataclasses.asdict(self).items() if k not in reset}
         config = ExploreConfig(**{**kept, **changes})
         if "timestep" not in changes and config.timestep not in config.timesteps:
             config = dataclasses.replace(config, timestep=None)
@@ -82,7 +82,7 @@ class ExploreConfig(DatasetConfig):
         return config.resolve()
 
     def resolve(self) -> "ExploreConfig":
-        """The same with defaults in place. Raises LabError for impossible values."""
+        """A copy with defaults filled in. Raises LabError for impossible values."""
         backbone = self.backbone
         if backbone == "auto":
             backbone, why = resolve_auto(self.device)
@@ -104,7 +104,7 @@ class ExploreConfig(DatasetConfig):
         )
 
     def command(self) -> str:
-        """A papermill command whose notebook shows this view."""
+        """A papermill command that reproduces this view in a notebook."""
         words = ["papermill", str(notebook_path("06_explore")), "out.ipynb"]
         default = ExploreConfig()
         for field in dataclasses.fields(self):
@@ -112,6 +112,6 @@ class ExploreConfig(DatasetConfig):
             if value != getattr(default, field.name):
                 if isinstance(value, tuple):
                     value = ",".join(map(str, value))
-                # Text as it is: -p would read a photograph called 007 as a number.
+                # -p would read a photograph named 007 as a number.
                 words += ["-r" if isinstance(value, str) else "-p", field.name, str(value)]
         return shlex.join(words)

@@ -1,4 +1,4 @@
-"""The explorer without its widgets: what is chosen, and the tables that follow from the cache."""
+"""The explorer without its widgets: the chosen view, and its tables computed from the cache."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from .. import metrics
 from ..core.device import choose_compute
 from ..core.errors import LabError, unknown
 from ..core.progress import progress_bar
-from ..datasets.dataset import load_dataset
+from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.dataset_config import DatasetConfig
 from ..diffusion.attention_maps import attention_maps_of
 from ..diffusion.backbone import Backbone
@@ -24,7 +24,7 @@ from .probes import Column, FeatureKey, Probes
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-_DATASET = tuple(DatasetConfig.__dataclass_fields__)
+_DATASET = tuple(field.name for field in dataclasses.fields(DatasetConfig))
 _BACKBONE = ("backbone", "revision", "random_weights")
 _STORE = (*_DATASET, *_BACKBONE, "prompts", "noise_seed", "device", "precision")
 
@@ -32,29 +32,35 @@ _STORE = (*_DATASET, *_BACKBONE, "prompts", "noise_seed", "device", "precision")
 class Explorer:
     """A dataset seen through a backbone's features, one view at a time.
 
-    Everything is read from the cache; ``compute`` alone makes U-Net passes.
+    Everything is read from the cache; only ``compute`` makes U-Net passes.
 
     Args:
         config: resolved.
 
     Attributes:
-        config: the view. dataset, backbone: what it opened. probes: what is read from both.
+        config: the view. dataset, backbone, store: opened as it says. probes: fitted on the store.
 
     Raises:
         LabError: see ``load_dataset`` and ``load_backbone``.
     """
 
-    def __init__(self, config: ExploreConfig):
-        self.config = None
-        self._open(config)
+    config: ExploreConfig
+    dataset: QualityDataset
+    backbone: Backbone
+    store: FeatureStore
 
-    def choose(self, **changes) -> None:
-        """Change the view by the fields of ``ExploreConfig``; after a LabError it is as before."""
-        self._open(self.config.but(**changes))
+    def __init__(self, config: ExploreConfig) -> None:
+        self._open(config, None)
 
-    def _open(self, config: ExploreConfig) -> None:
-        def same(names):
-            return self.config and all(getattr(config, n) == getattr(self.config, n) for n in names)
+    def choose(self, **changes: object) -> None:
+        """Change fields of ``ExploreConfig``; after a LabError the view is unchanged."""
+        self._open(self.config.but(**changes), self.config)
+
+    def _open(self, config: ExploreConfig, current: ExploreConfig | None) -> None:
+        def same(names: tuple[str, ...]) -> bool:
+            return current is not None and all(
+                getattr(config, name) == getattr(current, name) for name in names
+            )
 
         if same(_STORE):
             self.config = _with_taps(config, self.backbone)
@@ -69,54 +75,65 @@ class Explorer:
         else:
             backbone = load_backbone(config.backbone, config.random_weights, config.revision)
         config = _with_taps(config, backbone)
+        assert config.image_size is not None  # resolved
         backbone.check_size(config.image_size, config.image_size)
         store = FeatureStore(backbone, dataset, config.prompts, config.noise_seed, None, compute)
         self.compute_on, self.dataset, self.backbone, self.store = compute, dataset, backbone, store
         self.config = config
         self.probes = Probes(store, dataset.table)
 
-    # What is there
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Module paths of the chosen layers."""
+        assert self.config.taps is not None  # see _with_taps
+        return self.config.taps
+
+    @property
+    def timestep(self) -> int:
+        """The timestep shown."""
+        assert self.config.timestep is not None  # resolved
+        return self.config.timestep
 
     def coverage(self) -> pd.DataFrame:
         """Which of the chosen timesteps (rows) and taps (columns) are in the cache."""
-        config = self.config
-        rows = [[self.store.has(t, tap) for tap in config.taps] for t in config.timesteps]
-        return pd.DataFrame(rows, index=list(config.timesteps), columns=list(config.taps))
+        timesteps, taps = list(self.config.timesteps), list(self.taps)
+        rows = [[self.store.has(t, tap) for tap in taps] for t in timesteps]
+        return pd.DataFrame(rows, index=timesteps, columns=taps)
 
     def ready(self) -> bool:
-        """Whether the features of the view itself are."""
-        place = self.place()
-        return all(self.store.has(place.timestep, tap) for tap in place.taps)
+        """Whether the features of the current timestep and tap are in the cache."""
+        key = self.place()
+        return all(self.store.has(key.timestep, tap) for tap in key.taps)
 
     def compute(self) -> None:
-        """Extract what the chosen timesteps and taps lack, and fit their probes.
+        """Extract missing features of the chosen timesteps and taps, and fit their probes.
 
-        Interrupted, also by ``progress.watched``, it keeps what is done.
+        Finished batches stay in the cache after an interruption.
         """
         config = self.config
         extract_features(
             self.backbone,
             self.dataset,
             config.timesteps,
-            config.taps,
+            self.taps,
             config.prompts,
             config.noise_seed,
             compute=self.compute_on,
             batch_size=config.batch_size,
         )
-        places = [self.place(t, tap) for t in config.timesteps for tap in (*config.taps, ALL)]
-        for place in progress_bar(places, "fitting probes"):
-            self.probes.predictions(place)
-            self.probes.best(place)
+        keys = [self.place(t, tap) for t in config.timesteps for tap in (*self.taps, ALL)]
+        for key in progress_bar(keys, "fitting probes"):
+            self.probes.predictions(key)
+            self.probes.best(key)
 
-    # What is read from it, by ``Probes``: of the view, or of another timestep and tap
+    # Delegates to ``Probes``, for the view's timestep and tap unless given
 
     def features(self, timestep: int | None = None, tap: str | None = None) -> Features:
-        """See ``Probes``, as for all of these. LabError where they are not computed."""
+        """See ``Probes``. LabError where they are not computed."""
         return self.probes.features(self.place(timestep, tap))
 
     def columns(self, timestep: int | None = None, tap: str | None = None) -> np.ndarray:
-        """Features side by side, (n, k) float64."""
+        """Concatenated features, (n, k) float64."""
         return self.probes.columns(self.place(timestep, tap))
 
     def column_names(self) -> list[Column]:
@@ -124,7 +141,7 @@ class Explorer:
         return self.probes.column_names(self.place())
 
     def predictions(self, timestep: int | None = None, tap: str | None = None) -> pd.DataFrame:
-        """The probe's scores of the test part: name, path, mos, split, score, group where known."""
+        """The probe's test scores: name, path, mos, split, score, group where known."""
         return self.probes.predictions(self.place(timestep, tap))
 
     def fitted(self, timestep: int | None = None, tap: str | None = None) -> "Pipeline":
@@ -134,7 +151,7 @@ class Explorer:
     def overview(self) -> pd.DataFrame:
         """The chosen statistic for each chosen timestep and tap: timestep, tap, value."""
         statistic = self.config.statistic
-        taps = self.config.taps if statistic == "channel" else (*self.config.taps, ALL)
+        taps = self.taps if statistic == "channel" else (*self.taps, ALL)
         rows = [
             {
                 "timestep": timestep,
@@ -151,14 +168,12 @@ class Explorer:
         points = self.points()
         points = points[points["split"] == "test"]
         x, mos = points["x"], points["mos"]
-        found = {"n": len(points), "srcc": metrics.srcc(x, mos), "plcc": metrics.plcc(x, mos)}
+        values = {"n": len(points), "srcc": metrics.srcc(x, mos), "plcc": metrics.plcc(x, mos)}
         intervals = metrics.bootstrap(x, mos, groups=points.get("group"))
-        return found | {f"{name}_ci": interval for name, interval in intervals.items()}
-
-    # Photographs
+        return values | {f"{name}_ci": interval for name, interval in intervals.items()}
 
     def channel(self) -> int:
-        """The column shown: the chosen one, or the one that goes best with MOS outside test."""
+        """Column shown: chosen, or the one that correlates best with MOS outside test."""
         chosen = self.config.channel
         if chosen is None:
             return self.probes.best(self.place())
@@ -167,20 +182,20 @@ class Explorer:
         return chosen
 
     def points(self) -> pd.DataFrame:
-        """What the scatter shows: name, path, mos, split, x, group where known.
+        """Points of the scatter: name, path, mos, split, x, group where known.
 
-        ``x``: the probe's score (test part), or the feature of one channel (all photographs).
+        ``x``: the probe's score (test photographs), or one channel's feature (all photographs).
         """
         if self.config.plot == "score":
             return self.predictions().rename(columns={"score": "x"})
         table = self.dataset.table
-        kept = [name for name in ("group",) if name in table]
-        return table[["name", "path", "mos", "split", *kept]].assign(
+        group = [name for name in ("group",) if name in table]
+        return table[["name", "path", "mos", "split", *group]].assign(
             x=self.columns()[:, self.channel()]
         )
 
     def photograph(self) -> str:
-        """The name of the one shown: the chosen one, or the test one judged most wrongly."""
+        """Name of the photograph shown: chosen, or the test one with the largest error."""
         if self.config.photograph is not None:
             self.position(self.config.photograph)
             return self.config.photograph
@@ -188,21 +203,22 @@ class Explorer:
         return table.loc[(table["score"] - table["mos"]).abs().idxmax(), "name"]
 
     def position(self, name: str) -> int:
-        """Place of a photograph in the dataset. Raises LabError for a name it has not."""
+        """Row of a photograph in the dataset's table. Raises LabError for an unknown name."""
         found = np.flatnonzero(self.dataset.table["name"] == name)
         if not len(found):
             raise LabError(f"no photograph {name!r} in {self.dataset.manifest.spec.title}.")
         return int(found[0])
 
     def place(self, timestep: int | None = None, tap: str | None = None) -> FeatureKey:
-        """Of the view, or as asked for; ``ALL`` is all chosen taps."""
-        config, tap = self.config, tap or self.config.tap
-        taps = config.taps if tap == ALL else (tap,)
-        return FeatureKey(config.timestep if timestep is None else timestep, taps, config.poolings)
+        """Key of the view's features, or of those asked for; ``ALL`` is all chosen taps."""
+        tap = tap or self.config.tap
+        taps = self.taps if tap == ALL else (tap,)
+        timestep = self.timestep if timestep is None else timestep
+        return FeatureKey(timestep, taps, self.config.poolings)
 
 
 def _with_taps(config: ExploreConfig, backbone: Backbone) -> ExploreConfig:
-    """``config`` with taps that the backbone has, of which the one shown is one, or LabError."""
+    """``config`` with its taps resolved. Raises LabError where the backbone lacks one of them."""
     taps = config.taps or tuple(block_taps(backbone.unet, down=False))
     with attention_maps_of(backbone, taps, config.prompts, FACTORS):
         FeatureTaps(backbone.unet, taps)  # refuses unknown names

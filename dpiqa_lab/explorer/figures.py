@@ -1,7 +1,9 @@
-"""The explorer's figures: each has the same traces whatever it shows, so that a widget can follow.
+"""The explorer's figures: each has the same traces for any data, so that a widget can update.
 
-``None`` in place of a table gives the empty figure, with a note on what to do.
+``None`` instead of a table gives an empty figure with a note on what to do.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,9 +25,9 @@ _CHOSEN = {
 
 
 def curves(overview: pd.DataFrame, statistic: str, timestep: int, tap: str) -> go.Figure:
-    """The statistic over the timesteps, a line a tap, the shown combination ringed.
+    """The statistic over timesteps, a line per tap, the shown combination ringed.
 
-    ``overview``: timestep, tap, value, as ``Explorer.overview`` gives it; NaN leaves a gap.
+    ``overview``: see ``Explorer.overview``; NaN leaves a gap.
     """
     figure = go.Figure()
     for place, (name, rows) in enumerate(overview.groupby("tap", sort=False)):
@@ -45,52 +47,52 @@ def curves(overview: pd.DataFrame, statistic: str, timestep: int, tap: str) -> g
     shown = overview[(overview["timestep"] == timestep) & (overview["tap"] == tap)]
     figure.add_trace(_chosen([str(t) for t in shown["timestep"]], shown["value"]))
     order = [str(t) for t in sorted(overview["timestep"].unique())]
-    # In a browser new values make plotly guess the type again: strict takes text for no number.
+    # In a browser plotly infers the type again from new values; strict reads text as text.
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_xaxes(autotypenumbers="strict")
     if overview["value"].isna().all():
         _note(figure, "nothing computed yet for this view: press Compute")
-    _laid_out(figure, "Where quality is read", "timestep", STATISTICS[statistic], 340)
-    # The legend has rows where there are many layers or little width: the title stands above them.
+    _layout(figure, "Where quality is read", "timestep", STATISTICS[statistic], 340)
+    # The legend has several rows with many layers or little width: the title is above them.
     figure.update_layout(title={"yref": "container", "y": 0.98, "yanchor": "top"}, margin_t=88)
     return figure.update_layout(legend={"x": 0, "xanchor": "left"})
 
 
 def points(table: pd.DataFrame | None, x_title: str, chosen: str | None) -> go.Figure:
-    """MOS against ``x``, a point a photograph, the chosen one ringed.
+    """MOS against ``x``, a point per photograph, the chosen one ringed.
 
-    ``table``: name, mos, split, x, as ``Explorer.points`` gives it.
+    ``table``: name, mos, split, x, see ``Explorer.points``.
     """
     figure = go.Figure()
     empty = pd.DataFrame({"name": [], "mos": [], "split": [], "x": []})
     rows = empty if table is None else table
     kind = go.Scattergl if len(rows) > 5000 else go.Scatter  # thousands are too slow as SVG
     for split, colour in SPLITS.items():
-        part = rows[rows["split"] == split]
+        of_split = rows[rows["split"] == split]
         figure.add_trace(
             kind(
-                x=part["x"],
-                y=part["mos"],
+                x=of_split["x"],
+                y=of_split["mos"],
                 name=split,
-                text=[escaped(name) for name in part["name"]],
-                customdata=list(part["name"]),
+                text=[escaped(name) for name in of_split["name"]],
+                customdata=list(of_split["name"]),
                 mode="markers",
                 marker={"color": colour, "size": 9, "opacity": 0.65},
-                showlegend=len(part) > 0,
+                showlegend=len(of_split) > 0,
                 hovertemplate="%{text}<br>%{x:.4g}<br>MOS %{y:.3f}<extra></extra>",
             )
         )
-    part = rows[rows["name"] == chosen]
-    figure.add_trace(_chosen(part["x"], part["mos"]))
+    ringed = rows[rows["name"] == chosen]
+    figure.add_trace(_chosen(ringed["x"], ringed["mos"]))
     if table is None:
         _note(figure, "not computed yet: press Compute")
-    return _laid_out(figure, "Click a photograph", x_title, "MOS (higher is better)", 400)
+    return _layout(figure, "Click a photograph", x_title, "MOS (higher is better)", 400)
 
 
 def damage_scores(tried: pd.DataFrame, kind: str) -> go.Figure:
-    """Scores against the strengths tried so far.
+    """Scores by strength.
 
-    ``tried``: strength, probe and, where there is one, model; any order.
+    ``tried``: strength, probe and optionally model, in any order.
     """
     tried = tried.drop_duplicates("strength", keep="last").sort_values("strength")
     figure = go.Figure()
@@ -110,11 +112,11 @@ def damage_scores(tried: pd.DataFrame, kind: str) -> go.Figure:
         )
     figure.update_xaxes(range=[-0.03, 1.03])
     title = "Scores under the damage"
-    return _laid_out(figure, title, f"strength of {kind.replace('_', ' ')}", "score", 320)
+    return _layout(figure, title, f"strength of {kind.replace('_', ' ')}", "score", 320)
 
 
 def damage_channels(damaged: Damaged | None, n: int = 12) -> go.Figure:
-    """The ``n`` features that the damage moves most, as bars of their shifts."""
+    """Bars of the ``n`` largest shifts of features under damage."""
     rows = damaged.channels.head(n)[::-1] if damaged else pd.DataFrame({"label": [], "shift": []})
     figure = go.Figure(
         go.Bar(
@@ -127,18 +129,18 @@ def damage_channels(damaged: Damaged | None, n: int = 12) -> go.Figure:
     )
     figure.update_yaxes(tickfont={"size": 11}, automargin=True, ticks="")
     title = "Features that move most"
-    return _laid_out(figure, title, "shift, standard deviations over the dataset", None, 320)
+    return _layout(figure, title, "shift, standard deviations over the dataset", None, 320)
 
 
 def against(shared: pd.DataFrame | None, run_a: str, run_b: str, chosen: str | None) -> go.Figure:
-    """Scores of two runs against each other, coloured by MOS, with the line where they agree.
+    """Scores of two runs against each other, coloured by MOS, with the line of equality.
 
-    ``shared``: name, mos, score_a, score_b, as ``shared_predictions`` gives it.
+    ``shared``: name, mos, score_a, score_b, see ``shared_predictions``.
     """
     columns = ["name", "mos", "score_a", "score_b"]
     rows = pd.DataFrame(columns=columns) if shared is None else shared
-    ends = [*rows["score_a"], *rows["score_b"]]
-    ends = [min(ends), max(ends)] if ends else []
+    scores = [*rows["score_a"], *rows["score_b"]]
+    ends = [min(scores), max(scores)] if scores else []
     figure = go.Figure(
         [
             go.Scatter(
@@ -161,34 +163,34 @@ def against(shared: pd.DataFrame | None, run_a: str, run_b: str, chosen: str | N
             ),
         ]
     )
-    part = rows[rows["name"] == chosen]
-    figure.add_trace(_chosen(part["score_a"], part["score_b"]))
+    ringed = rows[rows["name"] == chosen]
+    figure.add_trace(_chosen(ringed["score_a"], ringed["score_b"]))
     figure.update_traces(showlegend=False)
     if shared is None:
         _note(figure, "choose two runs")
     title = "Two runs on the same test photographs"
-    return _laid_out(figure, title, f"score of {escaped(run_a)}", f"score of {escaped(run_b)}", 420)
+    return _layout(figure, title, f"score of {escaped(run_a)}", f"score of {escaped(run_b)}", 420)
 
 
-def _numbers(values) -> list[float | None]:
-    """NaN as None: what goes to a browser is JSON, which has none."""
+def _numbers(values: pd.Series) -> list[float | None]:
+    """NaN as None, as JSON has no NaN."""
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _chosen(x, y) -> go.Scatter:
+def _chosen(x: Sequence | pd.Series, y: pd.Series) -> go.Scatter:
     ring = go.Scatter(x=list(x), y=_numbers(y), mode="markers", marker=_CHOSEN)
     return ring.update(showlegend=False, hoverinfo="skip")
 
 
 def _note(figure: go.Figure, text: str) -> None:
-    """Say ``text`` in place of axes that have nothing to show."""
+    """Show ``text`` in place of empty axes."""
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     centre = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     figure.add_annotation(text=text, font={"size": 15, "color": GREY}, **centre)
 
 
-def _laid_out(figure: go.Figure, title: str, x: str, y: str | None, height: int) -> go.Figure:
+def _layout(figure: go.Figure, title: str, x: str, y: str | None, height: int) -> go.Figure:
     return figure.update_layout(
         template=TEMPLATE,
         title={"text": title, "font": {"size": 15}},
@@ -196,7 +198,7 @@ def _laid_out(figure: go.Figure, title: str, x: str, y: str | None, height: int)
         xaxis_title=x,
         yaxis_title=y,
         height=height,
-        autosize=True,  # else a plot that was made before its tab had a width keeps plotly's 700
+        autosize=True,  # else a plot made in a hidden tab stays 700 pixels wide
         margin=_MARGIN,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.01, "yanchor": "bottom"},
         hovermode="closest",

@@ -1,4 +1,4 @@
-"""What linear models read from cached features: each combination fitted once, then remembered."""
+"""Linear probes on cached features: each combination is fitted once and memoized."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +16,13 @@ from ..probing.probe import concat_features, fit_probe
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-_MEMORY = 1_000_000_000  # bytes of features kept; Stable Diffusion's: 40 kB a tap and photograph
+_MEMORY = (
+    1_000_000_000  # bytes of features in memory; Stable Diffusion's: 40 kB per tap and photograph
+)
 
 
 class FeatureKey(NamedTuple):
-    """A combination: taps of one timestep, pooled, side by side."""
+    """A combination of features: taps of one timestep, pooled and concatenated."""
 
     timestep: int
     taps: tuple[str, ...]
@@ -28,7 +30,7 @@ class FeatureKey(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One feature; ``quarter`` (0 to 3, by rows) where it is the mean of one."""
+    """One feature; ``quarter`` (0 to 3, row by row) where it is the mean of one."""
 
     tap: str
     pooling: str
@@ -36,47 +38,50 @@ class Column(NamedTuple):
     quarter: int | None
 
     def __str__(self) -> str:
-        part = "" if self.quarter is None else f" {self.quarter + 1}"
-        return f"{self.tap}, {self.pooling}{part} of channel {self.channel}"
+        quarter = "" if self.quarter is None else f" {self.quarter + 1}"
+        return f"{self.tap}, {self.pooling}{quarter} of channel {self.channel}"
 
 
 class Probes:
-    """Features and probes of one store, by place; nothing is extracted here.
+    """Features and probes of one store, by ``FeatureKey``; nothing is extracted here.
 
-    Where features of a place are not in the cache, what needs them raises LabError.
+    Methods raise LabError where they need features that are not in the cache.
 
     Args:
         store: the features. table: of the same dataset, with ``mos`` and ``split``.
     """
 
-    def __init__(self, store: FeatureStore, table: pd.DataFrame):
+    def __init__(self, store: FeatureStore, table: pd.DataFrame) -> None:
         self.store = store
         self.table = table
         labels = [list(table["hash"]), list(table["mos"]), list(table["split"])]
         self._labels = json_hash(labels)
-        self._features, self._fits, self._values, self._known = {}, {}, {}, {}
-        self._columns = None, None  # the last ones asked for
+        self._features: dict[tuple[int, str], Rows] = {}
+        self._fits: dict[FeatureKey, Pipeline] = {}
+        self._values: dict[tuple[FeatureKey, str], float] = {}
+        self._best_channels: dict[FeatureKey, Rows] = {}
+        self._columns: tuple[FeatureKey, np.ndarray] | None = None  # of the last request
 
     def features(self, place: FeatureKey) -> Features:
-        """Of its taps and timestep."""
+        """Pooled features of the taps, with the dataset's table."""
         rows = {}
         for tap in place.taps:
             key = place.timestep, tap
             if key not in self._features:
                 self._features[key] = self.store.load(*key)
             rows[key] = self._features[key]
-        for key in [key for key in self._features if key not in rows]:  # oldest first
+        for key in [key for key in self._features if key not in rows]:  # evict the oldest
             if self._bytes() <= _MEMORY:
                 break
             del self._features[key]
         return Features(rows, self.table)
 
     def _bytes(self) -> int:
-        return sum(part.nbytes for rows in self._features.values() for part in rows.values())
+        return sum(x.nbytes for rows in self._features.values() for x in rows.values())
 
     def columns(self, place: FeatureKey) -> np.ndarray:
-        """Features side by side, (n, k) float64: what the probe is fed."""
-        if self._columns[0] != place:
+        """Concatenated features, (n, k) float64: the probe's input."""
+        if self._columns is None or self._columns[0] != place:
             self._columns = place, concat_features(self.features(place), poolings=place.poolings)
         return self._columns[1]
 
@@ -91,70 +96,74 @@ class Probes:
         ]
 
     def predictions(self, place: FeatureKey) -> pd.DataFrame:
-        """The probe's scores of the test part: name, path, mos, split, score, group where known.
+        """The probe's test scores: name, path, mos, split, score, group where known.
 
-        Kept on disk, so that a place seen before needs no fit.
+        Cached on disk, so that a known combination needs no fit.
         """
         table = self.table
-        kept = [name for name in ("group",) if name in table]
-        test = table.loc[table["split"] == "test", ["name", "path", "mos", "split", "hash", *kept]]
+        group = [name for name in ("group",) if name in table]
+        test = table.loc[table["split"] == "test", ["name", "path", "mos", "split", "hash", *group]]
 
-        def predict(positions):
+        def predict(positions: object) -> Rows:
             x = self.columns(place)[test.index[positions]]
             return {"score": torch.from_numpy(self.fitted(place).predict(x))}
 
         rows = self._cache(place).rows(list(test["hash"]), predict, batch_size=len(test))
-        found = test.drop(columns="hash").assign(score=rows["score"].numpy())
-        return found.reset_index(drop=True)
+        scored = test.drop(columns="hash").assign(score=rows["score"].numpy())
+        return scored.reset_index(drop=True)
 
     def fitted(self, place: FeatureKey) -> "Pipeline":
-        """The probe's regression, see ``fit_probe``."""
+        """The fitted regression, see ``fit_probe``."""
         if place not in self._fits:
             model, x = fit_probe(self.features(place), poolings=place.poolings)
             self._fits[place], self._columns = model, (place, x)
         return self._fits[place]
 
     def best(self, place: FeatureKey) -> int:
-        """The column that goes best with MOS outside the test part; kept on disk too."""
+        """The column that correlates best with MOS outside the test split; cached on disk."""
         return int(self._best(place)["column"])
 
     def _best(self, place: FeatureKey) -> Rows:
-        """``column``, and ``srcc``: its absolute value on the test part."""
-        if place not in self._known:
+        """``column``, and ``srcc``: its absolute value on the test split."""
+        if place not in self._best_channels:
             test = (self.table["split"] == "test").to_numpy()
             mos = self.table["mos"].to_numpy()
 
-            def find(_) -> Rows:
+            def find(_: object) -> Rows:
                 x = self.columns(place)
                 column = int(np.nanargmax(np.abs(spearman_columns(x[~test], mos[~test]))))
                 srcc = abs(metrics.srcc(x[test, column], mos[test]))
-                found = {"column": torch.tensor([column])}
-                return found | {"srcc": torch.tensor([srcc], dtype=torch.float64)}
+                return {
+                    "column": torch.tensor([column]),
+                    "srcc": torch.tensor([srcc], dtype=torch.float64),
+                }
 
-            self._known[place] = self._cache(place, "best channel").rows(["best"], find)
-        return self._known[place]
+            cache = self._cache(place, "best channel")
+            self._best_channels[place] = cache.rows(["best"], find)
+        return self._best_channels[place]
 
     def value(self, place: FeatureKey, statistic: str) -> float:
-        """A statistic of ``explore_config`` on the test part; "channel" is that of ``best``.
+        """One of ``STATISTICS`` on the test split; "channel" is that of ``best``.
 
-        NaN where it is not computed yet: this neither extracts nor fits.
+        NaN where it is not computed yet: this neither extracts features nor fits probes.
         """
         key = place, statistic
         if key not in self._values:
-            known = self._of_channel(place) if statistic == "channel" else self._of_probe(*key)
-            if known is None:
+            channel = statistic == "channel"
+            value = self._channel_value(place) if channel else self._probe_value(*key)
+            if value is None:
                 return float("nan")
-            self._values[key] = known
+            self._values[key] = value
         return self._values[key]
 
-    def _of_probe(self, place: FeatureKey, statistic: str) -> float | None:
+    def _probe_value(self, place: FeatureKey, statistic: str) -> float | None:
         test = set(self.table.loc[self.table["split"] == "test", "hash"])
         if not self._cache(place).held() >= test:
             return None
         scores = self.predictions(place)
         return getattr(metrics, statistic)(scores["score"], scores["mos"])
 
-    def _of_channel(self, place: FeatureKey) -> float | None:
+    def _channel_value(self, place: FeatureKey) -> float | None:
         if not all(self.store.has(place.timestep, tap) for tap in place.taps):
             return None
         return float(self._best(place)["srcc"])

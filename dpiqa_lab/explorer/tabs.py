@@ -1,99 +1,104 @@
-"""The tabs of the explorer's panel: each shows a part of the view, and changes its choices.
+"""The tabs of the explorer's panel: each shows one aspect of the view and changes its fields."""
 
-``panel`` is the ``Panel`` they belong to: ``panel.told(action)`` runs an action and shows its
-error; ``panel.choose(**changes)`` changes the view and redraws all.
-"""
-
+from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import ipywidgets as w
 import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
+from traitlets import Bunch
 
 from ..core.errors import LabError
 from ..datasets.distortions import DISTORTIONS
 from ..datasets.images import read_image
 from ..evaluation.prediction_comparison import compare_predictions, shared_predictions
 from ..viz.overlays import overlay
-from . import figures as figures
+from . import figures
 from .widgets import button, cards, field, follow, head, note, picture, row, table
 
+if TYPE_CHECKING:
+    from .app import Panel
 
-class PhotographsTab(w.VBox):
-    """Curves over timesteps, the scatter, and the photograph that was clicked."""
 
-    def __init__(self, panel):
+class ImagesTab(w.VBox):
+    """Curves over timesteps, the scatter, and the photograph chosen by a click."""
+
+    def __init__(self, panel: "Panel") -> None:
         self.panel, self.view = panel, panel.view
         self.curves = go.FigureWidget(self.view.curves())
         self.points = go.FigureWidget(figures.points(None, "", None))
         self.facts, self.card, self.near = w.HTML(), w.HTML(), w.HTML()
         self.look = button(
-            "Activation map", "eye", lambda: panel.told(lambda: self._card(True)), width="160px"
+            "Activation map",
+            "eye",
+            lambda: panel.run_action(lambda: self._card(True)),
+            width="160px",
         )
         self.controls = [self.look]
         super().__init__([self.curves, self.facts, self.points, self.card, self.look, self.near])
 
     def draw(self, look: bool = False) -> None:
-        """As the view is. ``look``: at the photograph's activation map too, which takes a pass."""
+        """Redraw. ``look``: compute the photograph's activation map too, which takes a pass."""
         explorer = self.view.explorer
-        there = explorer.ready()
-        # First, as a probe that is fitted here is a new point of the curves.
-        figure = self.view.points() if there else figures.points(None, "", None)
-        follow(self.points, figure, self._photograph)
-        follow(self.curves, self.view.curves(), self._place)
+        ready = explorer.ready()
+        # First, as a probe fitted here adds a point to the curves.
+        figure = self.view.points() if ready else figures.points(None, "", None)
+        follow(self.points, figure, self._choose_image)
+        follow(self.curves, self.view.curves(), self._choose_place)
         self.facts.value = self.card.value = self.near.value = ""
         self.look.layout.display = "none"
-        if there:
-            found = explorer.measured()
-            (a, b), (c, d) = found["srcc_ci"], found["plcc_ci"]
+        if ready:
+            test = explorer.measured()
+            (a, b), (c, d) = test["srcc_ci"], test["plcc_ci"]
             self.facts.value = note(
-                f"Test part, {found['n']} photographs: <b>SRCC {found['srcc']:.3f}</b> "
-                f"({a:.3f} to {b:.3f}), <b>PLCC {found['plcc']:.3f}</b> ({c:.3f} to {d:.3f}); "
+                f"Test split, {test['n']} photographs: <b>SRCC {test['srcc']:.3f}</b> "
+                f"({a:.3f} to {b:.3f}), <b>PLCC {test['plcc']:.3f}</b> ({c:.3f} to {d:.3f}); "
                 "95% bootstrap intervals, over contents where contents repeat."
             )
             self._card(look)
 
-    def _place(self, place) -> None:
+    def _choose_place(self, place: tuple[int, str]) -> None:
         timestep, tap = place
-        self.panel.told(lambda: self.panel.choose(timestep=int(timestep), tap=str(tap)))
+        self.panel.run_action(lambda: self.panel.choose(timestep=int(timestep), tap=str(tap)))
 
-    def _photograph(self, name) -> None:
-        self.panel.told(lambda: self.panel.choose(look=True, photograph=str(name)))
+    def _choose_image(self, name: object) -> None:
+        self.panel.run_action(lambda: self.panel.choose(look=True, photograph=str(name)))
 
     def _card(self, look: bool) -> None:
-        photographs, name = self.view.photographs, self.view.explorer.photograph()
-        card = photographs.card(name)
+        images, name = self.view.images, self.view.explorer.photograph()
+        card = images.card(name)
         whole = Image.fromarray(read_image(card["path"]))
-        activation = photographs.activation(name, remembered=not look)
+        activation = images.activation(name, remembered=not look)
         self.look.layout.display = "none" if activation is not None else None
         shown = [picture(whole, 220, "photograph")]
         if activation is not None:
             low, high = activation.min(), activation.max()
             caption = f"activation map<br>{low:.3g} to {high:.3g}"
             shown.append(picture(overlay(whole, activation, low, high), 220, caption))
-        score = "– (not in the test part)" if card["score"] is None else f"{card['score']:.3f}"
+        score = "– (not in the test split)" if card["score"] is None else f"{card['score']:.3f}"
         scale = self.view.explorer.dataset.manifest.scale
         facts = [
             ["photograph", escape(name)],
             ["MOS", f"{card['mos']:.3f} ({card['mos_raw']:g} as released, of {scale})"],
             ["score of the probe", score],
             [card["column"], f"{card['feature']:.4g}"],
-            ["part", card["split"]],
+            ["split", card["split"]],
             ["size", f"{card['width']} × {card['height']}"],
         ]
         self.card.value = cards(*shown, table(facts))
         near = (
             picture(row.path, 104, f"MOS {row.mos:.2f}<br>distance {row.distance:.2f}")
-            for row in photographs.neighbours(name).itertuples()
+            for row in images.neighbours(name).itertuples()
         )
         self.near.value = head("NEAREST IN FEATURES") + cards(*near)
 
 
 class DamageTab(w.VBox):
-    """One photograph under a damage: a pass each time the slider is let go."""
+    """One photograph under damage: one pass per release of the slider."""
 
-    def __init__(self, panel):
+    def __init__(self, panel: "Panel") -> None:
         self.panel, self.view = panel, panel.view
         config = self.view.explorer.config
         kinds = {kind.replace("_", " "): kind for kind in DISTORTIONS}
@@ -104,7 +109,7 @@ class DamageTab(w.VBox):
         )  # fmt: skip
         self.model = field(w.Dropdown, "beside", options={"the probe alone": None}, width="300px")
         self.pair = w.HTML()
-        self._tried = None
+        self._tried: pd.DataFrame | None = None
         self.scores = go.FigureWidget(figures.damage_scores(_tried(), config.damage))
         self.channels = go.FigureWidget(figures.damage_channels(None))
         self.controls = [self.damage, self.strength, self.model]
@@ -115,20 +120,20 @@ class DamageTab(w.VBox):
         super().__init__()
 
     def forget(self) -> None:
-        """The strengths tried so far belong to another view."""
+        """Drop the strengths tried so far, after a change of view."""
         self._tried = None
 
     def draw(self) -> None:
-        """The chosen photograph and damage, unless they are shown already."""
-        self.children = self._content  # plotly measures a figure's room once: not while hidden
+        """The chosen photograph and damage, unless already shown."""
+        self.children = self._content  # only now: plotly measures its width once, when drawn
         if self._tried is None and self.view.explorer.ready():
             self._damage()
 
-    def _changed(self, change) -> None:
+    def _changed(self, change: Bunch) -> None:
         if not self.panel.quiet:
             if change.owner is not self.strength:
                 self.forget()
-            self.panel.told(self._damage)
+            self.panel.run_action(self._damage)
 
     def _damage(self) -> None:
         explorer = self.view.explorer
@@ -136,7 +141,7 @@ class DamageTab(w.VBox):
         explorer.choose(damage=kind, strength=strength, model=model)
         self.panel.show_command()
         name = explorer.photograph()
-        done = self.view.photographs.damaged(name, kind, strength)
+        done = self.view.images.damaged(name, kind, strength)
         tried = _tried([0.0, strength], done.probe, done.model)
         self._tried = tried if self._tried is None else pd.concat([self._tried, tried])
         captions = [
@@ -160,7 +165,7 @@ class DamageTab(w.VBox):
 class RunsTab(w.VBox):
     """Two runs on the same photographs."""
 
-    def __init__(self, panel):
+    def __init__(self, panel: "Panel") -> None:
         self.panel, self.view = panel, panel.view
         self.run_a = field(w.Dropdown, "run a", options={"–": None}, width="320px")
         self.run_b = field(w.Dropdown, "run b", options={"–": None}, width="320px")
@@ -174,7 +179,7 @@ class RunsTab(w.VBox):
 
     def draw(self, chosen: str | None = None) -> None:
         """The two runs of the view; ``chosen``: a photograph to ring and show."""
-        self.children = self._content  # as in the damage tab
+        self.children = self._content  # see DamageTab
         config = self.view.explorer.config
         a, b = config.run_a, config.run_b
         if not (a and b):
@@ -182,7 +187,7 @@ class RunsTab(w.VBox):
             self.table.value = self.card.value = ""
             return
         shared = shared_predictions(a, b)
-        follow(self.figure, figures.against(shared, a, b, chosen), self._photograph)
+        follow(self.figure, figures.against(shared, a, b, chosen), self._choose_image)
         rows = [[f"{len(shared)} photographs", "a", "b", "a − b, 95% interval (paired)", ""]]
         rows += [
             [
@@ -196,41 +201,44 @@ class RunsTab(w.VBox):
         ]
         self.table.value = cards(table(rows))
 
-    def _changed(self, change) -> None:
+    def _changed(self, _: Bunch) -> None:
         if not self.panel.quiet:
-            self.panel.told(self._choose)
+            self.panel.run_action(self._choose_runs)
 
-    def _choose(self) -> None:
+    def _choose_runs(self) -> None:
         self.view.explorer.choose(run_a=self.run_a.value, run_b=self.run_b.value)
         self.panel.show_command()
         self.draw()
 
-    def _photograph(self, name) -> None:
-        def show():
+    def _choose_image(self, name: object) -> None:
+        def show() -> None:
             explorer = self.view.explorer
-            found = explorer.dataset.table.iloc[explorer.position(str(name))]
-            runs = explorer.config.run_a, explorer.config.run_b
-            mos = shared_predictions(*runs).set_index("name")["mos"][str(name)]
-            if abs(found["mos"] - mos) > 1e-6:
+            image = explorer.dataset.table.iloc[explorer.position(str(name))]
+            a, b = explorer.config.run_a, explorer.config.run_b
+            assert a is not None  # else there is no point to click
+            assert b is not None
+            mos = shared_predictions(a, b).set_index("name")["mos"][str(name)]
+            if abs(image["mos"] - mos) > 1e-6:
                 raise LabError(
-                    f"{name} has MOS {found['mos']:.4g} in the open dataset and {mos:.4g} in the "
+                    f"{name} has MOS {image['mos']:.4g} in the open dataset and {mos:.4g} in the "
                     "runs: open the dataset and the score scale that they were trained on."
                 )
-            caption = f"{escape(str(name))}<br>MOS {found['mos']:.3f}"
-            self.card.value = cards(picture(found["path"], 220, caption))
+            caption = f"{escape(str(name))}<br>MOS {image['mos']:.3f}"
+            self.card.value = cards(picture(image["path"], 220, caption))
             self.draw(str(name))
 
-        self.panel.told(show)
+        self.panel.run_action(show)
 
 
 class ExportTab(w.VBox):
-    """The view as files and as a command."""
+    """Export of the view as files and as a command."""
 
-    def __init__(self, panel):
+    def __init__(self, panel: "Panel") -> None:
         self.panel, self.view = panel, panel.view
         self.name = field(w.Text, "folder", self.view.explorer.config.name, width="320px")
         self.export = button(
-            "Export HTML, CSV, PNG", "download", lambda: panel.work("exporting", self._export),
+            "Export HTML, CSV, PNG", "download",
+            lambda: panel.run_in_background("exporting", self._export),
             width="220px",
         )  # fmt: skip
         self.export.button_style = "primary"
@@ -242,23 +250,27 @@ class ExportTab(w.VBox):
         super().__init__([files, row(self.name, self.export), self.written, again, self.command])
 
     def draw(self) -> None:
-        """The command that makes this view again."""
+        """Show the command that reproduces this view."""
         self.command.value = self.view.explorer.config.command()
 
     def _export(self) -> None:
         self.view.explorer.choose(name=self.name.value.strip())
         files = self.view.export()
         lines = "".join(f"<li><code>{escape(str(path))}</code></li>" for path in files)
-        told = f"Written:<ul style='margin:0'>{lines}</ul>"
+        text = f"Written:<ul style='margin:0'>{lines}</ul>"
         if not any(path.name == "points.png" for path in files):
-            told += (
+            text += (
                 "No PNG of the figure, as plotly needs the package kaleido and Chrome for it; the "
                 "camera icon over a figure saves one too."
             )
-        self.written.value = note(told)
+        self.written.value = note(text)
 
 
-def _tried(strengths=(), probe=(), model=None) -> pd.DataFrame:
-    """The table of ``figures.damage_scores``."""
-    nothing = [float("nan")] * len(strengths)
-    return pd.DataFrame({"strength": strengths, "probe": probe, "model": model or nothing})
+def _tried(
+    strengths: Sequence[float] = (),
+    probe: Sequence[float] = (),
+    model: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """A table for ``figures.damage_scores``."""
+    missing = [float("nan")] * len(strengths)
+    return pd.DataFrame({"strength": strengths, "probe": probe, "model": model or missing})

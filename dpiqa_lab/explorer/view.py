@@ -14,7 +14,8 @@ from ..evaluation.prediction_comparison import compare_predictions, shared_predi
 from ..viz.contact_sheet import pictures
 from ..viz.overlays import overlay
 from ..viz.pages import render
-from . import figures as figures
+from . import figures
+from .explore_config import ALL
 from .explorer import Explorer
 from .images import ExplorerImages
 
@@ -22,23 +23,23 @@ _THUMB, _CAPTION, _GAP = 192, 34, 12  # pixels
 
 
 class View:
-    """What the explorer shows, without widgets; shown in a notebook by naming it.
+    """The explorer's figures and tables without widgets; a notebook cell displays it.
 
     Attributes:
-        explorer, photographs: what it is drawn from.
+        explorer: the data. images: single photographs of its view.
     """
 
-    def __init__(self, explorer: Explorer):
+    def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
-        self.photographs = ExplorerImages(explorer)
+        self.images = ExplorerImages(explorer)
 
     def curves(self) -> go.Figure:
-        """See ``explorer_figures.curves``."""
+        """See ``figures.curves``."""
         explorer, config = self.explorer, self.explorer.config
-        return figures.curves(explorer.overview(), config.statistic, config.timestep, config.tap)
+        return figures.curves(explorer.overview(), config.statistic, explorer.timestep, config.tap)
 
     def points(self) -> go.Figure:
-        """See ``explorer_figures.points``. LabError where the features are not computed."""
+        """See ``figures.points``. LabError where the features are not computed."""
         explorer, config = self.explorer, self.explorer.config
         if config.plot == "score":
             title = f"score of the probe on {self._tap()}, timestep {config.timestep}"
@@ -50,10 +51,11 @@ class View:
     def gallery(self) -> tuple[list[Image.Image], list[str]]:
         """The photograph, its activation map and its neighbours, with captions of two lines."""
         name = self.explorer.photograph()
-        card, near = self.photographs.card(name), self.photographs.neighbours(name)
+        card, near = self.images.card(name), self.images.neighbours(name)
         picture = Image.fromarray(read_image(card["path"]))
-        activation = self.photographs.activation(name)
-        score = "not of the test part" if card["score"] is None else f"score {card['score']:.3f}"
+        activation = self.images.activation(name)
+        assert activation is not None  # computed if missing
+        score = "not in the test split" if card["score"] is None else f"score {card['score']:.3f}"
         shown = [picture, overlay(picture, activation, activation.min(), activation.max())]
         shown += [Image.fromarray(read_image(path)) for path in near["path"]]
         captions = [f"{name}\nMOS {card['mos']:.3f}, {score}", "activation map\n" + self._tap()]
@@ -64,12 +66,12 @@ class View:
         return shown, captions
 
     def damage(self) -> tuple[go.Figure, go.Figure, list[Image.Image]]:
-        """Scores from none to the chosen strength, the features moved, pictures before and after.
+        """Scores and shifts of features under the chosen damage, pictures before and after.
 
-        One pass of one photograph.
+        Takes one pass.
         """
         config, name = self.explorer.config, self.explorer.photograph()
-        done = self.photographs.damaged(name, config.damage, config.strength)
+        done = self.images.damaged(name, config.damage, config.strength)
         tried = pd.DataFrame({"strength": [0.0, config.strength], "probe": done.probe})
         if done.model:
             tried["model"] = done.model
@@ -107,7 +109,7 @@ class View:
         return found
 
     def summary(self) -> pd.DataFrame:
-        """One row: where the view looks, n, and SRCC and PLCC with 95% intervals."""
+        """One row: timestep, tap, plot, n, and SRCC and PLCC with 95% intervals."""
         config, measured = self.explorer.config, self.explorer.measured()
         place = {"timestep": config.timestep, "tap": config.tap, "plot": config.plot}
         names = ("n", "srcc", "srcc_ci", "plcc", "plcc_ci")
@@ -117,8 +119,8 @@ class View:
         """The view as files under ``runs/<name>/``.
 
         ``view.html`` (all figures, opens offline), ``points.csv``, ``curves.csv``,
-        ``photographs.png``, ``command.txt`` (reproduces it), ``runs.csv`` where two runs are
-        compared, and ``points.png`` where plotly can write one (it needs kaleido and a browser).
+        ``photographs.png``, ``command.txt`` (reproduces the view), ``runs.csv`` where two runs are
+        compared, and ``points.png`` where kaleido and a browser are installed.
         """
         folder = runs_dir() / self.explorer.config.name
         stills, command = self.stills(), self.explorer.config.command()
@@ -143,7 +145,7 @@ class View:
 
     def _tap(self) -> str:
         config = self.explorer.config
-        return " + ".join(config.taps) if config.tap == figures.ALL else config.tap
+        return " + ".join(self.explorer.taps) if config.tap == ALL else config.tap
 
     def _ipython_display_(self) -> None:
         display(self.summary())
@@ -155,7 +157,7 @@ class View:
 
 
 def contact_sheet(shown: list[Image.Image], captions: list[str], columns: int = 4) -> Image.Image:
-    """Pictures over their captions of two lines, as one picture."""
+    """Pictures over captions of two lines, as one picture."""
     across, down = _THUMB + _GAP, _THUMB + _CAPTION + _GAP
     columns = min(columns, len(shown))
     size = (columns * across + _GAP, -(-len(shown) // columns) * down + _GAP)
@@ -174,10 +176,10 @@ def contact_sheet(shown: list[Image.Image], captions: list[str], columns: int = 
 
 
 def _png(figure: go.Figure) -> bytes | None:
-    """The figure as PNG, where kaleido and its browser are there."""
+    """The figure as PNG, ``None`` without kaleido or its browser."""
     try:
         import kaleido  # noqa: F401
 
         return figure.to_image("png", scale=2)
-    except Exception:  # of any kind: whatever is missing, there is no picture
+    except Exception:  # noqa: BLE001 - whatever kaleido lacks, the export goes without
         return None

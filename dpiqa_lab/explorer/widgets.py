@@ -1,10 +1,14 @@
-"""Small parts of the explorer's panel: labelled fields, notes, pictures, figures that follow."""
+"""Building blocks of the explorer's panel: fields, buttons, HTML fragments, live figures."""
 
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
 import ipywidgets as w
 import plotly.graph_objects as go
+from PIL import Image
+from plotly.basedatatypes import BaseTraceType
+from plotly.callbacks import Points
 
 from ..viz.contact_sheet import thumbnail
 
@@ -22,8 +26,8 @@ STYLE = """<style>
 </style>"""
 
 
-def field(kind: type[w.Widget], label: str, value=None, **options) -> w.Widget:
-    """An input with its label at the left."""
+def field(kind: type[w.Widget], label: str, value: object = None, **options: object) -> w.Widget:
+    """An input with its label on the left."""
     if value is not None:
         options["value"] = value
     layout = w.Layout(width=options.pop("width", "auto"))
@@ -31,15 +35,15 @@ def field(kind: type[w.Widget], label: str, value=None, **options) -> w.Widget:
     return kind(description=label, style=style, layout=layout, **options)
 
 
-def button(text: str, icon: str, action: Callable[[], None], **layout) -> w.Button:
+def button(text: str, icon: str, action: Callable[[], object], **layout: str) -> w.Button:
     """A button that calls ``action``."""
-    made = w.Button(description=text, icon=icon, layout=w.Layout(**layout))
-    made.on_click(lambda _: action())
-    return made
+    widget = w.Button(description=text, icon=icon, layout=w.Layout(**layout))
+    widget.on_click(lambda _: action())
+    return widget
 
 
 def row(*items: w.Widget) -> w.HBox:
-    """Widgets side by side, wrapped where there is no room."""
+    """Widgets side by side, wrapped when narrow."""
     return w.HBox(items, layout=w.Layout(flex_flow="row wrap", align_items="center"))
 
 
@@ -49,7 +53,7 @@ def head(text: str) -> str:
 
 
 def note(text: str, bad: bool = False) -> str:
-    """A sentence, as HTML; ``text`` is HTML already."""
+    """A sentence, as HTML; ``text`` is HTML."""
     return f"<div class='{'lab-bad' if bad else 'lab-note'}'>{text}</div>"
 
 
@@ -67,19 +71,19 @@ def table(rows: list[list[str]]) -> str:
     return f"<div><table>{''.join(lines)}</table></div>"
 
 
-def picture(source, size: int, caption: str) -> str:
-    """A picture of at most ``size`` pixels a side over a caption, as HTML; that is HTML already."""
+def picture(source: str | Path | Image.Image, size: int, caption: str) -> str:
+    """A picture of at most ``size`` pixels a side over a caption (HTML), as HTML."""
     image = f"<img src='{thumbnail(source, size)}'>"
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def follow(shown: go.FigureWidget, figure: go.Figure, click: Callable | None = None) -> None:
-    """Make the widget show what the figure shows.
+    """Update the widget to the figure.
 
-    ``click``: called with the customdata of a point that is clicked.
+    ``click``: called with the customdata of a clicked point.
     """
     layout = figure.layout.to_plotly_json()
-    layout.pop("template", None)  # it has it from the start
+    layout.pop("template", None)  # set when the widget was made
     if [trace.type for trace in shown.data] != [trace.type for trace in figure.data]:
         shown.data = ()
         shown.add_traces(figure.data)
@@ -95,6 +99,6 @@ def follow(shown: go.FigureWidget, figure: go.Figure, click: Callable | None = N
             trace.on_click(lambda trace, points, _: _clicked(trace, points, click))
 
 
-def _clicked(trace, points, click: Callable) -> None:
+def _clicked(trace: BaseTraceType, points: Points, click: Callable) -> None:
     if points.point_inds and trace.customdata is not None and len(trace.customdata):
         click(trace.customdata[points.point_inds[0]])

@@ -1,8 +1,9 @@
-"""Which photographs to look at, and a sheet of them."""
+"""Contact sheets, and the choice of photographs for them."""
 
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,11 @@ _GAP, _BELOW, _TITLE = 16, 50, 60  # pixels between photographs, for a caption a
 
 
 def pick(predictions: pd.DataFrame, kind: str, n: int = 8, logistic: bool = True) -> pd.DataFrame:
-    """The ``n`` rows of ``predictions`` with the ``kind`` of photographs asked for, foremost first.
+    """The ``n`` rows of ``predictions`` that are first by ``kind``.
 
     ``kind``: "best" and "worst" are by score; "most wrong" by the distance of MOS from the fitted
-    logistic, or from the score itself without ``logistic`` or where none could be fitted (which
-    warns). Raises LabError for another kind and for missing columns (mos, score).
+    logistic, or from the score without ``logistic`` or where the fit fails (with a warning).
+    Raises LabError for another kind and for missing columns (mos, score).
     """
     require(predictions, "mos", "score")
     if kind not in KINDS:
@@ -38,10 +39,10 @@ def pick(predictions: pd.DataFrame, kind: str, n: int = 8, logistic: bool = True
 
 
 def contact_sheet(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int = 192) -> go.Figure:
-    """A sheet of photographs, ``columns`` abreast, each over its name, MOS and score.
+    """A sheet of photographs in ``columns``, each over its name, MOS and score.
 
-    ``rows``: columns name, path, mos and score; shown in their order, at most ``thumb`` pixels
-    high and wide, as JPEG inside the figure. Raises LabError for no rows, missing columns and
+    ``rows``: columns name, path, mos and score; at most ``thumb`` pixels a side, as JPEG inside
+    the figure. Raises LabError for no rows, missing columns and
     files that cannot be read.
     """
     require(rows, "name", "path", "mos", "score")
@@ -54,16 +55,16 @@ def contact_sheet(rows: pd.DataFrame, title: str, columns: int = 4, thumb: int =
 
 
 def pictures(
-    sources: Sequence,
+    sources: Sequence[str | Path | Image.Image],
     captions: Sequence[str],
     title: str,
     columns: int = 4,
     thumb: int = 192,
     hover: Sequence[str] | None = None,
 ) -> go.Figure:
-    """A sheet of pictures, ``columns`` abreast, each over a caption of at most two lines.
+    """A sheet of pictures in ``columns``, each over a caption of at most two lines.
 
-    ``sources``: files or PIL images. ``hover``: shown on hovering, in place of the caption. Raises
+    ``sources``: files or PIL images. ``hover``: hover texts, by default the captions. Raises
     LabError for no pictures and for files that cannot be read.
     """
     if not len(sources):
@@ -82,11 +83,11 @@ def pictures(
             text=_lines(caption), x=x, y=y + thumb, yanchor="top", showarrow=False
         )
         centres.append((x, y + thumb / 2))
-    # Invisible markers over the pictures, which themselves cannot show a text on hovering.
-    x, y = zip(*centres, strict=True)
+    # Invisible markers carry the hover texts, which layout images cannot have.
+    xs, ys = zip(*centres, strict=True)
     marker = {"symbol": "square", "size": thumb, "opacity": 0}
     texts = [_lines(text) for text in hover or captions]
-    figure.add_trace(go.Scatter(x=x, y=y, mode="markers", marker=marker, hovertext=texts))
+    figure.add_trace(go.Scatter(x=xs, y=ys, mode="markers", marker=marker, hovertext=texts))
     figure.update_traces(hoverinfo="text")
     figure.update_annotations(font_size=13)
     figure.update_xaxes(visible=False, range=[0, width], fixedrange=True)
@@ -100,8 +101,8 @@ def pictures(
     )
 
 
-def thumbnail(source: str | Image.Image, size: int) -> str:
-    """The picture as a data URI of JPEG, at most ``size`` pixels a side."""
+def thumbnail(source: str | Path | Image.Image, size: int) -> str:
+    """The picture as a JPEG data URI, at most ``size`` pixels a side."""
     picture = Image.fromarray(read_image(source))
     picture.thumbnail((size, size))
     buffer = io.BytesIO()
@@ -114,7 +115,7 @@ def _lines(text: str) -> str:
 
 
 def _shortened(name: str, length: int) -> str:
-    """``name`` cut in its middle, as names differ in their ends."""
+    """``name`` shortened in the middle, as names differ at their ends."""
     if len(name) <= length:
         return name
     return f"{name[: length // 2 - 1]}…{name[len(name) - (length - length // 2) :]}"

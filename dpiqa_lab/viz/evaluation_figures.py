@@ -1,4 +1,7 @@
-"""Figures of notebook 05 and its report; their tables are those of ``evaluate``, see there."""
+"""Figures of notebook 05 and its report, from the tables of ``evaluate``."""
+
+from collections.abc import Callable
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -23,9 +26,9 @@ _NAMES = {
 
 
 def agreement_intervals(results: pd.DataFrame, dataset: str, metric: str = "srcc") -> go.Figure:
-    """``metric`` of every model on a dataset with its 95% interval, a colour a subset.
+    """``metric`` of every model on a dataset with its 95% interval, a colour per subset.
 
-    ``results``: the table ``agreement``. Raises LabError for a dataset that it does not hold.
+    ``results``: the table ``agreement``. Raises LabError for a dataset that it lacks.
     """
     rows = _of(results, dataset, metric)
     figure = go.Figure()
@@ -45,7 +48,7 @@ def agreement_intervals(results: pd.DataFrame, dataset: str, metric: str = "srcc
                 "n = %{customdata[2]}<extra></extra>",
             )
         )
-    if len(subsets) > 1:  # beside each other, as they would lie on one line
+    if len(subsets) > 1:  # side by side instead of overlapping
         figure.update_layout(scattermode="group", scattergap=0.4)
     figure.update_yaxes(autorange="reversed", type="category")
     return figure.update_layout(
@@ -59,7 +62,7 @@ def agreement_intervals(results: pd.DataFrame, dataset: str, metric: str = "srcc
 
 
 def difference_matrix(differences: pd.DataFrame, dataset: str) -> go.Figure:
-    """Row less column, pair by pair; a star where the paired interval is without 0."""
+    """Row minus column for each pair; a star where the paired interval excludes 0."""
     rows = _of(differences, dataset, "difference")
     names = list(dict.fromkeys([*rows["a"], *rows["b"]]))
     place = {name: i for i, name in enumerate(names)}
@@ -82,7 +85,7 @@ def difference_matrix(differences: pd.DataFrame, dataset: str) -> go.Figure:
             text=text,
             texttemplate="%{text}",
             customdata=hover,
-            hovertemplate="%{y} less %{x}<br>%{z:+.3f} (%{customdata})<extra></extra>",
+            hovertemplate="%{y} minus %{x}<br>%{z:+.3f} (%{customdata})<extra></extra>",
             colorscale=[(0, ORANGE), (0.5, "#FFFFFF"), (1, "#56B4E9")],
             zmin=-largest,
             zmax=largest,
@@ -93,14 +96,14 @@ def difference_matrix(differences: pd.DataFrame, dataset: str) -> go.Figure:
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return figure.update_layout(
         template=TEMPLATE,
-        title=f"SRCC on {escaped(dataset)}: row less column (* interval without 0)",
+        title=f"SRCC on {escaped(dataset)}: row minus column (* interval excludes 0)",
         height=200 + 44 * len(names),
         margin=_MARGIN,
     )
 
 
 def cross_matrix(cross: pd.DataFrame, metric: str = "srcc") -> go.Figure:
-    """Runs and what they were trained on (rows) by what they were tested on (columns)."""
+    """Runs with their training dataset (rows) by test dataset (columns)."""
     require(cross, "model", "trained_on", "tested_on", metric)
     run = cross["model"] + " (trained on " + cross["trained_on"] + ")"
     table = cross.assign(**{"trained on": run, "tested on": cross["tested_on"]})
@@ -111,9 +114,9 @@ def cross_matrix(cross: pd.DataFrame, metric: str = "srcc") -> go.Figure:
 def score_panels(
     scores: pd.DataFrame, calibration: pd.DataFrame, results: pd.DataFrame, dataset: str
 ) -> go.Figure:
-    """Score against MOS, a panel a model: photographs, the fitted logistic, mean MOS of each bin.
+    """Score against MOS, a panel per model: photographs, fitted logistic, mean MOS of each bin.
 
-    The dotted diagonal, MOS as predicted, is drawn where the scores have the scale of the MOS.
+    The dotted diagonal is drawn where scores are on the scale of the MOS.
     Tables: scores, calibration and agreement.
     """
     here = _of(scores, dataset, "score")
@@ -141,7 +144,7 @@ def score_panels(
         curve, _ = fitted_curve(score, mos)
         lines = [(x, curve(x), INK, "solid")] if curve.fitted else []
         if scale.get(model) == "same":
-            lines.append(((0, 1), (0, 1), GREY, "dot"))
+            lines.append((np.array([0, 1]), np.array([0, 1]), GREY, "dot"))
         for across, up, colour, dash in lines:
             line = {"color": colour, "width": 2, "dash": dash}
             trace = go.Scatter(x=across, y=up, mode="lines", line=line, hoverinfo="skip")
@@ -166,13 +169,15 @@ def score_panels(
 
 
 def error_panels(errors: pd.DataFrame, dataset: str) -> go.Figure:
-    """Mean distance from MOS by each trait, a panel a trait, a line a model.
+    """Mean distance from MOS by trait, a panel per trait, a line per model.
 
-    A trait that all photographs share has one point. ``errors``: the table of that name.
+    A trait with one value for all photographs has one point. ``errors``: the table of that name.
     """
     rows = _of(errors, dataset, "distance")
     figure, place = _panels([title[0].upper() + title[1:] for title in TRAITS.values()])
-    for colour, (model, part) in zip(_colours(), rows.groupby("model", sort=False), strict=False):
+    for colour, (model, part) in zip(
+        cycle(COLOURS), rows.groupby("model", sort=False), strict=False
+    ):
         for i, trait in enumerate(TRAITS):
             table = part[part["trait"] == trait]
             figure.add_trace(
@@ -198,10 +203,12 @@ def error_panels(errors: pd.DataFrame, dataset: str) -> go.Figure:
 
 
 def robustness_bars(robustness: pd.DataFrame, dataset: str) -> go.Figure:
-    """How far each change moves a score, in standard deviations; SRCC with before on the bars."""
+    """Mean move of the score by perturbation, in standard deviations; SRCC on the bars."""
     rows = _of(robustness, dataset, "moved")
     figure = go.Figure()
-    for colour, (model, part) in zip(_colours(), rows.groupby("model", sort=False), strict=False):
+    for colour, (model, part) in zip(
+        cycle(COLOURS), rows.groupby("model", sort=False), strict=False
+    ):
         figure.add_trace(
             go.Bar(
                 x=part["change"],
@@ -246,13 +253,8 @@ def _bars(table: pd.DataFrame, column: str) -> dict:
     }
 
 
-def _colours():
-    while True:
-        yield from COLOURS
-
-
-def _panels(titles: list[str]):
-    """A figure of panels, at most three abreast, and each one's row and column."""
+def _panels(titles: list[str]) -> tuple[go.Figure, Callable[[int], dict[str, int]]]:
+    """A figure with at most three panels per row, and the row and column of each panel."""
     columns = min(3 if len(titles) != 4 else 2, len(titles))
     rows = -(-len(titles) // columns)
     spacing = {"vertical_spacing": min(0.16, 0.5 / rows), "horizontal_spacing": 0.09}

@@ -8,9 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .. import metrics
-from .benchmark_figures import rate_lines, speed_bars, stage_bars
 from .contact_sheet import contact_sheet, pick, pictures
-from .distillation_figures import two_scores, variant_intervals
 from .evaluation_figures import (
     agreement_intervals,
     cross_matrix,
@@ -19,8 +17,16 @@ from .evaluation_figures import (
     robustness_bars,
     score_panels,
 )
+from .experiment_figures import (
+    learning_curve,
+    rate_lines,
+    speed_bars,
+    stage_bars,
+    two_scores,
+    variant_intervals,
+    variants_by_tap,
+)
 from .overlays import map_sheet, overlay
-from .prior_figures import learning_curve, variants_by_tap
 from .probe_figures import (
     channel_strip,
     curves_by_timestep,
@@ -65,16 +71,16 @@ _SPLITS = {"train": GREY, "val": ORANGE, "test": BLUE}
 
 
 def training_curves(history: pd.DataFrame) -> go.Figure:
-    """Training loss above, SRCC and PLCC on validation below, by step, with the best step marked.
+    """Training loss above, validation SRCC and PLCC below, by step, with the best step marked.
 
-    ``history``: columns step and, where there are any, loss, val_srcc, val_plcc and learning_rate,
-    NaN where a line lacks them. The loss axis is logarithmic where the losses span more than a
+    ``history``: column step, and optionally loss, val_srcc, val_plcc and learning_rate, with NaN
+    where a row lacks them. The loss axis is logarithmic where the losses span more than a
     factor of 10. Raises LabError if there is no column step.
     """
     require(history, "step")
     specs = [[{"secondary_y": True}], [{}]]
     figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.07, specs=specs)
-    for column, name, colour, dash, place in (
+    for column, name, colour, dash, position in (
         ("loss", "training loss", BLUE, "solid", {"row": 1}),
         ("learning_rate", "learning rate", GREY, "dot", {"row": 1, "secondary_y": True}),
         ("val_srcc", "validation SRCC", ORANGE, "solid", {"row": 2}),
@@ -86,7 +92,7 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
             # A line of one point is invisible.
             mode = "lines+markers" if len(table) < 50 and column != "learning_rate" else "lines"
             trace = go.Scatter(x=table["step"], y=table[column], name=name, mode=mode, line=line)
-            figure.add_trace(trace, col=1, **place)
+            figure.add_trace(trace, col=1, **position)
     title = "Training loss, and agreement with MOS on validation"
     srcc = _present(history, "val_srcc")
     if len(srcc):
@@ -116,11 +122,11 @@ def training_curves(history: pd.DataFrame) -> go.Figure:
 
 
 def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> go.Figure:
-    """MOS against predicted score, a point a photograph and a colour a split.
+    """MOS against predicted score, a point per photograph and a colour per split.
 
     ``predictions``: columns name, mos, score and split. The legend gives SRCC and PLCC by split;
-    with ``logistic`` each split's fitted curve is drawn, and PLCC is after it. Raises LabError for
-    missing columns and for scores that are not finite.
+    with ``logistic`` each split's fitted curve is drawn, and PLCC is computed after it. Raises
+    LabError for missing columns and for scores that are not finite.
     """
     require(predictions, "name", "mos", "score", "split")
     figure, curves = go.Figure(), []
@@ -150,7 +156,7 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
                 marker={"color": colour, "size": 6, "opacity": 0.5},
             )
         )
-    for x, y, split, colour in curves:  # last, to lie on all points; on white, to be seen there
+    for x, y, split, colour in curves:  # on top of all points, with a white outline
         for width, shade in ((6, "white"), (3, colour)):
             line = {"color": shade, "width": width}
             trace = kind(x=x, y=y, mode="lines", line=line, legendgroup=split)
@@ -169,13 +175,13 @@ def predicted_against_mos(predictions: pd.DataFrame, logistic: bool = True) -> g
 
 
 def _present(history: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows, by step, that have a number in ``column``; none if there is no such column."""
+    """Rows with a number in ``column``, by step; none without that column."""
     table = history.reindex(columns=["step", column]).apply(pd.to_numeric)
     return table.dropna().sort_values("step", ignore_index=True)
 
 
 def _coloured(splits: pd.Series) -> Iterator[tuple[object, str]]:
-    """Each split and its colour, the ones with a colour of their own first."""
+    """Each split and its colour, the standard splits first."""
     found = list(splits.unique())
     known = [split for split in _SPLITS if split in found]
     others = [split for split in found if split not in _SPLITS]

@@ -1,7 +1,8 @@
-"""Scored photographs to look at and to sort, as one HTML page that needs nothing else."""
+"""Scored photographs as one sortable, self-contained HTML page."""
 
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from .contact_sheet import thumbnail
 from .pages import render
 from .style import require
 
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
 _NUMBERS = ("score", "mos")
 
 
@@ -22,20 +26,20 @@ def write_gallery(
     path: Path | str | None = None,
     limit: int = 200,
     thumb: int = 160,
-):
-    """Photographs with their scores, sorted by a click on name, score or MOS.
+) -> "HTML":
+    """A page of photographs with their scores, sorted by a click on name, score or MOS.
 
     Args:
-        table: name and score, and where known mos and path, as ``score_folder`` gives it; the
-            scale that its ``attrs`` tell of stands above the photographs.
+        table: columns name and score, optionally mos and path, as from ``score_folder``; the
+            scale of the scores in its ``attrs`` is shown above the photographs.
         root: folder that the names are relative to, for a table without ``path``.
-        path: HTML file to write the page to; it holds the pictures and opens offline.
-        limit: photographs at most; of more, these are taken evenly along the score, its two ends
-            among them, and the heading says so.
-        thumb: side in pixels that a photograph is shrunk to.
+        path: HTML file to write; it contains the pictures and opens offline.
+        limit: maximum number of photographs; beyond it they are sampled evenly along the score,
+            both ends included, and the heading says so.
+        thumb: maximum side of a photograph in pixels.
 
     Returns:
-        An object that a notebook cell shows.
+        An object that a notebook cell displays.
 
     Raises:
         LabError: columns are missing, there are no rows, or a photograph cannot be read.
@@ -49,8 +53,8 @@ def write_gallery(
     if len(shown) > limit:
         shown = shown.iloc[np.linspace(0, len(shown) - 1, limit).round().astype(int)]
     numbers = [column for column in _NUMBERS if column in table]
-    many = f"{len(table):,} photographs"
-    title = many if len(shown) == len(table) else f"{len(shown):,} of {many}, along the score"
+    count = f"{len(table):,} photographs"
+    title = count if len(shown) == len(table) else f"{len(shown):,} of {count}, along the score"
     page = render(
         "gallery.html",
         title=title,
@@ -61,8 +65,7 @@ def write_gallery(
     )
     if path is not None:
         write_text(Path(path).expanduser(), page)
-    # A frame of its own keeps the page's style and script away from the notebook's, and other
-    # galleries'.
+    # A frame isolates the page's style and script from the notebook's.
     return HTML(render("frame.html", page=Markup(escape(page))))
 
 

@@ -1,6 +1,7 @@
-"""Maps laid over photographs, as pictures."""
+"""Feature maps overlaid on photographs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,12 +16,16 @@ from .probe_figures import SCALE
 
 
 def overlay(
-    photograph, values: torch.Tensor | np.ndarray, low: float, high: float, size: int = 256
+    photograph: str | Path | Image.Image,
+    values: torch.Tensor | np.ndarray,
+    low: float,
+    high: float,
+    size: int = 256,
 ) -> Image.Image:
-    """A photograph in grey under a map (h, w) in colour, squashed to a square of ``size`` pixels.
+    """A grey photograph under a map (h, w) in colour, as a square of ``size`` pixels.
 
-    ``low`` and ``high`` are the ends of the colour scale. ``photograph``: a file or a PIL image.
-    Raises LabError for a map that is not of two dimensions.
+    ``low`` and ``high`` are the ends of the colour scale. Raises LabError for a map that has not
+    two dimensions.
     """
     values = np.asarray(values, dtype=np.float32)
     if values.ndim != 2:
@@ -33,21 +38,22 @@ def overlay(
 
 
 def map_sheet(
-    photographs: Sequence,
+    photographs: Sequence[str | Path | Image.Image],
     maps: torch.Tensor | np.ndarray,
     names: Sequence[str],
     title: str,
     beside: Sequence[str] | None = None,
     thumb: int = 152,
 ) -> go.Figure:
-    """A row a photograph: itself, then each of its maps (n, c, h, w) over it.
+    """A row per photograph: itself, then each of its maps (n, c, h, w) over it.
 
-    Each of the c maps has a colour scale of its own, the same for all photographs: from its least
-    to its greatest value, which the captions give. ``names``: of the maps. ``beside``: captions of
-    the photographs.
+    Each of the c maps has its own colour scale for all photographs, from its minimum to its
+    maximum, given in the captions. ``names``: of the maps. ``beside``: captions of the
+    photographs.
     """
     maps = np.asarray(maps, dtype=np.float32)
-    sources, captions = [], []
+    sources: list[str | Path | Image.Image] = []
+    captions = []
     beside = beside or [""] * len(maps)
     for photograph, row, caption in zip(photographs, maps, beside, strict=True):
         sources.append(Image.fromarray(read_image(photograph, thumb)))
@@ -60,7 +66,7 @@ def map_sheet(
 
 
 def _range(low: float, high: float) -> str:
-    """Both ends, with as many digits as it takes to tell them apart."""
+    """Both ends, with enough digits to distinguish them."""
     for digits in range(3, 8):
         ends = f"{low:.{digits}g}", f"{high:.{digits}g}"
         if ends[0] != ends[1]:
@@ -69,7 +75,7 @@ def _range(low: float, high: float) -> str:
 
 
 def colours(values: np.ndarray) -> np.ndarray:
-    """Numbers in [0, 1] of any shape as colours (..., 3) uint8 of the figures' scale."""
+    """Numbers in [0, 1] of any shape as colours (..., 3) uint8."""
     stops = np.linspace(0, 1, 256)
     names = sample_colorscale(get_colorscale(SCALE), list(stops), colortype="tuple")
     table = (np.array(names) * 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""HTML pages from the templates beside this file: escaped, and whole without a network."""
+"""Self-contained HTML pages from the templates: escaped, usable offline."""
 
 from functools import cache
 
@@ -12,14 +12,14 @@ _FIGURE = {"displaylogo": False, "responsive": True}
 
 
 def render(template: str, **values: object) -> str:
-    """The template of that name in ``templates/``, filled in.
+    """Render a template of ``templates/``.
 
     Args:
         template: file name, as "report.html".
         values: by name in the template. All text is escaped, except ``Markup``.
 
     Returns:
-        Text that UTF-8 can hold: what it cannot (names on a disk may have such) becomes "?".
+        Valid UTF-8: what cannot be encoded, as in some file names, becomes "?".
     """
     text = _environment().get_template(template).render(values)
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -40,7 +40,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _figure(figure: go.Figure, script: bool) -> Markup:
-    """``script``: whether plotly.js comes along, which one figure of a page must bring."""
+    """``script``: whether to include plotly.js, needed once per page."""
     return Markup(plotly.io.to_html(figure, _FIGURE, full_html=False, include_plotlyjs=script))
 
 

@@ -1,6 +1,6 @@
-"""Figures of notebooks 01 and 02: what probes read, layer by layer and timestep by timestep."""
+"""Figures of notebooks 01 and 02: probe results by layer and timestep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from .style import BLUE, COLOURS, GREY, INK, TEMPLATE, escaped, require
 
-_RANGES = 5  # lines whose ranges can be told apart
+_RANGES = 5  # maximum number of lines with distinguishable ranges
 SCALE = "Cividis"
 _MARGIN = {"l": 75, "r": 30, "t": 80, "b": 60}
 
@@ -16,11 +16,11 @@ _MARGIN = {"l": 75, "r": 30, "t": 80, "b": 60}
 def heatmap(
     table: pd.DataFrame, x: str, y: str, title: str, value: str = "srcc", label: str = "SRCC"
 ) -> go.Figure:
-    """``value`` by two columns, its number in each cell; the range on hovering where there is one.
+    """``value`` by two columns, its number in each cell; a known range is shown on hovering.
 
-    ``table``: a row a cell, as ``summarize_probes`` gives it, with the columns x, y, ``value`` and,
-    if known, ``<value>_low`` and ``_high``. Rows and columns keep the table's order, the first row
-    at the bottom. Raises LabError where a column is missing.
+    ``table``: a row per cell, as from ``summarize_probes``, with columns x, y, ``value`` and
+    optionally ``<value>_low`` and ``_high``; in the table's order, the first row at the bottom.
+    Raises LabError where a column is missing.
     """
     require(table, x, y, value)
     columns, rows = (list(dict.fromkeys(table[name])) for name in (x, y))
@@ -35,7 +35,7 @@ def heatmap(
 
 
 def similarity(matrix: pd.DataFrame, title: str, label: str) -> go.Figure:
-    """A square table of numbers in [0, 1] between layers, as ``layer_similarity`` gives it."""
+    """A square table of numbers in [0, 1] between layers, see ``layer_similarity``."""
     values = matrix.to_numpy(float)
     text = _rounded(values)
     names = list(matrix.columns)
@@ -49,11 +49,11 @@ def curves_by_timestep(
     metric: str = "srcc",
     floors: Mapping[str, float] | None = None,
 ) -> go.Figure:
-    """``metric`` over timesteps, a line for each of ``by`` (tap or variant), with its range.
+    """``metric`` over timesteps, a line per ``by`` (tap or variant), with its range.
 
     ``table``: columns timestep, ``by``, ``metric``, ``<metric>_low`` and ``_high``. ``floors``:
-    values without a timestep, drawn across. The ranges of many lines would hide one another: more
-    than five show them on hovering alone. The axis is logarithmic where no timestep is 0. Raises
+    values without a timestep, as horizontal lines. With more than five lines the ranges are shown
+    on hovering only. The axis is logarithmic where no timestep is 0. Raises
     LabError where a column is missing.
     """
     require(table, "timestep", by, metric, f"{metric}_low", f"{metric}_high")
@@ -63,7 +63,7 @@ def curves_by_timestep(
     ranges = len(names) <= _RANGES
     for place, name in enumerate(names):
         rows = table[table[by] == name]
-        # A little apart, so that the ranges do not hide one another.
+        # Shifted, so that the ranges do not overlap.
         aside = 1.05 ** (place - (len(names) - 1) / 2) if ranges else 1
         figure.add_trace(
             go.Scatter(
@@ -86,13 +86,13 @@ def curves_by_timestep(
     figure.update_xaxes(tickvals=found, ticktext=[str(t) for t in found])
     if found and found[0] > 0:
         figure.update_xaxes(type="log")
-    # Layers as in the heatmap, the output above.
+    # Layers in the heatmap's order, the output at the top.
     order = "reversed" if by == "tap" else "normal"
     return figure.update_layout(
         template=TEMPLATE,
         title=title,
         xaxis_title="Timestep",
-        yaxis_title=f"{metric.upper()} with MOS, test part",
+        yaxis_title=f"{metric.upper()} with MOS, test split",
         legend={"traceorder": order},
         showlegend=True,
         height=520,
@@ -101,7 +101,7 @@ def curves_by_timestep(
 
 
 def _line(name: object, place: int) -> dict:
-    """A line's looks: "all" is joined of the others, and unlike them."""
+    """A line's style; "all", the concatenation of the others, differs from them."""
     if name == "all":
         return {"color": INK, "width": 2.5, "dash": "dot"}
     return {"color": COLOURS[place % len(COLOURS)], "width": 2}
@@ -113,7 +113,7 @@ def _bars(rows: pd.DataFrame, metric: str) -> dict:
 
 
 def label_curves(table: pd.DataFrame, title: str) -> go.Figure:
-    """SRCC by number of labels, a line a tap, the range over splits as bars.
+    """SRCC by number of labels, a line per tap, the range over splits as bars.
 
     ``table``: columns tap, labels, srcc, srcc_low, srcc_high. Raises LabError where one is missing.
     """
@@ -136,7 +136,7 @@ def label_curves(table: pd.DataFrame, title: str) -> go.Figure:
         template=TEMPLATE,
         title=title,
         xaxis_title="Labelled photographs (train and val)",
-        yaxis_title="SRCC with MOS, test part",
+        yaxis_title="SRCC with MOS, test split",
         height=440,
         margin=_MARGIN,
     )
@@ -145,18 +145,22 @@ def label_curves(table: pd.DataFrame, title: str) -> go.Figure:
 def channel_strip(table: pd.DataFrame, title: str, level: float = 0.05) -> go.Figure:
     """Each channel's signed correlation with MOS, by tap; filled where q is below ``level``.
 
-    ``table``: columns tap, channel, srcc and q, of one timestep, as ``channel_correlations`` gives
-    them. Raises LabError where one is missing.
+    ``table``: columns tap, channel, srcc and q, of one timestep, see
+    ``channel_correlations``. Raises LabError where one is missing.
     """
     require(table, "tap", "channel", "srcc", "q")
     taps = list(dict.fromkeys(table["tap"]))
     place = table["tap"].map({tap: i for i, tap in enumerate(taps)})
-    # Spread by channel, so that each can be pointed at.
+    # Spread by channel, so that each can be hovered over.
     x = place + 0.7 * (table["channel"] / table.groupby("tap")["channel"].transform("max") - 0.5)
     figure = go.Figure()
     for name, chosen, marker in (
         (f"q < {level:g}", table["q"] < level, {"color": BLUE, "size": 5}),
-        ("not told from chance", table["q"] >= level, {"color": GREY, "size": 4, "opacity": 0.4}),
+        (
+            "not distinguishable from chance",
+            table["q"] >= level,
+            {"color": GREY, "size": 4, "opacity": 0.4},
+        ),
     ):
         rows = table[chosen]
         figure.add_trace(
@@ -186,8 +190,8 @@ def channel_strip(table: pd.DataFrame, title: str, level: float = 0.05) -> go.Fi
 def photograph_scatter(table: pd.DataFrame, x: str, y: str, title: str) -> go.Figure:
     """Photographs as points coloured by MOS, their names on hovering.
 
-    ``table``: columns x, y, name and mos, as ``photograph_map`` gives them. Raises LabError where
-    one is missing.
+    ``table``: columns x, y, name and mos, see ``photograph_map``. Raises LabError where one is
+    missing.
     """
     require(table, x, y, "name", "mos")
     marker = {
@@ -208,7 +212,7 @@ def photograph_scatter(table: pd.DataFrame, x: str, y: str, title: str) -> go.Fi
             hovertemplate="%{text}<br>MOS %{customdata:.3g}<extra></extra>",
         )
     )
-    # Places without a scale.
+    # Positions have no scale.
     figure.update_xaxes(showticklabels=False, ticks="")
     figure.update_yaxes(showticklabels=False, ticks="")
     return figure.update_layout(template=TEMPLATE, title=title, height=560, margin=_MARGIN)
@@ -219,7 +223,16 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda v: "" if np.isnan(v) else f"{round(v, 2) + 0.0:.2f}")(values)
 
 
-def _matrix(values, columns, rows, text, hover, title, label, limits=(None, None)) -> go.Figure:
+def _matrix(
+    values: np.ndarray,
+    columns: Sequence,
+    rows: Sequence,
+    text: np.ndarray,
+    hover: np.ndarray,
+    title: str,
+    label: str,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> go.Figure:
     names = [[escaped(name) for name in side] for side in (columns, rows)]
     figure = go.Figure(
         go.Heatmap(

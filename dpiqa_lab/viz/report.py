@@ -1,7 +1,8 @@
-"""An evaluation as one page: figures, tables and photographs in a file that opens offline."""
+"""An evaluation report: figures, tables and photographs in one HTML file that opens offline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,43 +17,43 @@ from .contact_sheet import KINDS, contact_sheet, pick, pictures
 from .pages import render
 from .style import escaped
 
-# A kind that the template knows (h2, h3, p, note, failed, table, figure), and what it shows.
+# A kind of the template (h2, h3, p, note, failed, table, figure), and its content.
 Block = tuple[str, str | pd.DataFrame | go.Figure]
 _SHORT = {"srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC raw", "plcc_logistic": "PLCC logistic",
           "rmse": "RMSE raw", "rmse_logistic": "RMSE logistic"}  # fmt: skip
 _SUBSETS = {"within_srcc": "SRCC within subsets", "oracle_srcc": "SRCC of subset means"}
 _READING = {
     "agreement": "Each point is a model's SRCC, each bar its 95% bootstrap interval. Overlapping "
-    "bars do not say that two models are equal: see the differences, which are paired.",
-    "differences": "Row less column. A star says that the interval of the paired difference is "
-    "without 0. Each pair is judged for itself: of twenty pairs that are equal, one gets a star, "
-    "and more do where there are few contents.",
+    "bars do not mean that two models are equal: see the paired differences.",
+    "differences": "Row minus column. A star means that the interval of the paired difference "
+    "excludes 0. There is no correction for multiple comparisons: of twenty equal pairs, about one "
+    "gets a star, and more do where there are few contents.",
     "panels": "Points are photographs, the curve is the fitted logistic, orange marks are the mean "
     "MOS of photographs with about the same score. Marks on the dotted diagonal: the score is the "
-    "MOS to expect. Marks that rise but leave it: a good order, on a bent scale.",
-    "errors": "Mean distance from MOS after the logistic. A model that draws all scores to the "
-    "middle errs at both ends of MOS; a line that rises with another trait is a weakness.",
+    "MOS to expect. Marks that rise but leave it: a good ranking on a distorted scale.",
+    "errors": "Mean distance from MOS after the logistic. A model that pulls all scores to the "
+    "middle has errors at both ends of MOS; a line that rises with another trait is a weakness.",
     "robustness": "Mirrored, at 75% of its size, as JPEG of quality 75, without its outer 10%: a "
-    "person would hardly judge otherwise. The height is how far the score moves, in standard "
-    "deviations over the dataset; the number is the SRCC between before and after.",
+    "viewer would hardly rate these differently. The height is how far the score moves, in "
+    "standard deviations over the dataset; the number is the SRCC between before and after.",
     "photographs": "Does the row of the best look better to you than that of the worst? The most "
     "wrong are furthest from MOS after the logistic. The last sheet has the photographs whose "
     "ranks by the models (0 worst, 1 best) are furthest apart.",
-    "cross": "On the diagonal a model meets the kind of photographs and scores that it was trained "
-    "on. How far it falls beside it is what another camera, subject or rating scale costs; compare "
-    "with a model trained on the dataset of that column, not with 1. SRCC and PLCC after the "
-    "logistic bear another scale, raw PLCC and RMSE do not.",
-    "published": "Others' numbers, each by its own protocol: of one split beside a median of ten, "
-    "differences of a hundredth say nothing.",
+    "cross": "On the diagonal a model is tested on the dataset that it was trained on. The loss "
+    "beside it is the cost of other cameras, subjects and rating scales; compare with a model "
+    "trained on the dataset of that column, not with 1. SRCC and PLCC after the logistic do not "
+    "depend on the scale of the scores, raw PLCC and RMSE do.",
+    "published": "Published numbers, each with its own protocol: between one split and a median of "
+    "ten, a difference of 0.01 means nothing.",
 }
 
 
 def write_report(run: Run | str | Path, shown: int | None = None) -> Path:
-    """Write ``report.html`` into the folder of an evaluation's run; its path.
+    """Write ``report.html`` into the run folder of an evaluation and return its path.
 
     Args:
         run: completed, see ``run_evaluation``.
-        shown: photographs a row; ``None`` takes what the run's config says.
+        shown: photographs per row; ``None`` takes the run's own setting.
 
     Raises:
         LabError: the run is no evaluation, or not completed.
@@ -72,54 +73,54 @@ def write_report(run: Run | str | Path, shown: int | None = None) -> Path:
 
 
 def results_table(results: pd.DataFrame) -> pd.DataFrame:
-    """``agreement`` for reading: each metric as one text with its interval."""
+    """``agreement`` formatted: each metric as text with its interval."""
     table = results[["dataset", "model", "subset", "n", "contents"]].copy()
     for metric, name in _SHORT.items():
         ends = zip(*(results[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
-        table[name] = [_told(value, interval) for value, *interval in ends]
+        table[name] = [_format(value, interval) for value, *interval in ends]
     for metric, name in _SUBSETS.items():
-        # A table of an earlier version has none; most datasets have no subsets.
+        # Absent in tables of earlier versions; most datasets have no subsets.
         if metric in results and results[metric].notna().any():
             ends = zip(*(results[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
-            table[name] = [_told(value, ends) if value == value else "" for value, *ends in ends]
+            table[name] = [_format(value, ends) if value == value else "" for value, *ends in ends]
     return table.assign(logistic=results["logistic"])
 
 
-def summary_table(rows: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
-    """Metrics for reading: a row each, n, and each metric as one text with its interval.
+def summary_table(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Metrics formatted: n, and each metric as text with its interval.
 
-    ``rows``: by what to call them, as ``metrics.summary`` gives them, or a run's summary.
+    ``rows``: results of ``metrics.summary``, or a run's summary, by row name.
     """
-    known = {metric for values in rows.values() for metric in values}
-    told = {
+    present = {metric for values in rows.values() for metric in values}
+    formatted = {
         row: {"n": values["n"]}
         | {
-            name: _told(values[metric], values.get(f"{metric}_ci")) if metric in values else ""
+            name: _format(values[metric], values.get(f"{metric}_ci")) if metric in values else ""
             for metric, name in _SHORT.items()
-            if metric in known
+            if metric in present
         }
         for row, values in rows.items()
     }
-    return pd.DataFrame(told).T
+    return pd.DataFrame(formatted).T
 
 
-def _told(value: float | None, interval: Sequence[float] | None) -> str:
+def _format(value: float | None, interval: Sequence[float] | None) -> str:
     defined = value is not None and value == value
     ends = " ({:.3f} to {:.3f})".format(*interval) if defined and interval else ""
     return metrics.format_metric(value) + ends
 
 
 def sheets(tables: dict[str, pd.DataFrame], dataset: str, n: int = 5) -> Iterator[go.Figure]:
-    """Best, worst and most wrong photographs of each model, then the most disagreed ones.
+    """Best, worst and most wrong photographs of each model, then those ranked most differently.
 
-    ``tables``: of ``evaluation_tables``. Raises LabError where a photograph is no longer there.
+    ``tables``: see ``evaluation_tables``. Raises LabError where a photograph is missing.
     """
-    known = tables["photographs"]
-    paths = known.loc[known["dataset"] == dataset, ["name", "path"]]
+    images = tables["photographs"]
+    paths = images.loc[images["dataset"] == dataset, ["name", "path"]]
     here = tables["scores"].query("dataset == @dataset").merge(paths, on="name")
     for model, rows in here.groupby("model", sort=False):
         picked = pd.concat([pick(rows, kind, n) for kind in KINDS])
-        title = f"{escaped(model)}: a row each of {', '.join(KINDS)}"
+        title = f"{escaped(model)}: rows of {', '.join(KINDS)}"
         yield contact_sheet(picked, title, columns=min(n, len(rows)), thumb=160)
     apart = tables["disagreements"].query("dataset == @dataset").head(2 * n).merge(paths, on="name")
     if len(apart):
@@ -142,7 +143,7 @@ def _contents(tables: dict[str, pd.DataFrame], shown: int) -> Iterator[Block]:
             yield "figure", figures.cross_matrix(tables["cross"], metric)
     for dataset in dict.fromkeys(results["dataset"]):
         if not results.loc[results["dataset"] == dataset, "n"].any():
-            continue  # every model failed, which is said above
+            continue  # every model failed, as reported above
         yield "h2", dataset
         if _has(results, dataset, "srcc"):
             yield "p", _READING["agreement"]
@@ -170,7 +171,7 @@ def _contents(tables: dict[str, pd.DataFrame], shown: int) -> Iterator[Block]:
         try:
             for sheet in sheets(tables, dataset, shown):
                 yield "figure", sheet
-        except LabError as error:  # moved since: the numbers are still worth a page
+        except LabError as error:  # files were moved; the numbers remain valid
             yield "failed", f"no photographs: {error}"
 
 
@@ -179,12 +180,12 @@ def _results(results: pd.DataFrame) -> Iterator[Block]:
     yield "table", results_table(results[results["error"] == ""])
     yield (
         "p",
-        "95% bootstrap intervals over the contents: photographs, or groups of those that share "
-        "one. With fewer than about twenty contents they are too narrow to be trusted. A logistic "
-        "that falls says that the scores run against MOS, which PLCC after it does not show. Where "
-        "a dataset has subsets: the mean of SRCC within them, weighted by their photographs, and "
-        "the SRCC over all of the mean MOS of each photograph's subset in train. A model that does "
-        "no better than the latter may know no more than which subset a photograph is from.",
+        "95% bootstrap intervals over contents: photographs, or groups of photographs of the same "
+        "content. With fewer than about twenty contents they are too narrow. A falling logistic "
+        "means that scores decrease with MOS, which PLCC after it does not show. Where a dataset "
+        "has subsets: the mean SRCC within subsets, weighted by number of photographs, and the "
+        "SRCC of each subset's mean MOS in train. A model that is no better than the latter may "
+        "only recognise the subset of a photograph.",
     )
     for row in results[results["subset"] == "all"].itertuples():
         where = f"{row.model} on {row.dataset}"

@@ -1,4 +1,4 @@
-"""What the lab's figures share: one look, and how they are kept."""
+"""Shared style of the figures, and how they are saved."""
 
 from html import escape
 from pathlib import Path
@@ -10,10 +10,10 @@ import plotly.io
 from ..core.errors import LabError
 from ..core.files import atomic_path
 
-# Okabe & Ito's (2008) colours, which the colour-blind can tell apart.
+# Okabe & Ito's (2008) colour-blind safe colours.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 GREY, INK = "#767676", "#222222"
-# For many lines: Okabe and Ito's, the ones that stand out first, with a wine red in place of black.
+# For many lines: Okabe and Ito's by contrast, with a wine red in place of black.
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00", GREY, "#B79F00", "#882255")
 
 _AXIS = {
@@ -38,16 +38,16 @@ TEMPLATE = go.layout.Template(
     }
 )
 
-# JupyterLab draws plotly's own format, a page exported from the notebook shows HTML alone; another
-# renderer is somebody's choice, or that of an editor.
+# JupyterLab draws plotly's own format, exported pages need HTML; any other renderer was chosen by
+# the user or an editor.
 if plotly.io.renderers.default == "plotly_mimetype":
     plotly.io.renderers.default = "plotly_mimetype+notebook"
 
 
 def save(figure: go.Figure, folder: Path | str, name: str) -> Path:
-    """Write ``folder/name.html``, interactive and with plotly.js inside, so that it opens offline.
+    """Write ``folder/name.html``, interactive and usable offline (plotly.js included).
 
-    Raises LabError for a name with a path separator in it.
+    Raises LabError for a name with a path separator.
     """
     if not name or Path(name).name != name:
         raise LabError(f"figure name {name!r} is not a file name; the folder is given on its own.")

@@ -13,7 +13,7 @@ from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.progress import tracked
 from dpiqa_lab.datasets.images import read_image
 from dpiqa_lab.evaluation.prediction_comparison import compare_predictions, shared_predictions
-from dpiqa_lab.explorer import figures as figures
+from dpiqa_lab.explorer import figures
 from dpiqa_lab.explorer.app import Panel
 from dpiqa_lab.explorer.background import Stopped
 from dpiqa_lab.explorer.explore_config import ExploreConfig
@@ -77,7 +77,7 @@ def no_passes(monkeypatch):
 # What is chosen
 
 
-def test_changes_are_checked_and_take_along_what_hung_on_the_old(root):
+def test_changes_are_checked_and_reset_dependent_fields(root):
     config = _config(root, timestep=300, tap="mid_block", channel=3, photograph="p001.png")
     assert config.but(timesteps="1,50").timestep == 1
     assert config.but(timesteps="50,300").timestep == 300
@@ -186,16 +186,16 @@ def test_a_wrong_choice_leaves_the_view_as_it_was(explorer):
 
 def test_work_can_be_watched_and_stopped_and_keeps_what_is_done(root, monkeypatch):
     explorer = Explorer(_config(root, timesteps="7", batch_size=4))
-    told = []
+    progress = []
 
     def watch(what, done, total):
-        told.append((what, done, total))
+        progress.append((what, done, total))
         if what == "extracting features" and done == 3:
             raise Stopped
 
     with pytest.raises(Stopped), tracked(watch):
         explorer.compute()
-    assert told[-4:] == [("extracting features", i, 8) for i in range(4)]
+    assert progress[-4:] == [("extracting features", i, 8) for i in range(4)]
     assert len(explorer.store.entry(7, "mid_block").held()) == 12
     assert not explorer.ready()
     passes = []
@@ -211,7 +211,7 @@ def test_work_can_be_watched_and_stopped_and_keeps_what_is_done(root, monkeypatc
 # Photographs
 
 
-def test_the_photograph_shown_is_the_one_judged_most_wrongly(explorer):
+def test_the_photograph_shown_has_the_largest_error(explorer):
     table = explorer.predictions()
     worst = table.loc[(table["score"] - table["mos"]).abs().idxmax(), "name"]
     assert explorer.photograph() == worst
@@ -338,11 +338,11 @@ def test_two_runs_show_no_photograph_of_another_dataset(large):
     _run("else", table.assign(mos=table["mos"] / 2, score=table["mos"]))
     panel, name = Panel(View(large)), table["name"].iloc[0]
     large.choose(run_a="own", run_b="own")
-    panel.runs._photograph(name)
+    panel.runs._choose_image(name)
     assert name in panel.runs.card.value
     large.choose(run_a="else", run_b="else")
     panel.runs.card.value = ""
-    panel.runs._photograph(name)
+    panel.runs._choose_image(name)
     assert panel.runs.card.value == ""
     assert "in the open dataset and" in panel.message.value
 
@@ -451,10 +451,10 @@ def panel(explorer):
 
 
 def test_the_panel_follows_choices_and_says_what_is_wrong(panel, explorer):
-    before = list(panel.photographs.points.data[2].x)
+    before = list(panel.images.points.data[2].x)
     panel.timestep.value = 300
     assert explorer.config.timestep == 300
-    assert list(panel.photographs.points.data[2].x) != before
+    assert list(panel.images.points.data[2].x) != before
     panel.channel.value = "many"
     assert "lab-bad" in panel.message.value
     assert "channel must be int, got" in panel.message.value
@@ -470,8 +470,8 @@ def test_the_panel_follows_choices_and_says_what_is_wrong(panel, explorer):
 def test_the_panel_computes_beside_the_notebook_and_stops(panel, explorer):
     panel.timesteps.value = "11"
     assert "0 of 2" in panel.message.value
-    assert panel.photographs.points.layout.annotations[0].text.startswith("not computed yet")
-    panel.work("computing", lambda: panel._ask_stop() or explorer.compute())
+    assert panel.images.points.layout.annotations[0].text.startswith("not computed yet")
+    panel.run_in_background("computing", lambda: panel._request_stop() or explorer.compute())
     assert panel.timestep.disabled
     panel.worker.join(60)
     assert "Stopped" in panel.message.value
@@ -480,7 +480,7 @@ def test_the_panel_computes_beside_the_notebook_and_stops(panel, explorer):
     panel.compute.click()
     panel.worker.join(60)
     assert "2 of 2" in panel.message.value
-    assert len(panel.photographs.points.data[2].x) == 6
+    assert len(panel.images.points.data[2].x) == 6
 
 
 def test_the_panel_opens_another_dataset_or_says_why_not(panel, explorer, root):
@@ -492,10 +492,10 @@ def test_the_panel_opens_another_dataset_or_says_why_not(panel, explorer, root):
 
 
 def test_a_click_shows_the_photograph_and_damage_its_fall(panel):
-    panel.photographs._photograph("p000.png")
-    assert "p000.png" in panel.photographs.card.value
-    assert "activation map" in panel.photographs.card.value
-    assert panel.photographs.near.value.count("<img") == 6
+    panel.images._choose_image("p000.png")
+    assert "p000.png" in panel.images.card.value
+    assert "activation map" in panel.images.card.value
+    assert panel.images.near.value.count("<img") == 6
     panel.tabs.selected_index = 1
     assert list(panel.damage.scores.data[0].x) == [0, 0.5]
     panel.damage.strength.value = 1.0

@@ -21,7 +21,7 @@ from dpiqa_lab.explorer import figures
 from dpiqa_lab.explorer.explore_config import ExploreConfig
 from dpiqa_lab.models.transformers_trunk import load_hub_model
 from dpiqa_lab.models.trunks import TRUNKS, load_trunk
-from dpiqa_lab.viz import distillation_figures, gallery
+from dpiqa_lab.viz import experiment_figures, gallery
 from dpiqa_lab.viz.contact_sheet import contact_sheet
 from tests.conftest import REPOSITORY
 from tests.support.pages import Page
@@ -124,10 +124,10 @@ def _table(**columns):
 FIGURES = {
     "scatter": lambda: lab.figures.predicted_against_mos(_table()),
     "splits": lambda: lab.figures.predicted_against_mos(_table().assign(split=EVIL)),
-    "two scores": lambda: distillation_figures.two_scores(
+    "two scores": lambda: experiment_figures.two_scores(
         _table(**{EVIL: 0.5}), EVIL, "score", "title"
     ),
-    "variants": lambda: distillation_figures.variant_intervals(
+    "variants": lambda: experiment_figures.variant_intervals(
         pd.DataFrame({"variant": [EVIL], "srcc": [0.5], "srcc_low": [0.4], "srcc_high": [0.6]}),
         "title",
     ),

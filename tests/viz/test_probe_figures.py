@@ -63,7 +63,10 @@ def test_channels_are_split_by_q_and_labels_counted():
         {"tap": "a", "channel": [0, 1, 2], "srcc": [0.5, -0.1, np.nan], "q": [0.01, 0.4, 1]}
     )
     figure = channel_strip(table, "a title")
-    assert [trace.name for trace in figure.data] == ["q < 0.05: 1", "not told from chance: 2"]
+    assert [trace.name for trace in figure.data] == [
+        "q < 0.05: 1",
+        "not distinguishable from chance: 2",
+    ]
     labels = TABLE.rename(columns={"timestep": "labels"})
     assert [trace.name for trace in label_curves(labels, "a title").data] == ["mid_block", "all"]
 
