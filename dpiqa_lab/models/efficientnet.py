@@ -78,7 +78,7 @@ class EfficientNet(nn.Module):
         LabError: an unknown variant.
     """
 
-    def __init__(self, variant: str = "efficientnet_b0", stochastic_depth: float = 0.2):
+    def __init__(self, variant: str = "efficientnet_b0", stochastic_depth: float = 0.2) -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise unknown("trunk", variant, VARIANTS)
@@ -136,7 +136,7 @@ class _Block(nn.Module):
     """Inverted bottleneck: expand, convolve each channel, weigh the channels, project."""
 
     def __init__(self, inputs: int, outputs: int, expand: int, kernel: int, stride: int,
-                 drop: float, layer, gated: bool):  # fmt: skip
+                 drop: float, layer, gated: bool) -> None:  # fmt: skip
         super().__init__()
         hidden = inputs * expand
         widen = [layer(inputs, hidden, 1)] if expand > 1 else []
@@ -163,7 +163,7 @@ class _Block(nn.Module):
 class _ChannelGate(nn.Module):
     """Squeeze and excitation with biases, by 1x1 convolutions."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
@@ -176,7 +176,7 @@ class _ChannelGate(nn.Module):
 class _EvenConv2d(nn.Conv2d):
     """A convolution padded by (k - 1) / 2 on all sides, without bias."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
         padding = (kernel - 1) // 2
         super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 

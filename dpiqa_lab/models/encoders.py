@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         weights: str = "imagenet",
         image_size: int = 512,
         seed: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         kind = find_trunk(trunk)
         self.pixels = kind.pixels

@@ -18,7 +18,7 @@ class FrequencyTrunk(nn.Module):
     sees a photograph's finest detail from its first layer on.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stages = ImageAdapter(_WIDTHS)
         self.stage_channels = _WIDTHS

@@ -23,7 +23,7 @@ class ImageAdapter(FullAdapter):
         downscale: pixels a latent.
     """
 
-    def __init__(self, channels: Sequence[int], downscale: int = 8):
+    def __init__(self, channels: Sequence[int], downscale: int = 8) -> None:
         super().__init__(3, list(channels), num_res_blocks=2, downscale_factor=downscale)
         use_small_maps(self)
 

@@ -48,7 +48,7 @@ class PmtIqa(ImageScorer, Trainable):
         image_size: int = 512,
         crop_size: int = 224,
         weights: str | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if crop_size % 32 or not 32 <= crop_size <= image_size:
             raise LabError(

@@ -33,7 +33,7 @@ class PooledRegressor(nn.Module):
             that are read.
     """
 
-    def __init__(self, channels: int, hidden: int, outputs: int = 1):
+    def __init__(self, channels: int, hidden: int, outputs: int = 1) -> None:
         super().__init__()
         self.fc1 = nn.Linear(2 * channels, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
@@ -59,7 +59,7 @@ class CorrectedHead(nn.Module):
         features: how many there are.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int) -> None:
         super().__init__()
         # Without drawing weights that are replaced here: a seed gives a head what it always gave.
         self.correction = skip_init(nn.Linear, features, 1).requires_grad_(False)
@@ -91,7 +91,7 @@ class PooledHead(CorrectedHead):
     Means and deviations are put on one scale each, photograph by photograph, first.
     """
 
-    def __init__(self, channels: int, hidden: int, outputs: int = 1):
+    def __init__(self, channels: int, hidden: int, outputs: int = 1) -> None:
         super().__init__(2 * channels)
         self.norm = nn.GroupNorm(2, 2 * channels)
         self.fc1 = nn.Linear(2 * channels, hidden)

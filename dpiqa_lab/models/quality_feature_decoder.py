@@ -17,7 +17,7 @@ MAP_CHANNELS = 8
 class SqueezeExcitation(nn.Module):
     """Channel attention (Hu et al. 2018) without biases."""
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
         self.fc = nn.Sequential(
@@ -38,7 +38,7 @@ class Regressor(nn.Module):
     A start of the last layer can be fitted to all its inputs, ``fitted`` of them.
     """
 
-    def __init__(self, hidden: int = 512):
+    def __init__(self, hidden: int = 512) -> None:
         super().__init__()
         self.fc1 = nn.Linear(MAP_CHANNELS * MAP_SIZE**2, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
@@ -74,7 +74,7 @@ class QualityFeatureDecoder(nn.Module):
         width: int = 512,
         head: str = "flat",
         others: Sequence[int] = (),
-    ):
+    ) -> None:
         super().__init__()
         if head not in HEADS:
             raise unknown("decoder_head", head, HEADS)

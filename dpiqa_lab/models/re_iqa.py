@@ -22,7 +22,7 @@ class QualityEncoder(Trainable):
             encoder's is not.
     """
 
-    def __init__(self, trunk: str = "resnet50", normalise: bool = False):
+    def __init__(self, trunk: str = "resnet50", normalise: bool = False) -> None:
         super().__init__()
         self.trunk_name = trunk
         self.trunk = ResNet(trunk)
@@ -41,7 +41,7 @@ class ReIqa(nn.Module):
     ``width`` is 2 x 2 x 2048 = 8,192 with the two that the authors released.
     """
 
-    def __init__(self, encoders: Sequence[QualityEncoder]):
+    def __init__(self, encoders: Sequence[QualityEncoder]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.width = 2 * sum(encoder.width for encoder in encoders)

@@ -50,7 +50,7 @@ class ResNet(nn.Module):
         LabError: an unknown variant, weights that cannot be had, or those of another variant.
     """
 
-    def __init__(self, variant: str = "resnet50", weights: str | None = None):
+    def __init__(self, variant: str = "resnet50", weights: str | None = None) -> None:
         super().__init__()
         from transformers import ResNetConfig, ResNetModel
 

@@ -22,7 +22,7 @@ class Standardised(nn.Module):
     Within ±6. Until ``standardise`` gives them, 0 and 1, and no bounds.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int) -> None:
         super().__init__()
         self.num_channels = features
         self.register_buffer("usual", torch.zeros(features))
@@ -44,7 +44,7 @@ class StageHead(CorrectedHead):
         channels: of all the maps together.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__(2 * channels)
         self.norm = Standardised(2 * channels)
         self.line = nn.Linear(2 * channels, 1)

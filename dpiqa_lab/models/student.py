@@ -49,7 +49,7 @@ class Student(ImageScorer, Trainable):
         head: str = "flat",
         normalise: bool = False,
         statistics: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         if image_size < _SMALLEST:
             raise LabError(f"image_size must be at least {_SMALLEST} pixels, got {image_size!r}.")

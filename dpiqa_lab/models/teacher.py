@@ -54,7 +54,7 @@ class Teacher(ImageScorer, Trainable):
         decoder_head: str = "flat",
         up_blocks: int | None = None,
         patches: int = 1,
-    ):
+    ) -> None:
         super().__init__()
         if not 0 <= timestep < 1000:
             raise LabError(f"timestep must be between 0 and 999, got {timestep!r}.")

@@ -17,7 +17,7 @@ class TransformersTrunk(nn.Module):
         options: of its configuration.
     """
 
-    def __init__(self, kind: str, **options):
+    def __init__(self, kind: str, **options) -> None:
         from transformers import AutoConfig, AutoModel
 
         super().__init__()

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import wrap_torch_function
 
+from .replacement import conv_like, replace_modules
+
 # Where a CPU is faster so, both passes together: so many weights or more (4 MB; no layer of the
 # tiny backbone has them), and so many positions or fewer, all photographs of a batch counted.
 _WEIGHTS, _POSITIONS = 2**20, 256
@@ -26,9 +28,12 @@ class SmallMapConv2d(nn.Conv2d):
 
 def use_small_maps(network: nn.Module) -> None:
     """Let every large convolution of ``network`` look for small maps; names and weights stay."""
-    for layer in network.modules():
-        if type(layer) is nn.Conv2d and _can(layer):
-            layer.__class__ = SmallMapConv2d
+    replace_modules(
+        network,
+        lambda layer: (
+            conv_like(SmallMapConv2d, layer) if type(layer) is nn.Conv2d and _can(layer) else None
+        ),
+    )
 
 
 @wrap_torch_function(lambda x, weight, *_: (x, weight))  # so that Int8 sees it as one layer

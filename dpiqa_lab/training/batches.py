@@ -17,7 +17,7 @@ class Share(list):
             for this one: it looks on with another's, whose loss weighs nothing here.
     """
 
-    def __init__(self, batches: Iterable, total: int | None = None, counts: bool = True):
+    def __init__(self, batches: Iterable, total: int | None = None, counts: bool = True) -> None:
         super().__init__(batches)
         self.total = sum(len(batch[0]) for batch in self) if total is None else total
         self.counts = counts
@@ -38,7 +38,7 @@ class StepBatches:
 
     def __init__(
         self, dataset: Dataset, batch_size: int, accumulation: int, seed: int, workers: int
-    ):
+    ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.accumulation = accumulation

@@ -46,7 +46,7 @@ def info_nce(projected: torch.Tensor, temperature: float) -> tuple[torch.Tensor,
 class Projected(Trainable):
     """A quality encoder and the head that its training needs: images to (b, 128) of unit length."""
 
-    def __init__(self, encoder: QualityEncoder):
+    def __init__(self, encoder: QualityEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Sequential(
@@ -71,7 +71,7 @@ class DistortedCrops(Dataset):
         stream: a number that sets these draws apart from others by the same seed.
     """
 
-    def __init__(self, photographs: Dataset, config: QualityEncoderConfig, steps: int, stream: int):
+    def __init__(self, photographs: Dataset, config: QualityEncoderConfig, steps: int, stream: int) -> None:
         self.photographs = photographs
         self.config = config
         self.steps = steps
@@ -134,7 +134,7 @@ class ContrastiveTask(Task):
         val: Dataset,
         config: QualityEncoderConfig,
         compute: Compute,
-    ):
+    ) -> None:
         self.network = network
         self.config = config
         self.compute = compute

@@ -19,7 +19,7 @@ class ModelEma(Trainable):
             the first weights are soon forgotten.
     """
 
-    def __init__(self, network: Trainable, decay: float):
+    def __init__(self, network: Trainable, decay: float) -> None:
         super().__init__()
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(False)

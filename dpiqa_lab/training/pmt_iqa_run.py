@@ -67,7 +67,7 @@ class PmtIqaTask(Task):
         parts: Mapping[str, Sequence[dict]],
         config: PmtIqaConfig,
         compute: Compute,
-    ):
+    ) -> None:
         self.network = network
         self.config = config
         self.compute = compute

@@ -39,7 +39,7 @@ class ScoreTask(Task):
     goal = "srcc"
     steps: StepBatches
 
-    def __init__(self, network: Trainable, dataset: QualityDataset, config, compute: Compute):
+    def __init__(self, network: Trainable, dataset: QualityDataset, config, compute: Compute) -> None:
         self.network = network
         self.config = config
         self.compute = compute

@@ -21,7 +21,7 @@ class StudentDataset(Dataset):
             looks alike in training and in use; ``None`` is the whole input.
     """
 
-    def __init__(self, photographs: ImageSet, flip: bool, crop: int | None, seed: int):
+    def __init__(self, photographs: ImageSet, flip: bool, crop: int | None, seed: int) -> None:
         self.table = photographs.table
         self.whole = Pixels(photographs)
         self.flip = flip

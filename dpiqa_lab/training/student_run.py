@@ -102,7 +102,7 @@ class StudentTask(ScoreTask):
         statistics: torch.Tensor | None,
         config: DistillConfig,
         compute: Compute,
-    ):
+    ) -> None:
         super().__init__(student, dataset, config, compute)
         self.student = student
         student.freeze(config.frozen_norms, config.frozen_stages)

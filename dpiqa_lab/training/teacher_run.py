@@ -175,7 +175,7 @@ def load_adapter(adapter: ImageAdapter, start: str, source: str) -> None:
 class TeacherTask(ScoreTask):
     """What the fit loop needs of a teacher: steps of train photographs with their latents."""
 
-    def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute):
+    def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute) -> None:
         super().__init__(teacher, dataset, config, compute)
         self.fitted_start = config.start == "calibrated"
         self.latents = {name: self._latents(name) for name in self.parts}
