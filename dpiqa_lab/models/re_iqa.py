@@ -1,4 +1,4 @@
-"""Re-IQA (arXiv 2304.00451): pooled features of encoders that were trained without scores."""
+"""Re-IQA (arXiv 2304.00451): pooled features of encoders trained without scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ class ReIqa(nn.Module):
         self.width = 2 * sum(encoder.width for encoder in encoders)
 
     def settings(self) -> dict:
-        """What changes features and is not among the weights, see ``ImageScorer.settings``."""
+        """Everything beside the weights that changes features, see ``ImageScorer.settings``."""
         return {"encoders": [[e.trunk_name, e.normalise] for e in self.encoders]}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
