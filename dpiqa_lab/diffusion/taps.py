@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -21,10 +20,13 @@ class _Stop(Exception):  # noqa: N818 - no error
         self.taps = taps
 
 
-def block_taps(unet: UNet2DConditionModel, down: bool = True) -> list[str]:
+def block_taps(unet: nn.Module, down: bool = True) -> list[str]:
     """Paths of a U-Net's blocks in the order they run: down (unless left out), mid and up."""
-    names = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))] if down else []
-    return [*names, "mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
+    sides = {
+        side: unet.get_submodule(side).named_children() for side in ("down_blocks", "up_blocks")
+    }
+    names = {side: [f"{side}.{name}" for name, _ in blocks] for side, blocks in sides.items()}
+    return [*(names["down_blocks"] if down else []), "mid_block", *names["up_blocks"]]
 
 
 class FeatureTaps:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,8 @@ class ScoreTask(Task):
 
     goal = "srcc"
     steps: StepBatches
+    # A resolved TrainConfig or DistillConfig: fields that may be None before are set.
+    config: Any
 
     def __init__(
         self,

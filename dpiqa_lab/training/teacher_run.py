@@ -176,6 +176,8 @@ def load_adapter(adapter: ImageAdapter, start: str, source: str) -> None:
 class TeacherTask(ScoreTask):
     """The fit loop's task: steps of train images with their latents."""
 
+    network: Teacher
+
     def __init__(
         self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute: Compute
     ) -> None:
