@@ -1,8 +1,8 @@
-"""Cross-attention whose keys and values are computed once for all photographs.
+"""Cross-attention whose keys and values are computed once for all images.
 
-The prompts are the same for every photograph, so their (1, K, d) sequence is projected once for a
-batch and then shared, where the usual processor would project it for each photograph. Where neither
-prompts nor weights change, ``fixed_prompts`` keeps the projections from batch to batch.
+The prompts are the same for every image, so their (1, K, d) sequence is projected once per batch,
+where the usual processor projects it once per image. Where neither prompts nor weights change,
+``fixed_prompts`` reuses the projections from batch to batch.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
@@ -17,10 +18,10 @@ from torch import nn
 class SharedPromptAttention:
     """Attention processor for ``UNet2DConditionModel``; prompts may have a batch size of one.
 
-    Each attention needs one of its own. ``keep``: set by ``fixed_prompts``.
+    Each attention needs its own instance. ``keep``: set by ``fixed_prompts``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.keep = False
         self._kept: tuple[torch.Tensor, ...] | None = None
 
@@ -30,8 +31,9 @@ class SharedPromptAttention:
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        **_,
+        **_: object,
     ) -> torch.Tensor:
+        """See diffusers' ``AttnProcessor2_0``; (b, n, c) to (b, n, c)."""
         query = split_heads(attn.to_q(hidden_states), attn.heads)
         if encoder_hidden_states is None:
             key, value = _keys_and_values(attn, hidden_states)
@@ -44,19 +46,20 @@ class SharedPromptAttention:
         self._kept = prompts, *_keys_and_values(attn, prompts)
 
     def drop(self) -> None:
-        """Forget what was kept."""
+        """Discard the projections."""
         self._kept = None
 
     def _of_prompts(self, attn: Attention, prompts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if not self.keep or torch.is_grad_enabled():
             return _keys_and_values(attn, prompts)
-        # The very same tensor: it is held here, so no other can have taken its place.
+        # Compared by identity: the tensor is held here, so its address cannot be reused.
         if self._kept is None or self._kept[0] is not prompts:
             self.hold(attn, prompts)
+        assert self._kept is not None
         return self._kept[1:]
 
 
-def share_prompts(unet: nn.Module) -> None:
+def share_prompts(unet: UNet2DConditionModel) -> None:
     """Make every attention of ``unet`` accept one prompt sequence for a whole batch."""
     unet.set_attn_processor({name: SharedPromptAttention() for name in unet.attn_processors})
 
@@ -65,27 +68,29 @@ def share_prompts(unet: nn.Module) -> None:
 def fixed_prompts(unet: nn.Module, prompts: torch.Tensor | None = None) -> Iterator[None]:
     """Within the block each cross-attention projects a tensor of prompts once, without gradients.
 
-    Whoever opens the block sees to it that weights, prompts and precision stay the same in it.
-    Nothing is kept beyond its end, so nothing kept can be out of date. In a block within another,
-    the outer one's projections serve.
+    Weights, prompts and precision must not change within the block. Projections are discarded at
+    its end; a nested block uses those of the outer one.
 
     Args:
-        prompts: to be projected at once, so that a compiled pass finds them; ``None``: those that
-            come are, when they come.
+        prompts: projected immediately, as a compiled pass needs; ``None``: projected at first use.
     """
-    found = [m for m in unet.modules() if isinstance(m, Attention)]
-    mine = [m for m in found if isinstance(m.processor, SharedPromptAttention)]
-    mine = [m for m in mine if not m.processor.keep]
+    opened = [
+        (module, module.processor)
+        for module in unet.modules()
+        if isinstance(module, Attention)
+        and isinstance(module.processor, SharedPromptAttention)
+        and not module.processor.keep
+    ]
     try:
-        for attention in mine:
-            attention.processor.keep = True
+        for attention, processor in opened:
+            processor.keep = True
             if prompts is not None and attention.is_cross_attention:
-                attention.processor.hold(attention, prompts)
+                processor.hold(attention, prompts)
         yield
     finally:
-        for attention in mine:
-            attention.processor.keep = False
-            attention.processor.drop()
+        for _, processor in opened:
+            processor.keep = False
+            processor.drop()
 
 
 def attended(
@@ -95,7 +100,7 @@ def attended(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What an attention gives, (b, n, c), of its projections (b or 1, heads, n, d)."""
+    """Output (b, n, c) of an attention from its projections (b or 1, heads, n, d)."""
     if len(key) != len(query):
         key, value = (x.expand(len(query), -1, -1, -1) for x in (key, value))
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)

@@ -1,11 +1,12 @@
-"""Where cross-attention goes: its maps, summed over prompts that share a factor, as taps.
+"""Cross-attention maps as taps, summed over prompts that share a factor.
 
-Fused attention keeps no maps, so an explicit processor takes its place for as long as they are
-asked for. Each of them has a module ``maps``, whose path works like any other tap.
+Fused attention keeps no maps, so an explicit processor replaces it while they are needed. Each
+processor has a module ``maps``, whose path works like any other tap.
 """
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -36,21 +37,21 @@ def is_map(tap: str) -> bool:
 
 
 class MappedPromptAttention(nn.Module):
-    """As ``SharedPromptAttention``, and beside it softmax's weights written out.
+    """``SharedPromptAttention`` that also computes softmax's weights.
 
-    The pass itself is the same to the last bit: features do not depend on whether maps were asked
-    for with them.
+    The pass itself is bitwise the same: features do not depend on whether maps are computed.
 
     The output of ``maps`` is (b, positions, F) float32: the share of a position's attention, mean
     over the heads, that goes to the prompts of each factor. It takes b x heads x positions x K
-    numbers while it runs: pass few photographs at a time at full size.
+    numbers while it runs: use small batches at full size.
 
     Args:
         members: (K, F) bool, see ``prompts.factor_members``.
     """
 
-    def __init__(self, members: torch.Tensor):
+    def __init__(self, members: torch.Tensor) -> None:
         super().__init__()
+        self.members: torch.Tensor
         self.register_buffer("members", members.float(), persistent=False)
         self.maps = nn.Identity()
 
@@ -73,7 +74,9 @@ class MappedPromptAttention(nn.Module):
         self.maps(self._shares(query, key, attention_mask))
         return attended(attn, query, key, value, attention_mask)
 
-    def _shares(self, query, key, attention_mask) -> torch.Tensor:
+    def _shares(
+        self, query: torch.Tensor, key: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         if attention_mask is not None:
             scores = scores + attention_mask
@@ -83,7 +86,7 @@ class MappedPromptAttention(nn.Module):
 
 
 class AttentionMaps:
-    """Context manager that makes cross-attention maps tappable, and puts all back at its end.
+    """Context manager that makes cross-attention maps available as taps.
 
     >>> with AttentionMaps(backbone, factors=["blur", "bad"]) as maps:
     ...     with FeatureTaps(backbone.unet, maps.taps) as taps:
@@ -91,18 +94,18 @@ class AttentionMaps:
     >>> taps[maps.taps[0]].shape  # (b, positions, 2)
 
     Args:
-        backbone: whose U-Net is asked.
-        prompts: the prompt set that will guide the pass; ``None`` is the backbone's default.
-        factors: words; each sums the attention to the prompts that hold it. ``None``: every prompt
-            for itself.
+        backbone: its U-Net is tapped.
+        prompts: prompt set of the pass; ``None`` is the backbone's default.
+        factors: words; each sums the attention to the prompts that contain it. ``None``: every
+            prompt separately.
         taps: which maps, as ``map_taps`` names them; ``None`` is all.
 
     Attributes:
-        taps: the paths that can be tapped. factors: names of the maps' last dimension.
-        even: share of the prompts that each factor has, which even attention would give it.
+        taps: paths of the available maps. factors: names of the maps' last dimension.
+        even: fraction of the prompts of each factor: its share under uniform attention.
 
     Raises:
-        LabError: a factor that stands in no prompt.
+        LabError: a factor that no prompt contains.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class AttentionMaps:
         prompts: str | Sequence[str] | None = None,
         factors: Sequence[str] | None = FACTORS,
         taps: Sequence[str] | None = None,
-    ):
+    ) -> None:
         texts = prompt_texts(prompts or backbone.default_prompts)
         if factors is None:
             self.factors, members = texts, torch.eye(len(texts))
@@ -119,21 +122,22 @@ class AttentionMaps:
             self.factors = list(factors)
             members = torch.from_numpy(factor_members(texts, factors))
         self.even = members.float().mean(0)
-        known = map_taps(backbone.unet)
-        self.taps = [tap for tap in known if taps is None or tap in taps]
+        self.taps = [tap for tap in map_taps(backbone.unet) if taps is None or tap in taps]
         self._members = members
         self._unet = backbone.unet
-        self._before: list[tuple[Attention, object]] = []
+        self._before: list[tuple[Attention, Any]] = []
 
     def __enter__(self) -> "AttentionMaps":
         for tap in self.taps:
             attention = self._unet.get_submodule(tap.removesuffix(_MAPS))
+            assert isinstance(attention, Attention)
             self._before.append((attention, attention.processor))
             device = attention.to_q.weight.device
-            attention.set_processor(MappedPromptAttention(self._members).to(device))
+            processor: Any = MappedPromptAttention(self._members).to(device)
+            attention.set_processor(processor)
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         for attention, processor in self._before:
             attention.set_processor(processor)
         self._before.clear()
@@ -145,7 +149,7 @@ def attention_maps_of(
     prompts: str | Sequence[str] | None = None,
     factors: Sequence[str] = FACTORS,
 ) -> contextlib.AbstractContextManager:
-    """``AttentionMaps`` of those of ``taps`` that are maps; does nothing where none is."""
+    """``AttentionMaps`` for the maps among ``taps``; does nothing where there are none."""
     if any(is_map(tap) for tap in taps):
         return AttentionMaps(backbone, prompts, factors, taps)
     return contextlib.nullcontext()

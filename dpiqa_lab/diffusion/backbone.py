@@ -1,6 +1,7 @@
-"""The frozen knowledge: VAE, U-Net and pooled prompt embeddings of one latent diffusion model."""
+"""VAE, U-Net and pooled prompt embeddings of one latent diffusion model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,16 +16,27 @@ from .prompts import prompt_texts
 
 
 class Backbone(nn.Module):
-    """A latent diffusion model, whatever its width.
+    """A latent diffusion model of any width.
 
     Attributes:
         unet, vae: diffusers modules. The VAE is frozen.
-        record: what it is: name, source, revision, whether its weights are random, the
-            seed, and whose weights replace its own where any do.
+        record: name, source, revision, whether the weights are random, the seed, and the source of
+            weights that replace its own.
         default_prompts: prompt set of ``denoise(prompts=None)``.
     """
 
-    def __init__(self, unet: nn.Module, vae: nn.Module, embed, record: dict, default_prompts: str):
+    # diffusers' classes do not declare the fields of their configurations.
+    unet: Any
+    vae: Any
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        vae: nn.Module,
+        embed: Callable[[Sequence[str], str], torch.Tensor],
+        record: dict,
+        default_prompts: str,
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.vae = vae.requires_grad_(False)
@@ -39,32 +51,32 @@ class Backbone(nn.Module):
         self._arrange()
         self.eval()
 
-    def _apply(self, *args, **kwargs) -> "Backbone":
-        """What ``to`` does, and the layout of where it has come to."""
-        super()._apply(*args, **kwargs)
+    def _apply(self, fn: Callable, recurse: bool = True) -> "Backbone":
+        """``to`` and its kind, then the memory layout of the new device."""
+        super()._apply(fn, recurse)
         self._arrange()
         return self
 
     def _arrange(self) -> None:
-        # Channels last a CPU convolves few channels in two thirds of the time; a GPU takes 1.17
-        # times as long, as its group norms put them first and back again.
+        # With channels last, convolutions of few channels take two thirds of the time on a CPU and
+        # 1.17 times as long on a GPU, whose group norms convert to channels first and back.
         last = self.device.type == "cpu"
         layout = torch.channels_last if last else torch.contiguous_format
         self.vae.to(memory_format=layout)
 
     @property
     def name(self) -> str:
-        """Its preset, hub id or folder."""
+        """Preset, hub id or folder."""
         return self.record["name"]
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the U-Net."""
         return next(self.unet.parameters()).device
 
     @property
     def downscale(self) -> int:
-        """Pixels a latent, 8 for Stable Diffusion."""
+        """Pixels per latent side, 8 for Stable Diffusion."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
@@ -92,8 +104,8 @@ class Backbone(nn.Module):
         Args:
             images: (b, 3, h, w) in [0,1].
             vae_input: "[-1,1]" is what VAEs are trained on; "[0,1]" the authors' code feeds.
-            noise: standard normal, (b, 4, h/8, w/8): draws from the posterior by it, mean +
-                deviation * noise, instead of taking the mean.
+            noise: standard normal, (b, 4, h/8, w/8), for a sample of the posterior, mean +
+                deviation * noise; ``None``: the mean.
 
         Returns:
             (b, 4, h/8, w/8) float32, multiplied by the VAE's scaling factor; computed in the
@@ -126,8 +138,8 @@ class Backbone(nn.Module):
     ) -> torch.Tensor:
         """Pooled embeddings of a prompt set, one sequence for every image: (1, K, d) float32.
 
-        Computed once a backbone and cached on disk. ``None`` is the backbone's default set;
-        ``pooling`` is "eos" or "mean", see ``embeddings``.
+        Computed once per backbone and cached on disk. ``None`` is the backbone's default set;
+        ``pooling`` is "eos" or "mean", see ``text_embeddings``.
         """
         texts = tuple(prompt_texts(prompts or self.default_prompts))
         key = texts, pooling
@@ -148,7 +160,7 @@ class Backbone(nn.Module):
             latents: (b, 4, h, w), scaled.
             timestep: 0 to 999; the paper uses 1, with no noise added.
             prompts: a prompt set, or embeddings (1 or b, K, d).
-            residuals: one feature map a down block, from the image adapter.
+            residuals: one feature map per down block, from the image adapter.
 
         Returns:
             The predicted noise, (b, 4, h, w).
@@ -158,22 +170,22 @@ class Backbone(nn.Module):
             latents,
             timestep,
             encoder_hidden_states=embeddings,
-            # diffusers pops from the list: give it one of its own.
+            # A copy, as diffusers pops from the list.
             down_intrablock_additional_residuals=None if residuals is None else list(residuals),
             return_dict=False,
         )[0]
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
-        """Latents as they are at ``timestep`` of the diffusion, by standard normal ``noise``."""
-        kept = _kept()[timestep].to(latents)
-        return kept.sqrt() * latents + (1 - kept).sqrt() * noise
+        """Latents diffused to ``timestep`` with standard normal ``noise``."""
+        signal = _alphas_cumprod()[timestep].to(latents)
+        return signal.sqrt() * latents + (1 - signal).sqrt() * noise
 
     def unet_hash(self) -> str:
-        """Hash of the U-Net's weights as they are now; at little cost while they stay the same."""
+        """Hash of the U-Net's current weights; cheap while they do not change."""
         return self._unet_hash(self.unet.state_dict())
 
     def vae_hash(self) -> str:
-        """Hash of the VAE's encoder and scale: what latents depend on."""
+        """Hash of the VAE's encoder and scale, which latents depend on."""
         encoder = {k: v for k, v in self.vae.state_dict().items() if not k.startswith("decoder")}
         return self._vae_hash({**encoder, "scale": torch.tensor(self.vae.config.scaling_factor)})
 
@@ -182,14 +194,14 @@ class Backbone(nn.Module):
         return f"{describe_record(self.record)}: U-Net of {count:.2f} M parameters"
 
 
-def _kept() -> torch.Tensor:
-    """Share of the latents' variance left at each timestep: Stable Diffusion's schedule."""
+def _alphas_cumprod() -> torch.Tensor:
+    """Fraction of the latents' variance left at each timestep: Stable Diffusion's schedule."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return (1 - betas).cumprod(0)
 
 
 def describe_record(record: dict) -> str:
-    """A backbone in words, with its randomness said aloud."""
+    """A backbone in words; random weights are named as such."""
     weights = f" with RANDOM weights (seed {record['seed']})" if record["random_weights"] else ""
     revision = f" at {record['revision'][:12]}" if record["revision"] else ""
     if "weights" in record:

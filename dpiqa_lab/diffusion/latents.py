@@ -1,6 +1,7 @@
-"""Latents of the frozen VAE for a whole dataset: encoded once, kept, reused."""
+"""Latents of the frozen VAE for a whole dataset, encoded once and cached."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from ..core.cache import RowCache
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import progress_bar
-from ..datasets.dataset import QualityDataset
+from ..datasets.image_set import ImageSet
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
 from .backbone import Backbone
@@ -18,7 +19,7 @@ from .backbone import Backbone
 
 def dataset_latents(
     backbone: Backbone,
-    dataset: QualityDataset,
+    dataset: ImageSet,
     compute: Compute,
     vae_input: str = "[-1,1]",
     sample_seed: int | None = None,
@@ -26,13 +27,13 @@ def dataset_latents(
     batch_size: int = 8,
     cache_dir: Path | str | None = None,
 ) -> torch.Tensor:
-    """Latents of every photograph, in the dataset's order, from the cache where they are known.
+    """Latents of every image, in the dataset's order, from the cache where present.
 
     Args:
         dataset: with an ``image_size``.
         cache_dir: ``None`` is the lab's own.
-        sample_seed: draw from the posterior by this seed and each photograph's content, so that
-            neither order nor batch size matters; ``None`` takes its mean.
+        sample_seed: sample the posterior by this seed and each image's content, so that neither
+            order nor batch size matters; ``None`` takes its mean.
 
     Returns:
         (n, 4, image_size/8, image_size/8) float32 on the CPU.
@@ -53,12 +54,12 @@ def dataset_latents(
     side = size // backbone.downscale
     shape = (backbone.vae.config.latent_channels, side, side)
 
-    def encode_missing(batches: list[list[int]]):
-        """Read ahead what the list of missing positions asks for."""
+    def encode_missing(batches: list[list[int]]) -> Iterable:
+        """Batches of pixels at the missing positions, read ahead."""
         loader = DataLoader(Pixels(dataset), batch_sampler=batches, num_workers=workers)
         return progress_bar(zip(batches, loader, strict=True), "encoding latents", len(batches))
 
-    def encode(item) -> dict[str, torch.Tensor]:
+    def encode(item: tuple) -> dict[str, torch.Tensor]:
         positions, (pixels, _, _) = item
         images = unit_range(pixels, compute.device)
         noise = None
@@ -71,7 +72,7 @@ def dataset_latents(
 
 
 def content_noise(file_hash: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal noise of a photograph, the same in any order and batch."""
+    """Standard normal noise for an image, by its hash: the same in any order and batch."""
     digest = hashlib.sha256(f"{seed} {file_hash}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
     return torch.randn(shape, generator=generator)

@@ -1,8 +1,11 @@
 """``load_backbone``: presets, hub ids, local folders, and architectures without weights."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from torch import nn
 
 from ..core.device import choose_compute
 from .backbone import Backbone
@@ -23,8 +26,8 @@ def load_backbone(
         name: "tiny" (embedded, no network), "sd15", "sd15-taesd" (behind a small, fast VAE),
             "sd21", a hub id, or a local folder in diffusers layout (``unet/`` and ``vae/``).
         random_weights: the architecture alone, initialised by ``seed``; presets need no download.
-            A VAE whose weights lie in a local folder is kept: what differs is what the U-Net and
-            its text encoder have learnt, not what they are shown.
+            A pretrained VAE in a local folder is used, so that only the U-Net and its text encoder
+            differ from the pretrained model.
         revision: hub revision in place of the preset's.
 
     Returns:
@@ -35,37 +38,38 @@ def load_backbone(
     """
     place = preset, folder, revision = find_place(name, revision)
     random_weights = is_random("unet", name, folder, random_weights)
-    parts = {
+    parts: dict[str, Any] = {
         part: random_part(part, part_config(*place, part), seed)
         if is_random(part, name, folder, random_weights)
         else _pretrained(part, *place)
         for part in ("vae", "unet")
     }
+    drawn_by = seed if random_weights else None
     record = {
         "name": name,
         "source": source_name(name, preset, folder),
         "revision": revision,
         "random_weights": random_weights,
-        "seed": seed if random_weights else None,
+        "seed": drawn_by,
     }
     width = parts["unet"].config.cross_attention_dim
-    embedder = PromptEmbedder(preset, revision, width, record["seed"])
+    embedder = PromptEmbedder(preset, revision, width, drawn_by)
     return Backbone(**parts, embed=embedder, record=record, default_prompts=preset.prompts)
 
 
 def empty_backbone(name: str, weights: str) -> Backbone:
     """The architecture of ``load_backbone(name)`` on torch's meta device, which holds no values.
 
-    For weights that come from elsewhere: nothing is downloaded for a preset, nothing initialised.
+    For weights from another source: a preset needs no download, nothing is initialised.
 
     Args:
-        weights: where they come from, for the record.
+        weights: their source, for the record.
 
     Raises:
         LabError: as ``load_backbone``.
     """
     place = preset, folder, revision = find_place(name, None)
-    parts = {}
+    parts: dict[str, Any] = {}
     for part in ("unet", "vae"):
         config = part_config(*place, part)
         with torch.device("meta"):
@@ -84,7 +88,7 @@ def empty_backbone(name: str, weights: str) -> Backbone:
 
 
 def resolve_auto(device: str = "auto") -> tuple[str, str]:
-    """The backbone that ``backbone="auto"`` means here, and why.
+    """The backbone for ``backbone="auto"`` on this machine, and the reason.
 
     Stable Diffusion 1.5 where there is a GPU and its weights are in the local hub cache or can be
     fetched; else the tiny one.
@@ -101,7 +105,7 @@ def resolve_auto(device: str = "auto") -> tuple[str, str]:
     return "tiny", "a GPU is here, but the weights of sd15 are neither cached nor can be fetched"
 
 
-def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None):
+def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | None) -> nn.Module:
     kind = _class(part, part_config(preset, folder, revision, part))
     source, subfolder, revision = part_files(part, preset, folder, revision)
     try:
@@ -113,21 +117,21 @@ def _pretrained(part: str, preset: Preset, folder: Path | None, revision: str | 
         raise explain(error, source, revision) from error
 
 
-def random_part(part: str, config: dict, seed: int):
+def random_part(part: str, config: dict, seed: int) -> nn.Module:
     """The "unet" or the "vae" of that configuration with weights drawn by ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _class(part, config).from_config(config)
+        module: Any = _class(part, config).from_config(config)
         if hasattr(module.config, "latent_magnitude"):
             _scale_latents(module)
     return module
 
 
 @torch.no_grad()
-def _scale_latents(vae) -> None:
+def _scale_latents(vae: AutoencoderTiny) -> None:
     """Give a random TAESD-style VAE latents of zero mean and unit variance in every channel.
 
-    A trained one has them; at random, what differs between images is a tenth of what they share.
+    As a trained one has; with random weights images differ by a tenth of what they share.
     """
     noise = torch.rand(16, 3, 64, 64)
     smooth = torch.nn.functional.interpolate(torch.rand(16, 3, 8, 8), scale_factor=8)
@@ -138,13 +142,12 @@ def _scale_latents(vae) -> None:
     last.bias.sub_(mean).div_(std)
 
 
-def _class(part: str, config: dict):
-    import diffusers
-
+def _class(
+    part: str, config: dict
+) -> type[UNet2DConditionModel] | type[AutoencoderTiny] | type[AutoencoderKL]:
     if part == "unet":
-        return diffusers.UNet2DConditionModel
-    tiny = config.get("_class_name") == "AutoencoderTiny"
-    return diffusers.AutoencoderTiny if tiny else diffusers.AutoencoderKL
+        return UNet2DConditionModel
+    return AutoencoderTiny if config.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
 
 
 def _in_hub_cache(preset: Preset) -> bool:
@@ -162,6 +165,6 @@ def _can_fetch(preset: Preset) -> bool:
 
     try:
         HfApi().model_info(preset.source, revision=preset.revision, timeout=5)
-    except Exception:  # whatever keeps the hub from answering, the answer is no
+    except Exception:  # noqa: BLE001 - for any reason the hub cannot be used
         return False
     return True

@@ -16,19 +16,19 @@ class Preset:
         source: hub id or local folder, in diffusers layout.
         revision: hub revision; ``None`` for a folder.
         text_encoder, text_revision: hub id of the encoder that makes pooled prompt embeddings;
-            ``None`` takes the one beside the U-Net (EOS-pooled hidden state, not projected).
+            ``None``: the one beside the U-Net (EOS-pooled hidden state, not projected).
         prompts: default prompt set.
         decoder_width: default width of the quality feature decoder.
         decoder_head: default of the decoder's head, "flat" as published or "pooled".
         learning_rate: default for Adam.
-        rate_scaling: default, see ``training.rates``.
-        start: default of the adapter's and the decoder's weights, see ``models.calibrate``.
+        rate_scaling: default, see ``training.learning_rates``.
+        start: default of the adapter's and the decoder's weights, see ``models.initialization``.
         correlation_weight: default, see ``training.losses``.
         architecture: configs of the U-Net and the VAE, for ``random_weights`` without a download;
             ``None`` reads them from the source.
-        vae, vae_revision: hub id or folder of another VAE for the U-Net, and its hub revision, in
-            place of the one beside it; ``None`` by default.
-        download: bytes fetched on first use, about, for the message before it.
+        vae, vae_revision: hub id or folder, and hub revision, of a VAE in place of the one beside
+            the U-Net.
+        download: approximate bytes fetched on first use.
     """
 
     source: str

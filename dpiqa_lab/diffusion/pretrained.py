@@ -1,4 +1,4 @@
-"""Which pretrained parts a backbone is made of: source, revision and hash, without loading them."""
+"""Source, revision and hash of a backbone's pretrained parts, without loading them."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .presets import Preset
 from .sources import explain, find_place, is_random, part_config, part_files, source_name
 from .text_embeddings import PromptEmbedder, text_files
 
-# The parts, and what each is called in a run's record of the models that went into it.
+# The parts, and their names in a run's record of its models.
 ROLES = {
     "unet": "backbone's U-Net",
     "vae": "backbone's VAE",
@@ -25,7 +25,7 @@ _INDEX = ".index.json"
 _DIFFUSERS = ("diffusion_pytorch_model.safetensors",)
 _TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
-# A hub's commit fixes these without a look at them.
+# Hashed in folders alone: a hub's commit fixes them.
 _TOKENIZER_OPTIONAL = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -36,18 +36,18 @@ def pretrained_parts(
     seed: int = 0,
     parts: Sequence[str] = tuple(ROLES),
 ) -> dict[str, dict]:
-    """What ``load_backbone`` with these arguments takes its parts from.
+    """Sources of the parts that ``load_backbone`` takes with these arguments.
 
-    Files on this machine are hashed, once a process as long as they stay the same; those of a hub
-    are fetched where they are not in its cache. No part is built but random ones, once a process.
+    Local files are hashed, once per process while they do not change; those of a hub are fetched
+    where its cache lacks them. Only random parts are built, once per process.
 
     Args:
         name, random_weights, revision, seed: see ``load_backbone``.
-        parts: of "unet", "vae" and "text_encoder" (its tokenizer included), those wanted.
+        parts: any of "unet", "vae" and "text_encoder" (its tokenizer included).
 
     Returns:
         By part: source (hub id, folder, or "tiny"), revision (the hub's commit; None for a folder)
-        and sha256, of configuration and weights wherever they lie; or for weights drawn by a seed
+        and sha256, of configuration and weights; or for weights drawn by a seed
         random (True), seed and sha256, of configuration and values.
 
     Raises:
@@ -97,7 +97,12 @@ def _random_hash(part: str, config: str, seed: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _random_encoder_hash(source: str, revision: str | None, seed: int, config: str) -> str:
+def _random_encoder_hash(
+    source: str,
+    revision: str | None,
+    seed: int,
+    config: str,  # noqa: ARG001 - part of the cache's key
+) -> str:
     return PromptEmbedder(Preset(source), revision, 0, seed).load()[2]
 
 
@@ -108,7 +113,7 @@ class _Files:
         revision: of the hub; its commit once a file was found. None for a folder.
     """
 
-    def __init__(self, source: str, revision: str | None):
+    def __init__(self, source: str, revision: str | None) -> None:
         folder = Path(source).expanduser()
         self.source = source
         self.folder = folder if folder.is_dir() else None
@@ -126,9 +131,9 @@ class _Files:
         config = self.hashes([_path(subfolder, "config.json")])  # first: it fixes the hub's commit
         names = [_path(subfolder, name + end) for name in weights for end in ("", _INDEX)]
         found = next((name for name in names if self.find(name, optional=True)), names[0])
-        shards = set()
+        shards: set[str] = set()
         if found.endswith(_INDEX):
-            shards = set(read_json(self.find(found))["weight_map"].values())
+            shards = set(read_json(self._found(found))["weight_map"].values())
         return config | self.hashes([found, *(_path(subfolder, shard) for shard in shards)])
 
     def tokenizer(self, subfolder: str) -> dict[str, str]:
@@ -143,10 +148,15 @@ class _Files:
 
     def hashes(self, names: Sequence[str]) -> dict[str, str]:
         """SHA-256 by name."""
-        return {name: remembered_hash(self.find(name)) for name in names}
+        return {name: remembered_hash(self._found(name)) for name in names}
+
+    def _found(self, name: str) -> Path:
+        path = self.find(name)
+        assert path is not None
+        return path
 
     def find(self, name: str, optional: bool = False) -> Path | None:
-        """A file's path here; None for an optional one that is missing.
+        """A file's local path; None for an optional one that is missing.
 
         Raises:
             LabError: it is missing and not optional, or the hub cannot be reached.

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.errors import LabError, unknown
 
 TEMPLATE = "a photo of a {scene} with {distortion} artifacts, which is of {quality} quality"
-# As the paper's figure words it; the template above is that of the authors' code.
+# The wording of the paper's figure; the template above is that of the authors' code.
 FIGURE_TEMPLATE = "a photo of a {scene} with {distortion} distortion, which is of {quality} quality"
 QUALITIES = ("bad", "poor", "fair", "good", "perfect")
 SCENES = (
@@ -31,7 +31,7 @@ MERGED = (
     "overexposure", "underexposure", "spatial", "quantization", "other",
 )  # fmt: skip
 
-# What attention is summed over, where nothing else is asked for.
+# Default factors of attention maps.
 FACTORS = ("blur", "noise", "bad", "perfect")
 
 SETS = {
@@ -46,8 +46,8 @@ def prompt_texts(prompts: str | Sequence[str]) -> list[str]:
     """The prompts of a set.
 
     Args:
-        prompts: "official", "figure", "merged", "none", a text file with a prompt a
-            line, or a list.
+        prompts: "official", "figure", "merged", "none", a text file with one
+            prompt per line, or a list.
 
     Raises:
         LabError: an unknown set, a file without prompts, or an empty list.
@@ -67,27 +67,28 @@ def prompt_texts(prompts: str | Sequence[str]) -> list[str]:
         lines = Path(prompts).read_text(encoding="utf-8").splitlines()
         texts = [line.strip() for line in lines if line.strip()]
     else:
-        raise unknown("prompt set", prompts, [*SETS, "a text file with a prompt a line"])
+        raise unknown("prompt set", prompts, [*SETS, "a text file with one prompt per line"])
     if not texts:
         raise LabError(f"no prompts in {prompts!r}; use 'none' for an unconditional pass.")
     return texts
 
 
 def factor_members(texts: Sequence[str], factors: Sequence[str] = FACTORS) -> np.ndarray:
-    """Which prompts share a factor: (K, F) bool, whether the factor's words stand in the text.
+    """Which prompts contain a factor: (K, F) bool.
 
-    Whole words count, so that "other" is not in "others", and "blur" takes "gaussian blur" along.
+    Whole words count: "other" is not in "others", "blur" is in "gaussian blur".
 
     Raises:
-        LabError: no factor, or one that stands in none of the prompts.
+        LabError: no factor, or one that no prompt contains.
     """
     if not len(factors):
         raise LabError("no factors: give words of the prompts, such as blur,noise,bad,perfect.")
     patterns = [re.compile(rf"\b{re.escape(factor)}\b", re.IGNORECASE) for factor in factors]
     members = np.array([[bool(p.search(text)) for p in patterns] for text in texts])
-    if lacking := [f for f, found in zip(factors, members.any(0), strict=True) if not found]:
+    found: list[bool] = members.any(0).tolist()
+    if missing := [f for f, any_prompt in zip(factors, found, strict=True) if not any_prompt]:
         raise LabError(
-            f"factors {lacking} stand in none of the {len(texts)} prompts (the first: "
+            f"factors {missing} stand in none of the {len(texts)} prompts (the first: "
             f"{texts[0]!r}); a factor is a word of the prompts, such as 'blur' or 'bad'."
         )
     return members

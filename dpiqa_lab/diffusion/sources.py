@@ -1,4 +1,4 @@
-"""Where the files of a backbone's parts are, and the errors of not finding them in words."""
+"""Locations of the files of a backbone's parts, and readable errors where they are missing."""
 
 import warnings
 from pathlib import Path
@@ -20,7 +20,7 @@ _HUB_ERRORS = (
 
 
 def find_place(name: str, revision: str | None) -> tuple[Preset, Path | None, str | None]:
-    """Preset, folder where it is one, and revision where it is none."""
+    """Preset, and its folder or else its hub revision."""
     preset = find_preset(name)
     folder = Path(preset.source).expanduser()
     if folder.is_dir():
@@ -41,13 +41,13 @@ def find_place(name: str, revision: str | None) -> tuple[Preset, Path | None, st
 
 
 def source_name(name: str, preset: Preset, folder: Path | None) -> str:
-    """Where a backbone is from: a hub id, a folder, or the name of the one in this package."""
+    """Source of a backbone: a hub id, a folder, or the name of the embedded one."""
     return name if folder and name in PRESETS else preset.source
 
 
 def is_random(part: str, name: str, folder: Path | None, random_weights: bool) -> bool:
     """Whether the "unet" or the "vae" is drawn by a seed, see ``load_backbone``."""
-    if name == "tiny" and not list(folder.glob("unet/*.safetensors")):
+    if name == "tiny" and folder and not list(folder.glob("unet/*.safetensors")):
         random_weights = True
     own_vae = part == "vae" and folder and list(folder.glob("vae/*.safetensors"))
     return random_weights and not own_vae
@@ -63,7 +63,7 @@ def part_files(
 
 
 def part_config(preset: Preset, folder: Path | None, revision: str | None, part: str) -> dict:
-    """Configuration of the "unet" or the "vae": the preset's, or that beside its weights."""
+    """Configuration of the "unet" or the "vae", from the preset or from beside the weights."""
     if preset.architecture:
         return preset.architecture[part]
     if folder:
@@ -83,7 +83,7 @@ def part_config(preset: Preset, folder: Path | None, revision: str | None, part:
 
 
 def explain(error: Exception, source: str, revision: str | None) -> LabError:
-    """The cause of a failed load in words."""
+    """A readable error for a failed load."""
     chain = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e]
     kind = next((name for name in chain if name in _HUB_ERRORS), chain[0])
     where = f"{source} at revision {revision}" if revision else source

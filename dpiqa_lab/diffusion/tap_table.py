@@ -1,7 +1,7 @@
-"""What the taps of a backbone give and cost, before anything is extracted."""
+"""Shapes, sizes and times of a backbone's taps."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -20,7 +20,7 @@ def describe_taps(
     taps: Sequence[str] | None = None,
     prompts: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Shapes, sizes and times, found by two passes over a grey latent.
+    """Shapes, sizes and times of taps, from two passes over a grey latent.
 
     Args:
         image_size: side in pixels.
@@ -29,16 +29,16 @@ def describe_taps(
         prompts: prompt set; ``None`` is the backbone's default.
 
     Returns:
-        A row a tap: tap, channels, height, width, stride (image pixels a position), bytes an image
-        in float32, and seconds: from the start of a pass over one photograph to this tap, where
-        a pass for this tap alone ends; in float32, where the backbone is.
+        A row per tap: tap, channels, height, width, stride (image pixels per position), bytes per
+        image in float32, and seconds from the start of a pass over one image to this tap, in
+        float32 on the backbone's device.
     """
     backbone.check_size(image_size, image_size)
     unet = backbone.unet
     taps = block_taps(unet) if taps is None else taps
     side = image_size // backbone.downscale
     latents = torch.zeros(1, unet.config.in_channels, side, side, device=backbone.device)
-    # Neither shapes nor times depend on what the prompts say: zeros save embedding a whole set.
+    # Neither shapes nor times depend on the prompts' content: zeros save the text encoder.
     count = len(prompt_texts(prompts or backbone.default_prompts))
     zeros = torch.zeros(1, count, unet.config.cross_attention_dim, device=backbone.device)
     with attention_maps_of(backbone, taps, prompts):
@@ -64,15 +64,17 @@ def describe_taps(
     return pd.DataFrame(rows)
 
 
-def _seconds(backbone, taps, latents, prompts) -> dict[str, float]:
+def _seconds(
+    backbone: Backbone, taps: Sequence[str], latents: torch.Tensor, prompts: torch.Tensor
+) -> dict[str, float]:
     """Time from the start of a second pass to each tap; the first one has warmed up."""
-    moments = {}
+    moments: dict[str, float] = {}
 
     def now() -> float:
         synchronize(backbone.device)
         return time.perf_counter()
 
-    def note(tap: str):
+    def note(tap: str) -> Callable[..., None]:
         return lambda *_: moments.__setitem__(tap, now())
 
     handles = [backbone.unet.get_submodule(tap).register_forward_hook(note(tap)) for tap in taps]

@@ -1,28 +1,32 @@
-"""Features from inside a network by the names its modules really have."""
+"""Features from inside a network, by module path."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ..core.errors import LabError, unknown
 
 
 class _Stop(Exception):  # noqa: N818 - no error
-    """Ends a forward pass whose remaining layers nobody asked for.
+    """Ends a forward pass whose remaining layers are not needed.
 
     Attributes:
-        taps: the block to be left: those within it are left on the way.
+        taps: the block that ends.
     """
 
-    def __init__(self, taps: "FeatureTaps"):
+    def __init__(self, taps: "FeatureTaps") -> None:
         self.taps = taps
 
 
 def block_taps(unet: nn.Module, down: bool = True) -> list[str]:
     """Paths of a U-Net's blocks in the order they run: down (unless left out), mid and up."""
-    names = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))] if down else []
-    return [*names, "mid_block", *(f"up_blocks.{i}" for i in range(len(unet.up_blocks)))]
+    sides = {
+        side: unet.get_submodule(side).named_children() for side in ("down_blocks", "up_blocks")
+    }
+    names = {side: [f"{side}.{name}" for name, _ in blocks] for side, blocks in sides.items()}
+    return [*(names["down_blocks"] if down else []), "mid_block", *names["up_blocks"]]
 
 
 class FeatureTaps:
@@ -32,19 +36,18 @@ class FeatureTaps:
     ...     unet(latents, 1, prompts)
     >>> taps["up_blocks.1"].shape
 
-    A module that gives a tuple is kept by its first item. Hooks are removed when the block ends,
-    after an error too, and only those made here.
+    Of a tuple the first item is kept. Hooks are removed when the block ends, after an error too.
 
-    In a block within another, a stop ends the block whose taps are complete. The inner one's ends
-    the passes in it alone: what the outer one then lacks "has not run". The outer one's ends both.
-    Of a module that both tap, the outer block sees the output, and stops, first.
+    In nested blocks a stop ends the block whose taps are complete: the inner one ends only passes
+    within it, and taps of the outer one may not have run; the outer one ends both. Of a module
+    that both tap, the outer block sees the output, and stops, first.
 
     Args:
         network: any module.
         names: module paths as in ``network.named_modules()``.
-        stop: end the pass after the last wanted module has run.
-        copy: keep copies; needed where later layers change an output in place, as the residuals of
-            an image adapter do to ``down_blocks.3``.
+        stop: end the pass after the last of these modules has run.
+        copy: keep copies; needed where later layers change an output in place, as an image
+            adapter's residuals change ``down_blocks.3``.
 
     Raises:
         LabError: a name is no module of ``network``, with the nearest one.
@@ -52,7 +55,7 @@ class FeatureTaps:
 
     def __init__(
         self, network: nn.Module, names: Sequence[str], stop: bool = False, copy: bool = True
-    ):
+    ) -> None:
         modules = dict(network.named_modules())
         for name in names:
             if not name or name not in modules:
@@ -63,7 +66,7 @@ class FeatureTaps:
         self.copy = copy
         self._modules = {name: modules[name] for name in self.names}
         self._features: dict[str, torch.Tensor] = {}
-        self._handles = []
+        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> "FeatureTaps":
         self._features.clear()
@@ -71,11 +74,11 @@ class FeatureTaps:
             self._handles.append(module.register_forward_hook(self._keeper(name)))
         return self
 
-    def __exit__(self, kind, error, trace) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        return kind is _Stop and error.taps is self
+        return isinstance(error, _Stop) and error.taps is self
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._features:
@@ -83,15 +86,15 @@ class FeatureTaps:
             raise LabError(f"tap {name!r} {state}; tapped: {', '.join(self.names)}.")
         return self._features[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
     def __repr__(self) -> str:
         rows = [f"{n}: {tuple(f.shape)}" for n, f in self._features.items()]
         return f"FeatureTaps({', '.join(rows) or 'nothing yet'})"
 
-    def _keeper(self, name: str):
-        def keep(module, inputs, output):
+    def _keeper(self, name: str) -> Callable[..., None]:
+        def keep(_module: nn.Module, _inputs: object, output: torch.Tensor | tuple) -> None:
             first = output[0] if isinstance(output, tuple) else output
             self._features[name] = first.clone() if self.copy else first
             if self.stop and len(self._features) == len(self.names):

@@ -1,10 +1,11 @@
-"""Pooled prompt embeddings, computed once for a text encoder and kept on disk."""
+"""Pooled prompt embeddings, computed once per text encoder and cached on disk."""
 
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,25 +17,30 @@ from ..core.progress import progress_bar
 from .presets import Preset
 from .prompts import prompt_texts
 
-# One vector a prompt: the end-of-text token's (the authors' code), or the mean over the prompt's
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+# One vector per prompt: the end-of-text token's (the authors' code), or the mean over the prompt's
 # tokens (the figure of the paper's later versions).
 POOLINGS = ("eos", "mean")
 
 
 class PromptEmbedder:
-    """From prompts to a (K, d) tensor: one pooled vector a prompt.
+    """From prompts to a (K, d) tensor: one pooled vector per prompt.
 
     "eos", as the authors' code: with ``preset.text_encoder`` the projected CLIP text features
     (``text_embeds``); else the EOS-pooled hidden state of the text encoder beside the U-Net.
     "mean": the mean of the hidden states from the first token to EOS, not projected. A
-    random-weight preset of full size gets seeded normal vectors: running a random encoder over the
-    prompts tells nothing more.
+    random-weight preset of full size gets seeded normal vectors, which carry as much information
+    as a random encoder's.
 
     Raises:
         LabError: the encoder cannot be loaded or its width is not the U-Net's.
     """
 
-    def __init__(self, preset: Preset, revision: str | None, width: int, seed: int | None = None):
+    def __init__(
+        self, preset: Preset, revision: str | None, width: int, seed: int | None = None
+    ) -> None:
         self.preset = preset
         self.revision = revision
         self.width = width
@@ -46,6 +52,7 @@ class PromptEmbedder:
         return self.seed is not None and self.preset.text_encoder is not None
 
     def __call__(self, prompts: str | Sequence[str], pooling: str = "eos") -> torch.Tensor:
+        """Embeddings (K, d) float32 of a prompt set."""
         if pooling not in POOLINGS:
             raise unknown("prompt pooling", pooling, POOLINGS)
         texts = prompt_texts(prompts)
@@ -70,7 +77,7 @@ class PromptEmbedder:
             )
             output = encoder(batch.input_ids)
             if pooling == "mean":
-                # The padding after EOS is attended to by nothing before it, and left out.
+                # The padding after EOS is left out; nothing before it attends to it.
                 lengths = torch.tensor(
                     [len(ids) for ids in tokenizer(chosen, truncation=True).input_ids]
                 )
@@ -80,7 +87,7 @@ class PromptEmbedder:
                 pooled = output.text_embeds if self.preset.text_encoder else output.pooler_output
             return {"embedding": pooled.float()}
 
-        def bar(batches):
+        def bar(batches: list[list[int]]) -> Iterable[list[int]]:
             return progress_bar(batches, "embedding prompts")
 
         rows = RowCache("prompts", key).rows(ids, embed, 64, bar)["embedding"]
@@ -91,7 +98,7 @@ class PromptEmbedder:
             )
         return rows
 
-    def load(self):
+    def load(self) -> "tuple[CLIPTextModel | CLIPTextModelWithProjection, CLIPTokenizer, str]":
         """Text encoder, tokenizer, and a hash of the encoder's weights."""
         from transformers import (
             CLIPTextConfig,
@@ -138,12 +145,12 @@ def text_files(preset: Preset, revision: str | None) -> tuple[str, str | None, s
 
 @contextlib.contextmanager
 def _no_bar(source: Path | str) -> Iterator[None]:
-    """No bar while weights are read from a folder: it lasts a blink, but stays in a notebook."""
+    """No bar for the short read from a folder, as it would stay in a notebook."""
     from huggingface_hub.utils import are_progress_bars_disabled
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled() and not are_progress_bars_disabled()
-    if not shown or not Path(source).is_dir():
+    enabled = logging.is_progress_bar_enabled() and not are_progress_bars_disabled()
+    if not enabled or not Path(source).is_dir():
         yield
         return
     logging.disable_progress_bar()
@@ -153,7 +160,7 @@ def _no_bar(source: Path | str) -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _warn_cut(texts: list[str], tokenizer) -> None:
+def _warn_cut(texts: list[str], tokenizer: "CLIPTokenizer") -> None:
     limit = tokenizer.model_max_length
     for text, tokens in zip(texts, tokenizer(texts).input_ids, strict=True):
         if len(tokens) > limit:

@@ -1,4 +1,4 @@
-"""The tiny prior's layout: Stable Diffusion 1.5's topology, only narrower, with its own tokenizer.
+"""The tiny prior's layout: Stable Diffusion 1.5's topology, narrower, with its own tokenizer.
 
 The folder opens with ``load_backbone`` and, once it holds weights, with diffusers'
 ``StableDiffusionPipeline.from_pretrained``.
@@ -64,7 +64,7 @@ _INDEX = {
 
 
 def write_layout(folder: Path, scaling_factor: float = 1.0) -> None:
-    """Write every file of the tiny prior but the weights: configs, tokenizer, pipeline index.
+    """Write the tiny prior's configs, tokenizer and pipeline index, without weights.
 
     ``scaling_factor`` brings the VAE's latents to unit variance.
     """

@@ -13,12 +13,8 @@ from ..models.image_scorer import ModelOutput
 from ..models.quality_feature_decoder import MAP_SIZE
 from ..models.teacher import Teacher
 from ..nn.matmul_conv2d import SmallMapConv2d
-from ..nn.upsampling import DoublingConv2d, FoldedUpsample2D
-
-# The lab's modules and what they are in diffusers.
-_USUAL = {
-    SmallMapConv2d: torch.nn.Conv2d, DoublingConv2d: torch.nn.Conv2d, FoldedUpsample2D: Upsample2D,
-}  # fmt: skip
+from ..nn.replacement import conv_like, replace_modules
+from ..nn.upsampling import FoldedUpsample2D, upsample_like
 
 
 class PlainReference:
@@ -40,17 +36,15 @@ class PlainReference:
         parts = backbone.unet, backbone.vae
         before = dict(backbone.unet.attn_processors)
         formats = [_format(part) for part in parts]
-        ours = {module: type(module) for module in self.teacher.modules() if type(module) in _USUAL}
         backbone.unet.set_attn_processor(AttnProcessor2_0())
         for part in parts:
             part.to(memory_format=torch.contiguous_format)
-        for module, kind in ours.items():
-            module.__class__ = _USUAL[kind]
+        ours = replace_modules(self.teacher, _usual)
         try:
             yield
         finally:
-            for module, kind in ours.items():
-                module.__class__ = kind
+            for parent, name, module in ours:
+                setattr(parent, name, module)
             backbone.unet.set_attn_processor(before)
             for part, kept in zip(parts, formats, strict=True):
                 part.to(memory_format=kept)
@@ -107,6 +101,15 @@ class PlainReference:
         with FeatureTaps(teacher.backbone.unet, taps) as found:
             teacher.backbone.denoise(teacher.encode(images), timestep, prompts, residuals)
         return found, residuals
+
+
+def _usual(module: torch.nn.Module) -> torch.nn.Module | None:
+    """What diffusers has in the place of one of the lab's modules, with the same weights."""
+    if isinstance(module, SmallMapConv2d):
+        return conv_like(torch.nn.Conv2d, module)
+    if isinstance(module, FoldedUpsample2D):
+        return upsample_like(Upsample2D, torch.nn.Conv2d, module)
+    return None
 
 
 def _format(module: torch.nn.Module) -> torch.memory_format:

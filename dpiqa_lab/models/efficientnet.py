@@ -7,6 +7,7 @@ uneven one.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ _LITE_HEAD = 1280
 
 
 class Variant(NamedTuple):
-    """What a variant multiplies B0's channels and repeats by.
+    """Factors of B0's channels (width) and repeats (depth).
 
     lite: without channel gates, ReLU6 for SiLU; the stem's and the head's channels and the repeats
     of the first and the last stage stay B0's; padding as in TensorFlow. tensorflow: the batch norms
@@ -68,8 +69,8 @@ class EfficientNet(nn.Module):
         variant: "efficientnet_b0" (1,280 channels, 4.0 M parameters) to "efficientnet_b7" (2,560
             channels, 63.8 M), "efficientnet_lite0" (1,280 channels, 3.4 M) to
             "efficientnet_lite2", or "efficientnet_tiny" (512 channels, 0.6 M).
-        stochastic_depth: share of photographs that skip the last block in training; it falls to 0
-            at the first (Huang et al. 2016). Without effect in evaluation.
+        stochastic_depth: fraction of images that skip the last block in training, decreasing to 0
+            at the first (Huang et al. 2016).
 
     Attributes:
         stage_channels: channels of each of ``stages``.
@@ -78,7 +79,7 @@ class EfficientNet(nn.Module):
         LabError: an unknown variant.
     """
 
-    def __init__(self, variant: str = "efficientnet_b0", stochastic_depth: float = 0.2):
+    def __init__(self, variant: str = "efficientnet_b0", stochastic_depth: float = 0.2) -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise unknown("trunk", variant, VARIANTS)
@@ -86,7 +87,7 @@ class EfficientNet(nn.Module):
         layer = partial(
             _convolution,
             convolution=_SameConv2d if lite else _EvenConv2d,
-            norm=partial(nn.BatchNorm2d, **({"eps": 1e-3, "momentum": 0.01} if tensorflow else {})),
+            norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01) if tensorflow else nn.BatchNorm2d,
             activation=nn.ReLU6 if lite else nn.SiLU,
         )
         repeats = [math.ceil(n * depth) for *_, n in _STAGES]
@@ -125,8 +126,9 @@ class EfficientNet(nn.Module):
         The channels c are ``stage_channels``, the strides s 2, 4, 8, 16, 16, 32, 32 and 32; a side
         that a stride does not divide is rounded up.
         """
-        x, outputs = self.features[0](images), []
-        for stage in self.features[1:]:
+        head, *others = self.features
+        x, outputs = head(images), []
+        for stage in others:
             x = stage(x)
             outputs.append(x)
         return tuple(outputs)
@@ -136,7 +138,7 @@ class _Block(nn.Module):
     """Inverted bottleneck: expand, convolve each channel, weigh the channels, project."""
 
     def __init__(self, inputs: int, outputs: int, expand: int, kernel: int, stride: int,
-                 drop: float, layer, gated: bool):  # fmt: skip
+                 drop: float, layer: Callable[..., nn.Module], gated: bool) -> None:  # fmt: skip
         super().__init__()
         hidden = inputs * expand
         widen = [layer(inputs, hidden, 1)] if expand > 1 else []
@@ -163,7 +165,7 @@ class _Block(nn.Module):
 class _ChannelGate(nn.Module):
     """Squeeze and excitation with biases, by 1x1 convolutions."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
@@ -176,7 +178,7 @@ class _ChannelGate(nn.Module):
 class _EvenConv2d(nn.Conv2d):
     """A convolution padded by (k - 1) / 2 on all sides, without bias."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
         padding = (kernel - 1) // 2
         super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
@@ -201,14 +203,15 @@ class _SameConv2d(_EvenConv2d):
 
 
 def _convolution(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, convolution, norm,
-    activation,
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *,
+    convolution: Callable[..., nn.Module], norm: Callable[[int], nn.Module],
+    activation: Callable[[], nn.Module] | None,
 ) -> nn.Sequential:  # fmt: skip
     layers = [convolution(inputs, outputs, kernel, stride, groups), norm(outputs)]
     return nn.Sequential(*layers, *([activation()] if activation else []))
 
 
 def _widen(channels: int, by: float) -> int:
-    """``channels * by`` to the nearest multiple of 8, at least 90% of it."""
+    """``channels * by`` to the nearest multiple of 8, at least 90% of the product."""
     nearest = max(8, int(channels * by + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels * by else nearest + 8

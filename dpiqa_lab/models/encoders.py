@@ -1,10 +1,9 @@
-"""Frozen pretrained networks as encoders: what a photograph's features are like on average.
+"""Frozen pretrained networks as encoders of pooled features.
 
-The control beside every claim on the diffusion prior, and the start of a student: a network that
-learnt to name objects, of which nothing is trained.
+They are the control for every claim on the diffusion prior, and the initialization of a student.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +20,20 @@ from ..datasets.pixels import pixels_of
 from .pooled_regressor import pooled
 from .trunks import find_trunk, load_trunk, normalised, stage_channels_of, trunk_stages
 
-# Whole photographs of 512 by 512 differ little in time by the batch; so few need little memory.
+# Small batches need little memory, and cost little time at 512 by 512.
 _BATCH = 4
 
 
 class Encoder(nn.Module):
-    """A trunk that is not trained, and the statistics of all its stages.
+    """A frozen trunk; its features are the statistics of all its stages.
 
     Args:
         trunk: a name of ``models.trunks``.
         weights: see ``trunks.load_trunk``; "none" keeps random ones, drawn by ``seed``.
-        image_size: side of the square that photographs are squashed to, in pixels.
+        image_size: side of the square that images are resized to, in pixels.
 
     Attributes:
-        width: how many features a photograph has: a mean and a log-deviation of every channel of
+        width: number of features per image: a mean and a log-deviation of every channel of
             every stage, 4,128 of "efficientnet_lite0".
 
     Raises:
@@ -47,7 +46,7 @@ class Encoder(nn.Module):
         weights: str = "imagenet",
         image_size: int = 512,
         seed: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         kind = find_trunk(trunk)
         self.pixels = kind.pixels
@@ -76,11 +75,11 @@ def encoder_features(
     workers: int = 0,
     cache_dir: Path | str | None = None,
 ) -> np.ndarray:
-    """Features (n, ``encoder.width``) float64 of photographs, from the cache where they are known.
+    """Features (n, ``encoder.width``) float64 of images, from the cache where present.
 
     Args:
-        dataset: gives ``{"image": (3, H, W) in [0,1], "mos": float, ...}`` by index; photographs
-            are squashed to ``encoder.image_size``.
+        dataset: gives ``{"image": (3, H, W) in [0,1], "mos": float, ...}`` by index; images
+            are resized to ``encoder.image_size``.
         device: see ``choose_compute``; float32 on every device.
         workers: processes that read photographs beside the computation.
         cache_dir: ``None`` is the lab's own.
@@ -97,12 +96,12 @@ def encoder_features(
     encoder = encoder.to(compute.device, memory_format=torch.channels_last).eval()
     items = pixels_of(dataset, encoder.image_size)
 
-    def batches_of(batches: list[list[int]]):
+    def batches_of(batches: list[list[int]]) -> Iterable:
         missing = [i for batch in batches for i in batch]
         loader = DataLoader(Subset(items, missing), batch_size=_BATCH, num_workers=workers)
         return progress_bar(loader, "encoder's features", len(batches))
 
-    def features(batch) -> dict[str, torch.Tensor]:
+    def features(batch: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         images = batch[0].to(compute.device).float().div(255)
         return {"features": encoder(images.contiguous(memory_format=torch.channels_last))}
 

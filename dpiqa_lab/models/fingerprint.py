@@ -1,4 +1,4 @@
-"""One hash of a model, by which what it has computed is known again."""
+"""A hash of a model, which identifies its cached results."""
 
 import torch
 from torch import nn

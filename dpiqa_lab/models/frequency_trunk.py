@@ -1,4 +1,4 @@
-"""A small trunk that starts at the frequencies of a photograph's blocks."""
+"""A small trunk initialised as a frequency transform of image blocks."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ class FrequencyTrunk(nn.Module):
     sees a photograph's finest detail from its first layer on.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stages = ImageAdapter(_WIDTHS)
         self.stage_channels = _WIDTHS
@@ -31,5 +31,5 @@ class FrequencyTrunk(nn.Module):
         return torch.cat([first, *fitted], dim=1)
 
     def fit_start(self, images: torch.Tensor, deviation: float = 1.0) -> None:
-        """Fit the first layer to images (n, 3, h, w), see ``calibrate.init_from_frequencies``."""
+        """Fit the first layer to images (n, 3, h, w), see ``init_from_frequencies``."""
         init_from_frequencies(self.stages, images, deviation)

@@ -1,7 +1,8 @@
-"""Image adapter: carries what the VAE drops past it (paper section 3.3)."""
+"""Image adapter: restores details that the VAE loses (paper section 3.3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import T2IAdapter
@@ -14,7 +15,7 @@ from ..nn.matmul_conv2d import use_small_maps
 class ImageAdapter(FullAdapter):
     """T2I-Adapter's "full" layout, trained from scratch.
 
-    The photograph (b, 3, h, w) in [0,1] is unshuffled by ``downscale`` and passes 4 stages of 2
+    The image (b, 3, h, w) in [0,1] is unshuffled by ``downscale`` and passes 4 stages of 2
     residual blocks; the 4 outputs, at h/8 to h/64 of SD 1.5, are added inside the U-Net's down
     blocks.
 
@@ -23,15 +24,16 @@ class ImageAdapter(FullAdapter):
         downscale: pixels a latent.
     """
 
-    def __init__(self, channels: Sequence[int], downscale: int = 8):
+    def __init__(self, channels: Sequence[int], downscale: int = 8) -> None:
         super().__init__(3, list(channels), num_res_blocks=2, downscale_factor=downscale)
         use_small_maps(self)
 
 
 def as_t2i(adapter: ImageAdapter) -> T2IAdapter:
     """The same network as diffusers saves and loads it; it shares the weights."""
-    whole = T2IAdapter(
-        3, [len(stage.resnets[-1].block2.weight) for stage in adapter.body],
+    stages: Any = adapter.body
+    whole: Any = T2IAdapter(
+        3, [len(stage.resnets[-1].block2.weight) for stage in stages],
         num_res_blocks=2, downscale_factor=adapter.unshuffle.downscale_factor,
         adapter_type="full_adapter",
     )  # fmt: skip
@@ -47,7 +49,7 @@ def load_image_adapter(folder: Path | str) -> dict[str, torch.Tensor]:
     """
     place = Path(folder).expanduser() / "image_adapter"
     try:
-        found = T2IAdapter.from_pretrained(place, local_files_only=True, use_safetensors=True)
+        found: Any = T2IAdapter.from_pretrained(place, local_files_only=True, use_safetensors=True)
     except Exception as error:
         raise LabError(f"no image adapter can be read from {place}: {error}") from error
     return found.float().adapter.state_dict()

@@ -1,4 +1,4 @@
-"""Scoring photographs with a model, whatever they come as."""
+"""Scoring of files, PIL images and tensors by a model."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from ..core.device import Compute, choose_compute
 from ..core.errors import LabError
@@ -22,7 +23,7 @@ Photograph = Path | str | Image.Image | torch.Tensor
 class ModelOutput(NamedTuple):
     """score (b,) on the normalised MOS scale; feature_map (b, 8, 64, 64).
 
-    statistics (b, k) where a student was taught to tell them too.
+    statistics (b, k) where a student predicts them too.
     """
 
     score: torch.Tensor
@@ -30,17 +31,16 @@ class ModelOutput(NamedTuple):
     statistics: torch.Tensor | None = None
 
 
-class ImageScorer:
-    """Mixin for modules with ``image_size`` whose ``forward`` gives an object with ``score``."""
+class ImageScorer(nn.Module):
+    """Base of modules with ``image_size`` whose ``forward`` gives an object with ``score``."""
 
     image_size: int
 
     def settings(self) -> dict:
-        """All that changes scores and is not among the weights, as JSON: part of a fingerprint.
+        """Everything beside the weights that changes scores, as JSON: part of a fingerprint.
 
-        These are the model's own attributes that are numbers, texts or sequences of these, but for
-        those whose names begin with an underscore. A class that keeps such a thing elsewhere, as
-        in a module of its own, has to add it.
+        These are the public attributes that are numbers, texts or sequences of these. A class
+        that keeps such settings elsewhere, as in a submodule, has to add them.
         """
         own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return {name: value for name, value in own.items() if _is_plain(value)}
@@ -59,7 +59,7 @@ class ImageScorer:
             photographs: files, PIL images or tensors (3, h, w) in [0,1], in any mixture.
             precision: float32 gives the same scores on any batch size, to float tolerance; see
                 ``choose_compute`` for the faster ones.
-            compile: its blocks by ``torch.compile``, a minute at first: for tens of thousands.
+            compile: use ``torch.compile``, which takes a minute at first.
 
         Returns:
             (n,) float32.
@@ -81,10 +81,10 @@ class ImageScorer:
 
     @contextlib.contextmanager
     def evaluation(self, compute: Compute) -> Iterator[None]:
-        """Evaluation mode, no gradients, and the ways of ``compute``, for many batches.
+        """Evaluation mode, no gradients, and the settings of ``compute``, for many batches.
 
-        Weights must stay as they are within the block: what is the same for every photograph is
-        computed once in it, the weights as ``compute.precision`` has them included.
+        Weights must not change within the block: what does not depend on the image is computed
+        once in it, the weights in ``compute.precision`` included.
         """
         self.eval()
         with torch.no_grad(), compute.autocast(), compiled(self, compute.compile):
@@ -95,7 +95,7 @@ class ImageScorer:
         return self(images.to(compute.device)).score.float().cpu().numpy()
 
     def prepare(self, photograph: Photograph) -> torch.Tensor:
-        """A photograph as the model sees it: (3, s, s) float32 in [0,1], s its ``image_size``.
+        """An image as the model's input: (3, s, s) float32 in [0,1], s its ``image_size``.
 
         Raises:
             LabError: it is unreadable, or a tensor of another kind.

@@ -1,16 +1,15 @@
-"""A start from which little training suffices: untrained layers fitted to real photographs.
+"""Data-dependent initialization: untrained layers fitted to real images.
 
-With torch's usual initialisation each layer of the adapter and the decoder shrinks what differs
-between photographs and keeps what they share. Around an untrained backbone the score's deviation
-over photographs was below a thousandth of its mean, half of the feature map's channels were dead,
-and 160 steps learnt nothing. Here the weights of each layer are rescaled and shifted, once, so that
-its output has zero mean and unit deviation in every channel over a batch of train photographs
-(layer-sequential unit variance, Mishkin and Matas 2016), and the last one is fitted. The
-architecture stays as published.
+With torch's default initialisation each layer of the adapter and the decoder reduces the variation
+between images. Around an untrained backbone the score's deviation was below a thousandth of its
+mean, half of the feature map's channels were dead, and 160 steps learnt nothing. Here each layer's
+weights are rescaled and shifted once, to zero mean and unit deviation of every output channel over
+a batch of train images (layer-sequential unit variance, Mishkin and Matas 2016), and the last layer
+is fitted. The architecture stays as published.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -52,16 +51,17 @@ def standardise_layers(module: nn.Module, run: Callable[[], object]) -> None:
 def init_from_frequencies(
     adapter: ImageAdapter, images: torch.Tensor, deviation: float = QUIET
 ) -> None:
-    """Let an image adapter's first layer start as a cosine transform of blocks, whitened.
+    """Initialise an image adapter's first layer as a whitened cosine transform of blocks.
 
     Each of its outputs is one frequency of a block (8x8 pixels at SD 1.5) of luma or chroma, scaled
     to ``deviation`` over ``images`` (n, 3, h, w) in [0,1]; the first layer of the first
-    residual block starts by rectifying them, as sums of magnitudes by frequency tell of blur, noise
-    and compression.
-    Photographs hold a thousandth of their variance in the finest frequencies: with torch's start
-    the adapter hardly sees these.
+    residual block starts by rectifying them, as sums of magnitudes by frequency indicate blur,
+    noise and compression. The finest frequencies hold a thousandth of an image's variance: with
+    torch's initialisation the adapter hardly responds to these.
     """
-    conv, block = adapter.conv_in, adapter.body[0].resnets[0].block1
+    body: Any = adapter.body
+    conv, block = adapter.conv_in, body[0].resnets[0].block1
+    assert conv.bias is not None
     channels, size = len(conv.weight), adapter.unshuffle.downscale_factor
     filters = _frequencies(channels, size)
     conv.weight.zero_()
@@ -96,7 +96,7 @@ def _frequencies(channels: int, size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def init_from_ridge(last: nn.Linear, ridge: "Pipeline") -> None:
-    """Let the last layer start as a regression from its last inputs, see ``ridge``; others at 0.
+    """Initialise the last layer as a regression from its last inputs; other weights are 0.
 
     Fine-tuning from a fitted head disturbs the features under it less than from a random one, and
     carries over better to photographs unlike those trained on (Kumar et al. 2022).
@@ -108,10 +108,13 @@ def init_from_ridge(last: nn.Linear, ridge: "Pipeline") -> None:
     last.bias.fill_(line.intercept_ - weight @ scaler.mean_)
 
 
-def _standardise(layer: nn.Module, inputs, output: torch.Tensor) -> torch.Tensor:
+def _standardise(
+    layer: nn.Conv2d | nn.Linear, _inputs: object, output: torch.Tensor
+) -> torch.Tensor:
     over = [0, *range(2, output.ndim)]
     mean = output.mean(over)
     scale = 1 / output.std(over).clamp(min=1e-6)
+    assert layer.bias is not None
     layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 1)))
     layer.bias.sub_(mean).mul_(scale)
     shape = (1, -1, *[1] * (output.ndim - 2))

@@ -32,10 +32,10 @@ _TEACHER = {
     "quality_feature_decoder.regressor.": "QFD.",
 }
 _STUDENT = {"trunk.": "base_model.", "to_map.": "conv_transpose.", "regressor.": ""}
-# Outputs of ``QFD.classifier_dist``, which their code never runs, as little as ``QFD.bnc1``.
+# Outputs of ``QFD.classifier_dist``, which their code never runs; nor does it run ``QFD.bnc1``.
 _DISTANCES = 24
-# Names that only one of the two has.
-_TELLING = {"teacher": "QFD.", "student": "base_model."}
+# Prefixes that only one of the two has.
+_DISTINCTIVE = {"teacher": "QFD.", "student": "base_model."}
 
 
 def load_official_teacher(
@@ -91,7 +91,7 @@ def load_official(
 ) -> Teacher | Student:
     """Teacher or student, whichever the checkpoint holds by its names."""
     state = read_state_dict(path)
-    if any(name.startswith(_TELLING["student"]) for name in state):
+    if any(name.startswith(_DISTINCTIVE["student"]) for name in state):
         return _student(Path(path), state, trunk)
     return _teacher(Path(path), state, _read(prompt_embeddings), backbone)
 
@@ -175,7 +175,7 @@ def _translate(path: Path, state: dict, model: Teacher | Student) -> dict[str, t
         kind = type(model).__name__.lower()
         other = "student" if kind == "teacher" else "teacher"
         hint = ""
-        if any(name.startswith(_TELLING[other]) for name in state):
+        if any(name.startswith(_DISTINCTIVE[other]) for name in state):
             hint = f" It looks like a {other}'s: use load_official_{other}."
         raise LabError(
             f"{path}: not a checkpoint of the authors' {kind}.{hint} "

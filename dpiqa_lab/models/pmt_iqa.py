@@ -1,4 +1,4 @@
-"""PMT-IQA (arXiv 2301.01182): quality first as ten classes, then, ever more, as a number."""
+"""PMT-IQA (arXiv 2301.01182): quality as ten classes at first, increasingly as a number."""
 
 from typing import NamedTuple
 
@@ -26,10 +26,10 @@ class PmtOutput(NamedTuple):
 
 
 class PmtIqa(ImageScorer, Trainable):
-    """ResNet, a look at each of its stages, and two heads on what these saw.
+    """A ResNet, a linear layer on each pooled stage, and two heads.
 
-    Photographs larger than a crop are judged by four crops, one in the middle of each quarter,
-    whose outputs are averaged. Published are four random ones: scores differ from run to run.
+    Images larger than a crop are scored by the mean over four crops, one in the middle of each
+    quarter. The published crops are random: scores differ from run to run.
 
     Args:
         trunk: of ``resnet.VARIANTS``; "resnet50" as published.
@@ -48,7 +48,7 @@ class PmtIqa(ImageScorer, Trainable):
         image_size: int = 512,
         crop_size: int = 224,
         weights: str | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if crop_size % 32 or not 32 <= crop_size <= image_size:
             raise LabError(
@@ -77,10 +77,10 @@ class PmtIqa(ImageScorer, Trainable):
 
     def forward(self, images: torch.Tensor) -> PmtOutput:
         """Of images (b, 3, h, w) in [0,1], sides of a crop or more."""
-        outputs = [self._judge(crop) for crop in four_crops(images, self.crop_size)]
+        outputs = [self._score_crops(crop) for crop in four_crops(images, self.crop_size)]
         return PmtOutput(*(torch.stack(part).mean(0) for part in zip(*outputs, strict=True)))
 
-    def _judge(self, crops: torch.Tensor) -> PmtOutput:
+    def _score_crops(self, crops: torch.Tensor) -> PmtOutput:
         stages = list(self.trunk(imagenet_normalised(crops)))
         for i, layer in enumerate(self.reduce):
             stages[i] = layer(stages[i])

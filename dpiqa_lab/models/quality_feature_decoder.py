@@ -17,7 +17,7 @@ MAP_CHANNELS = 8
 class SqueezeExcitation(nn.Module):
     """Channel attention (Hu et al. 2018) without biases."""
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
         self.fc = nn.Sequential(
@@ -35,10 +35,10 @@ class SqueezeExcitation(nn.Module):
 class Regressor(nn.Module):
     """Feature map to score: flatten, then two hidden layers with ReLU. The student has it too.
 
-    A start of the last layer can be fitted to all its inputs, ``fitted`` of them.
+    The last layer can be initialised by a fit to its ``fitted`` inputs.
     """
 
-    def __init__(self, hidden: int = 512):
+    def __init__(self, hidden: int = 512) -> None:
         super().__init__()
         self.fc1 = nn.Linear(MAP_CHANNELS * MAP_SIZE**2, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
@@ -47,7 +47,7 @@ class Regressor(nn.Module):
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
         """(b, 8, 64, 64) to (b,)."""
-        # bfloat16 keeps 8 bits: too coarse a scale for scores that are to be ranked.
+        # bfloat16's 8 bits are too coarse for scores that are to be ranked.
         with torch.autocast(feature_map.device.type, enabled=False):
             x = F.relu(self.fc1(feature_map.float().flatten(1)))
             return self.fc3(F.relu(self.fc2(x))).squeeze(1)
@@ -64,8 +64,7 @@ class QualityFeatureDecoder(nn.Module):
         head: "flat", the published one, reads the score from the map's every position; "pooled"
             from mean and deviation over positions of the levels, of the map and of ``others``, for
             small sets.
-        others: channels of further maps that a pooled head reads: the image adapter's outputs, as
-            little of what these carry past the VAE is left in the levels.
+        others: channels of further maps that a pooled head reads, the image adapter's outputs.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class QualityFeatureDecoder(nn.Module):
         width: int = 512,
         head: str = "flat",
         others: Sequence[int] = (),
-    ):
+    ) -> None:
         super().__init__()
         if head not in HEADS:
             raise unknown("decoder_head", head, HEADS)

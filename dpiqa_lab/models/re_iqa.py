@@ -1,4 +1,4 @@
-"""Re-IQA (arXiv 2304.00451): pooled features of encoders that were trained without scores."""
+"""Re-IQA (arXiv 2304.00451): pooled features of encoders trained without scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class QualityEncoder(Trainable):
             encoder's is not.
     """
 
-    def __init__(self, trunk: str = "resnet50", normalise: bool = False):
+    def __init__(self, trunk: str = "resnet50", normalise: bool = False) -> None:
         super().__init__()
         self.trunk_name = trunk
         self.trunk = ResNet(trunk)
@@ -41,13 +41,13 @@ class ReIqa(nn.Module):
     ``width`` is 2 x 2 x 2048 = 8,192 with the two that the authors released.
     """
 
-    def __init__(self, encoders: Sequence[QualityEncoder]):
+    def __init__(self, encoders: Sequence[QualityEncoder]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.width = 2 * sum(encoder.width for encoder in encoders)
 
     def settings(self) -> dict:
-        """What changes features and is not among the weights, see ``ImageScorer.settings``."""
+        """Everything beside the weights that changes features, see ``ImageScorer.settings``."""
         return {"encoders": [[e.trunk_name, e.normalise] for e in self.encoders]}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ The stride of a bottleneck is in its 3x3 convolution, as in torchvision's weight
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ class ResNet(nn.Module):
         LabError: an unknown variant, weights that cannot be had, or those of another variant.
     """
 
-    def __init__(self, variant: str = "resnet50", weights: str | None = None):
+    def __init__(self, variant: str = "resnet50", weights: str | None = None) -> None:
         super().__init__()
         from transformers import ResNetConfig, ResNetModel
 
@@ -112,19 +113,21 @@ def _imagenet_state(variant: str, weights: str, own: dict) -> dict[str, torch.Te
             f"weights={weights!r}: no folder with a config.json; give one that transformers "
             "wrote, 'hub', or None."
         )
-    source, revision = str(folder), None
+    source: str = str(folder)
+    revision: Any = None
     if weights == "hub":
         source, revision = HUB.format(variant.removeprefix("resnet")), _REVISIONS.get(variant)
     try:
-        model, said = ResNetModel.from_pretrained(
+        loaded: Any = ResNetModel.from_pretrained(
             source, revision=revision, use_safetensors=True, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
         cause = str(error).splitlines()[0][:200]
         raise LabError(f"ImageNet weights of {variant} from {source}: {cause}") from error
+    model, info = loaded
     # Those that the file lacks would be random.
-    state = {k: v for k, v in model.state_dict().items() if k not in said["missing_keys"]}
+    state = {k: v for k, v in model.state_dict().items() if k not in info["missing_keys"]}
     _refuse(own, state, source, variant)
     return state
 

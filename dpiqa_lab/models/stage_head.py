@@ -1,33 +1,38 @@
-"""A head for pretrained trunks: the score in a line from the statistics of all their stages."""
+"""A head for pretrained trunks: a linear function of the statistics of all their stages."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from .pooled_regressor import HEADS, CorrectedHead, pooled
 
 STAGES = "stages"
-# The student's; what a teacher's decoder may have are ``HEADS``.
+# The student's; a teacher's decoder has ``HEADS``.
 STUDENT_HEADS = (*HEADS, STAGES)
-# Deviation over photographs that features are divided by at least: one that hardly varies says
-# little, and divided by less it would say much of a photograph unlike those it was fitted to.
+# Lower bound of the deviation over images that features are divided by: nearly constant features
+# would dominate the score of unusual images.
 _LEAST = 1e-3
-# Multiples of it beyond which a feature says nothing more. On BIQ2021 it is better so, by 0.006 of
-# SRCC in cross-validation, and what is no photograph at all is kept within bounds.
+# Bound of standardised features: SRCC on BIQ2021 is 0.006 better in cross-validation, and scores of
+# images that are no photographs stay within bounds.
 _FURTHEST = 6.0
 
 
 class Standardised(nn.Module):
-    """Features (b, ``num_channels``) less their usual value, in multiples of their spread.
+    """Features (b, ``num_channels``) standardised by their usual value and spread, within ±6.
 
-    Within ±6. Until ``standardise`` gives them, 0 and 1, and no bounds.
+    Before ``StageHead.standardise`` these are 0 and 1, without bounds.
     """
 
-    def __init__(self, features: int):
+    usual: torch.Tensor
+    spread: torch.Tensor
+    furthest: torch.Tensor
+
+    def __init__(self, features: int) -> None:
         super().__init__()
         self.num_channels = features
         self.register_buffer("usual", torch.zeros(features))
         self.register_buffer("spread", torch.ones(features))
-        # Finite, as everything that a checkpoint holds is to be.
+        # Finite, as all values of a checkpoint have to be.
         self.register_buffer("furthest", torch.tensor(1e6))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -44,7 +49,9 @@ class StageHead(CorrectedHead):
         channels: of all the maps together.
     """
 
-    def __init__(self, channels: int):
+    norm: Standardised
+
+    def __init__(self, channels: int) -> None:
         super().__init__(2 * channels)
         self.norm = Standardised(2 * channels)
         self.line = nn.Linear(2 * channels, 1)
@@ -58,15 +65,15 @@ class StageHead(CorrectedHead):
             return self.corrected(x, self.line(x))
 
     @torch.no_grad()
-    def standardise(self, features) -> None:
-        """Let ``norm`` standardise as these features (n, 2 * channels) of photographs vary."""
-        features = torch.as_tensor(features)
-        self.norm.usual.copy_(features.mean(0))
-        self.norm.spread.copy_(features.std(0, correction=0).clamp_min(_LEAST))
+    def standardise(self, features: ArrayLike) -> None:
+        """Fit ``norm`` to features (n, 2 * channels) of images."""
+        values = torch.as_tensor(features)
+        self.norm.usual.copy_(values.mean(0))
+        self.norm.spread.copy_(values.std(0, correction=0).clamp_min(_LEAST))
         self.norm.furthest.fill_(_FURTHEST)
 
     @torch.no_grad()
-    def start_at(self, weight, bias: float) -> None:
-        """Let the score be weight . standardised features + bias; weight (2 * channels,)."""
+    def start_at(self, weight: ArrayLike, bias: float) -> None:
+        """Set the score to weight . standardised features + bias; weight (2 * channels,)."""
         self.line.weight.copy_(torch.as_tensor(weight)[None])
         self.line.bias.fill_(bias)

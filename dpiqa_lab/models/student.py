@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class Student(ImageScorer, Trainable):
             trunk's stages, for a trunk that is pretrained.
         normalise: take the pixels' mean and deviation that the trunk's published weights expect;
             the paper's student sees [0,1] as it is.
-        statistics: hand-made statistics that a pooled head tells beside the score.
+        statistics: number of hand-made statistics that a pooled head predicts beside the score.
 
     Raises:
         LabError: an unknown trunk or head, or an impossible size.
@@ -49,7 +50,7 @@ class Student(ImageScorer, Trainable):
         head: str = "flat",
         normalise: bool = False,
         statistics: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         if image_size < _SMALLEST:
             raise LabError(f"image_size must be at least {_SMALLEST} pixels, got {image_size!r}.")
@@ -59,15 +60,16 @@ class Student(ImageScorer, Trainable):
         self.trunk_name = trunk
         self.image_size = image_size
         self.head = head
-        # Plain numbers: a checkpoint holds what is trained alone.
+        # No buffer: a checkpoint holds only what is trained.
         self.pixels = kind.pixels if normalise else None
         self.frozen_norms = False
-        self.trunk = kind.build()
+        self.trunk: Any = kind.build()  # see ``trunks`` for its attributes
         stages = stage_channels_of(self.trunk)
         channels = stages[-1] if head == STAGES else self.trunk.channels
         self.to_map = nn.ConvTranspose2d(
             channels, MAP_CHANNELS, 3, stride=2, padding=1, output_padding=1
         )
+        self.regressor: StageHead | PooledHead | Regressor
         if head == STAGES:
             self.regressor = StageHead(sum(stages))
         elif head == "pooled":
@@ -84,8 +86,8 @@ class Student(ImageScorer, Trainable):
         features = self.trunk(images)
         feature_map = self._map(features)
         if self.head == "pooled":
-            told = self.regressor(features, feature_map)
-            return ModelOutput(told[:, 0], feature_map, told[:, 1:])
+            outputs = self.regressor(features, feature_map)
+            return ModelOutput(outputs[:, 0], feature_map, outputs[:, 1:])
         return ModelOutput(self.regressor(feature_map), feature_map)
 
     def _map(self, features: torch.Tensor) -> torch.Tensor:
@@ -99,12 +101,11 @@ class Student(ImageScorer, Trainable):
             yield
 
     def freeze(self, norms: bool, stages: int) -> None:
-        """Leave parts of a pretrained trunk as they are in a training.
+        """Exclude parts of a pretrained trunk from training.
 
         Args:
             norms: whether its batch norms use the running statistics that they have, and keep them.
-            stages: how many of an EfficientNet's parts are not trained, the first of which is its
-                stem.
+            stages: number of an EfficientNet's first parts, stem included, that are not trained.
 
         Raises:
             LabError: the trunk has not so many parts.

@@ -1,9 +1,10 @@
 """The teacher: one U-Net pass guided by quality prompts, decoded into a score (paper figure 2)."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from diffusers import UNet2DConditionModel
 
 from ..core.device import Compute
 from ..core.errors import LabError, unknown
@@ -23,18 +24,18 @@ class Teacher(ImageScorer, Trainable):
     """DP-IQA's teacher around any backbone.
 
     Args:
-        backbone: its U-Net is trained with the rest, its VAE is not.
+        backbone: its U-Net is trained too, its VAE is not.
         prompts: prompt set, or its embeddings (1, K, d); ``None`` is the backbone's default set.
         timestep: of the one U-Net pass, 0 to 999.
         decoder_width: of the quality feature decoder; 512 as published.
         decoder_head: "flat" as published, or "pooled", see ``QualityFeatureDecoder``.
-        text_adapter, image_adapter: whether to have them.
+        text_adapter, image_adapter: whether to include them.
         vae_input: range the VAE sees, "[-1,1]" or the authors' "[0,1]".
         image_size: side that ``score`` squashes photographs to, in pixels.
         prompt_pooling: how a prompt becomes one vector, "eos" or "mean".
-        up_blocks: of the U-Net, the deepest first, that the decoder reads; ``None`` is all.
-        patches: a side, which the adapter and the U-Net see each by itself, as if the rest of the
-            photograph did not exist; 1 is the whole photograph at once, as published.
+        up_blocks: number of up blocks fed to the decoder, deepest first; ``None`` is all.
+        patches: per side; adapter and U-Net process each independently. 1 is the whole image, as
+            published.
 
     Raises:
         LabError: an impossible timestep, VAE input, number of up blocks or of patches.
@@ -54,7 +55,7 @@ class Teacher(ImageScorer, Trainable):
         decoder_head: str = "flat",
         up_blocks: int | None = None,
         patches: int = 1,
-    ):
+    ) -> None:
         super().__init__()
         if not 0 <= timestep < 1000:
             raise LabError(f"timestep must be between 0 and 999, got {timestep!r}.")
@@ -76,14 +77,18 @@ class Teacher(ImageScorer, Trainable):
         self.patches = patches
         # Finest level first, the order of the published decoder: 320, 640, 1280, 1280 channels.
         self.taps = [f"up_blocks.{i}" for i in reversed(range(up_blocks))]
-        known = torch.is_tensor(prompts)
-        embeddings = prompts if known else backbone.embed_prompts(prompts, prompt_pooling)
+        embeddings = (
+            prompts
+            if isinstance(prompts, torch.Tensor)
+            else backbone.embed_prompts(prompts, prompt_pooling)
+        )
         width = backbone.unet.config.cross_attention_dim
         if embeddings.ndim != 3 or embeddings.shape[::2] != (1, width):
             raise LabError(
                 f"prompt embeddings are {tuple(embeddings.shape)}, expected (1, K, {width}) for "
                 f"the U-Net of {backbone.name}."
             )
+        self.prompt_embeddings: torch.Tensor
         self.register_buffer("prompt_embeddings", embeddings.detach().clone())
         self.text_adapter = TextAdapter(width) if text_adapter else None
         self.image_adapter = ImageAdapter(widths, backbone.downscale) if image_adapter else None
@@ -105,7 +110,7 @@ class Teacher(ImageScorer, Trainable):
     def forward(self, images: torch.Tensor, latents: torch.Tensor | None = None) -> ModelOutput:
         """Score and feature map of images (b, 3, h, w) in [0,1].
 
-        ``latents`` are those of ``encode`` where they are already known.
+        ``latents``: from ``encode``, where already computed.
         """
         score, feature_map = self.quality_feature_decoder(self.levels(images, latents))
         return ModelOutput(score, feature_map)
@@ -113,9 +118,9 @@ class Teacher(ImageScorer, Trainable):
     def levels(
         self, images: torch.Tensor, latents: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
-        """What the decoder sees: the outputs of the up blocks, finest first.
+        """The decoder's inputs: outputs of the up blocks, finest first.
 
-        For a pooled head those of the image adapter follow.
+        For a pooled head the image adapter's outputs follow.
         """
         latents = self.encode(images) if latents is None else latents
         if self.patches > 1:
@@ -124,12 +129,12 @@ class Teacher(ImageScorer, Trainable):
         residuals = self.image_adapter(images) if self.image_adapter else None
         with FeatureTaps(self.backbone.unet, self.taps, stop=True, copy=False) as taps:
             self.backbone.denoise(latents, self.timestep, prompts, residuals)
-        others = residuals if self.head_reads_adapter else []
+        others = residuals if residuals and self.head_reads_adapter else []
         levels = [*(taps[name] for name in self.taps), *others]
         return [_joined(x, self.patches) for x in levels] if self.patches > 1 else levels
 
     def adapted_prompts(self) -> torch.Tensor:
-        """What guides the U-Net: the prompts' embeddings (1, K, d) through the text adapter."""
+        """The U-Net's guidance: the prompts' embeddings (1, K, d) through the text adapter."""
         if self._fixed is not None and not torch.is_grad_enabled():
             return self._fixed
         prompts = self.prompt_embeddings
@@ -150,7 +155,7 @@ class Teacher(ImageScorer, Trainable):
                 self._fixed = outer
 
     def set_trainable(self, which: str, lora_rank: int = 8) -> None:
-        """Freeze what is not to be trained.
+        """Freeze everything that is not to be trained.
 
         Args:
             which: "all" (U-Net, adapters, decoder: the paper), "lora" (the same, but of the U-Net
@@ -179,12 +184,12 @@ class Teacher(ImageScorer, Trainable):
             _add_lora(self.backbone.unet, lora_rank)
 
     def settings(self) -> dict:
-        """See ``ImageScorer``; how U-Net and VAE compute, heads and scales as an example, too."""
+        """See ``ImageScorer``; the configurations of U-Net and VAE too."""
         parts = {"unet": self.backbone.unet, "vae": self.backbone.vae}
         return {
             **super().settings(),
             "head": self.quality_feature_decoder.head,
-            **{name: _configuration(part) for name, part in parts.items()},
+            **{name: _configuration(part.config) for name, part in parts.items()},
         }
 
     def run_state(self) -> dict[str, torch.Tensor]:
@@ -213,9 +218,9 @@ class Teacher(ImageScorer, Trainable):
         return {k: sum(p.numel() for p in m.parameters()) for k, m in parts.items() if m}
 
 
-def _configuration(part: torch.nn.Module) -> dict:
-    """A diffusers module's configuration, without what tells of files and versions."""
-    return {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
+def _configuration(config: Mapping[str, object]) -> dict:
+    """A diffusers module's configuration without its notes on files and versions."""
+    return {k: v for k, v in config.items() if not k.startswith("_")}
 
 
 def _parted(x: torch.Tensor, n: int) -> torch.Tensor:
@@ -230,7 +235,7 @@ def _joined(x: torch.Tensor, n: int) -> torch.Tensor:
     return rows.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
 
 
-def _add_lora(unet: torch.nn.Module, rank: int) -> None:
+def _add_lora(unet: UNet2DConditionModel, rank: int) -> None:
     try:
         from peft import LoraConfig
     except ImportError as error:

@@ -11,7 +11,7 @@ class TextAdapter(nn.Module):
         width: size d of an embedding (768 for SD 1.5: 1.18 M parameters).
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.fc = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.gamma = nn.Parameter(torch.full((width,), 1e-4))

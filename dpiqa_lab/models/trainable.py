@@ -1,4 +1,4 @@
-"""A network whose state a run holds, and that takes it back."""
+"""Networks whose state a run saves and restores."""
 
 import torch
 from torch import nn
@@ -7,13 +7,12 @@ from ..core.errors import LabError, listing
 
 
 class Trainable(nn.Module):
-    """Base of everything that the fit loop trains."""
+    """Base of all networks that the fit loop trains."""
 
     def run_state(self) -> dict[str, torch.Tensor]:
-        """Names and values of all that a run and its checkpoints hold, buffers included.
+        """Names and values of the tensors in a run's checkpoints, buffers included.
 
-        That is everything but pretrained parts that stay as they are: those are named by source,
-        revision and hash instead.
+        Frozen pretrained parts are left out: a run records their source, revision and hash.
         """
         return dict(self.state_dict())
 

@@ -2,11 +2,15 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..core.errors import LabError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TransformersTrunk(nn.Module):
@@ -17,11 +21,11 @@ class TransformersTrunk(nn.Module):
         options: of its configuration.
     """
 
-    def __init__(self, kind: str, **options):
+    def __init__(self, kind: str, **options: object) -> None:
         from transformers import AutoConfig, AutoModel
 
         super().__init__()
-        self.model = AutoModel.from_config(AutoConfig.for_model(kind, **options))
+        self.model: Any = AutoModel.from_config(AutoConfig.for_model(kind, **options))
         config = self.model.config
         self.patch = getattr(config, "patch_size", None) if kind.startswith("dinov2") else None
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -39,7 +43,7 @@ class TransformersTrunk(nn.Module):
         return patches.transpose(1, 2).unflatten(2, (height, width))
 
 
-def load_hub_model(source: str, revision: str | None = None) -> nn.Module:
+def load_hub_model(source: str, revision: str | None = None) -> "PreTrainedModel":
     """A pretrained model of transformers, from the hub or a folder; safetensors alone.
 
     Args:
@@ -51,7 +55,7 @@ def load_hub_model(source: str, revision: str | None = None) -> nn.Module:
     from transformers import AutoModel
 
     try:
-        model, said = AutoModel.from_pretrained(
+        model, info = AutoModel.from_pretrained(
             source, revision=revision, use_safetensors=True, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
@@ -60,8 +64,8 @@ def load_hub_model(source: str, revision: str | None = None) -> nn.Module:
             f"cannot load trunk weights from {source}: {str(error).splitlines()[0][:300]} Give a "
             "folder as transformers saves models, with safetensors, or trunk_weights='none'."
         ) from error
-    if said["missing_keys"]:
-        missing = sorted(said["missing_keys"])
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
         raise LabError(f"{source} lacks {len(missing)} of the model's weights: {missing[0]}, …")
     if revision is None and not Path(source).is_dir():
         newest = getattr(model.config, "_commit_hash", None)

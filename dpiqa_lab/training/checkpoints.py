@@ -1,13 +1,12 @@
 """Checkpoints: weights and trainer state as safetensors, whole or absent, checked when read.
 
 A checkpoint is a folder ``step-00000250`` with ``weights.safetensors``, ``optimizer.safetensors``
-and ``state.json``, which holds their hashes. It gets its name by a rename once all is on disk. The
-last two are kept, so that one damaged later does not end a run. Weights on their own, "best" and
+and ``state.json``, which holds their hashes. It is renamed to this once all is on disk. The last
+two are kept, so that a damaged one does not end a run. Weights on their own, "best" and
 "last", carry a checksum in the file's header.
 """
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -119,17 +118,19 @@ def save_checkpoint(
             if final.exists():
                 shutil.rmtree(final)
             temporary.chmod(0o755)
-            os.replace(temporary, final)
+            temporary.replace(final)
         finally:  # its space may be what is wanted
             shutil.rmtree(temporary, ignore_errors=True)
     for old in _all(folder)[:-KEEP]:
         shutil.rmtree(old)
 
 
-def load_checkpoint(folder: Path, optimizer: torch.optim.Optimizer, say=print):
+def load_checkpoint(
+    folder: Path, optimizer: torch.optim.Optimizer, say: Callable[[str], None] = print
+) -> tuple[dict[str, torch.Tensor], dict] | None:
     """The newest whole checkpoint as (weights, state), the optimiser's put back; or ``None``.
 
-    A damaged one is deleted, and ``say`` told of it.
+    A damaged one is deleted, and ``say`` is called with a message.
     """
     for path in reversed(_all(folder)):
         try:
@@ -151,7 +152,7 @@ def load_checkpoint(folder: Path, optimizer: torch.optim.Optimizer, say=print):
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Delete the trainer states of a run that needs them no more."""
+    """Delete the trainer states of a finished run."""
     _drop_unfinished(folder)
     for path in _all(folder):
         shutil.rmtree(path)

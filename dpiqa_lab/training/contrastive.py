@@ -1,10 +1,11 @@
-"""Learning what damage looks like without scores: crops damaged alike, told from all others.
+"""Contrastive learning of distortions without scores: crops distorted alike are partners.
 
-After Re-IQA (arXiv 2304.00451), in small: the comparison is with the rest of the batch, not with a
-queue of earlier ones, and the damages are this lab's.
+A small version of Re-IQA (arXiv 2304.00451): the comparison is with the rest of the batch, not with
+a queue of earlier ones, and the distortions are this lab's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ _VALIDATED_ON = 4  # steps' worth of held-out photographs
 
 
 def info_nce(projected: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """How well each vector's partner is told from all others.
+    """How well each vector's partner is distinguished from all others.
 
     Args:
         projected: (n, 2, d), of unit length: partners side by side.
@@ -46,7 +47,7 @@ def info_nce(projected: torch.Tensor, temperature: float) -> tuple[torch.Tensor,
 class Projected(Trainable):
     """A quality encoder and the head that its training needs: images to (b, 128) of unit length."""
 
-    def __init__(self, encoder: QualityEncoder):
+    def __init__(self, encoder: QualityEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Sequential(
@@ -61,18 +62,20 @@ class Projected(Trainable):
 
 
 class DistortedCrops(Dataset):
-    """Steps: uint8 (scenes x versions, 2, 3, s, s), pairs of crops of one damaged photograph.
+    """Steps: uint8 (scenes x versions, 2, 3, s, s), pairs of crops of one distorted image.
 
-    A scene's versions are alike but for their damages, so that content alone does not tell them
-    apart. Half of the scenes are at half size. A step follows from the seed and its number alone.
+    A scene's versions differ only in their distortions, so that content does not distinguish
+    them. Half of the scenes are at half size. A step follows from the seed and its number alone.
 
     Args:
         photographs: items (pixels (3, h, w) uint8, ...). steps: how many there are.
         stream: a number that sets these draws apart from others by the same seed.
     """
 
-    def __init__(self, photographs: Dataset, config: QualityEncoderConfig, steps: int, stream: int):
-        self.photographs = photographs
+    def __init__(
+        self, photographs: Dataset, config: QualityEncoderConfig, steps: int, stream: int
+    ) -> None:
+        self.photographs: Any = photographs
         self.config = config
         self.steps = steps
         self.stream = stream
@@ -99,8 +102,8 @@ def distorted_pairs(
 ) -> list[torch.Tensor]:
     """``versions`` pairs of crops (2, 3, size, size) uint8 of a photograph (3, h, w) uint8.
 
-    A pair is of one version: the first undamaged, the others with one or two damages. Its crops
-    come from one part of the photograph, of up to twice their side, which all versions share.
+    A pair is of one version: the first undistorted, the others with one or two distortions. Its
+    crops come from one region, of up to twice their side, which all versions share.
     """
     height, width = pixels.shape[1:]
     # Half size needs a part of twice the side to begin with.
@@ -123,7 +126,7 @@ def distorted_pairs(
 
 
 class ContrastiveTask(Task):
-    """What the fit loop needs; the goal is the share of held-out crops whose partner is found."""
+    """The fit loop's task; the goal is the fraction of held-out crops whose partner is found."""
 
     goal = "found"
 
@@ -134,20 +137,20 @@ class ContrastiveTask(Task):
         val: Dataset,
         config: QualityEncoderConfig,
         compute: Compute,
-    ):
+    ) -> None:
         self.network = network
         self.config = config
         self.compute = compute
         self.train = DistortedCrops(train, config, config.steps, 5)
         self.val = DistortedCrops(val, config, _VALIDATED_ON, 6)
 
-    def batches(self, epoch: int, start: int) -> Iterator[list]:
+    def batches(self, epoch: int, start: int) -> Iterator[list]:  # noqa: ARG002 - one epoch
         """See ``loop.Task``."""
         steps = Subset(self.train, range(start, len(self.train)))
         for pairs in DataLoader(steps, batch_size=None, num_workers=self.config.workers):
             yield [[pairs]]
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         return self._compare(model, batch[0])[0], len(batch[0])
 

@@ -1,6 +1,5 @@
 """Checkpoints of DP-IQA's authors as folders of this lab: safetensors, opened by ``load_model``."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -49,7 +48,7 @@ def convert(
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     run = find_run(folder)
@@ -67,7 +66,9 @@ def load_converted(run: Run, weights: str = "best") -> Teacher | Student:
     path = find_weights(run, weights)
     with torch.device("meta"):
         if config["kind"] == "student":
-            model = Student(config["trunk"], config["image_size"], config["width"])
+            model: Teacher | Student = Student(
+                config["trunk"], config["image_size"], config["width"]
+            )
         else:
             backbone = empty_backbone(config["backbone"], weights=config["converted_from"])
             model = Teacher(

@@ -1,4 +1,4 @@
-"""A running mean of a network's weights, which generalises better than the last step's."""
+"""Exponential moving average of a network's weights."""
 
 import copy
 
@@ -15,11 +15,13 @@ class ModelEma(Trainable):
 
     Args:
         network: is trained.
-        decay: of the mean, below 1. It rises to it, as (1 + n) / (10 + n) after n steps, so that
-            the first weights are soon forgotten.
+        decay: of the mean, below 1. It starts as (1 + n) / (10 + n) after n steps, so that the
+            initial weights are forgotten soon.
     """
 
-    def __init__(self, network: Trainable, decay: float):
+    updates: torch.Tensor
+
+    def __init__(self, network: Trainable, decay: float) -> None:
         super().__init__()
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(False)
@@ -34,7 +36,7 @@ class ModelEma(Trainable):
     def update(self) -> None:
         """Take the network's weights into the mean; counts of batch norms are copied."""
         self.updates += 1
-        n = self.updates.item()
+        n = int(self.updates.item())
         decay = min(self.decay, (1 + n) / (10 + n))
         new = self.network.state_dict()
         for name, value in self.average.state_dict().items():
@@ -45,6 +47,6 @@ class ModelEma(Trainable):
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Let the mean be what the network is now."""
+        """Set the mean to the network's current weights."""
         self.updates.zero_()
         self.average.load_state_dict(self.network.state_dict())

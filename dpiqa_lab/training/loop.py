@@ -1,13 +1,13 @@
-"""The one fit loop: any model, any loss; resumed, it ends as if it had never stopped."""
+"""The fit loop for any model and loss; a resumed run ends as an uninterrupted one."""
 
 import contextlib
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -24,16 +24,20 @@ from .batches import Share
 from .checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
 from .nonfinite import NotFiniteError, gradient_problem, not_finite, stopped
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from tqdm import tqdm
+
 # In place of a goal that is NaN, as a constant prediction's SRCC is: worse than any, but better
 # than no weights at all.
 _UNDEFINED = -2.0
 
 
 class Task:
-    """What is trained: subclasses say which network, on what, and how well it does.
+    """What to train: subclasses define the network, its data, loss and metrics.
 
-    ``goal`` names the metric of ``validate`` that chooses the best weights, the higher the better.
-    ``fitted_start`` says that ``start`` leaves a network worth keeping: it is validated as step 0.
+    ``goal`` names the metric of ``validate`` that selects the best weights, higher is better.
+    ``fitted_start``: the network is useful after ``start``, and validated as step 0.
     """
 
     network: Trainable
@@ -41,7 +45,7 @@ class Task:
     fitted_start: bool = False
 
     def start(self) -> None:
-        """Before the first step of a run, and not where one is resumed."""
+        """Called before the first step of a new run."""
 
     def parameter_groups(self) -> list[dict]:
         """``params`` that are trained, and ``scale``: their rate in multiples of the schedule's.
@@ -53,35 +57,35 @@ class Task:
         return [{"params": trained, "scale": 1.0}]
 
     def batches(self, epoch: int, start: int) -> Iterable[list]:
-        """Steps of an epoch from the ``start``-th on; a step is a list of batches.
+        """Steps of an epoch from the ``start``-th on, each a list of batches.
 
-        Where several processes train together, each one's ``batches.Share`` of it.
+        With several processes each gets its ``batches.Share`` of a step.
         """
         raise NotImplementedError
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """Mean loss over a batch and the batch's size."""
         raise NotImplementedError
 
-    def names(self, batch) -> Sequence[str]:
-        """Names of a batch's photographs, where known: for messages."""
+    def names(self, batch: Sequence) -> Sequence[str]:  # noqa: ARG002 - for subclasses
+        """Names of a batch's images for messages, where known."""
         return ()
 
     def stepped(self) -> None:
-        """After every optimiser step."""
+        """Called after every optimiser step."""
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Metrics, the goal among them."""
         raise NotImplementedError
 
     def kept(self) -> dict[str, torch.Tensor]:
-        """The weights that were validated: what is kept of the best step."""
+        """The validated weights, saved at the best step."""
         return self.network.run_state()
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast; see ``TrainConfig`` for the fields."""
+    """Length and learning rates of a training; see ``TrainConfig`` for the fields."""
 
     steps_per_epoch: int
     epochs: int
@@ -98,7 +102,8 @@ class Schedule:
     @property
     def total_steps(self) -> int:
         """Optimiser steps in all."""
-        return min(self.epochs * self.steps_per_epoch, self.max_steps or math.inf)
+        steps = self.epochs * self.steps_per_epoch
+        return min(steps, self.max_steps) if self.max_steps else steps
 
     def due(self, step: int) -> bool:
         """Whether to validate after ``step`` steps."""
@@ -114,9 +119,9 @@ class Schedule:
 
 
 class Progress(NamedTuple):
-    """Where a run stands: what a checkpoint keeps beside the tensors.
+    """State of a run that a checkpoint holds beside the tensors.
 
-    ``losses`` are those of the steps since the last validation.
+    ``losses``: those of the steps since the last validation.
     """
 
     step: int = 0
@@ -139,8 +144,24 @@ class Progress(NamedTuple):
         return cls(**{**fields, "best": best, "losses": tuple(record["losses"])})
 
 
+def fit_and_save_last(run: Run, task: Task, schedule: Schedule, compute: Compute) -> dict:
+    """``fit``, then write the last weights to ``checkpoints/last.safetensors``.
+
+    Returns:
+        steps, best_step and seconds, for the run's summary.
+    """
+    progress = fit(run, task, schedule, compute)
+    if distributed.is_main():
+        save_weights(run.checkpoints / "last.safetensors", task.kept())
+    return {
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "seconds": round(progress.seconds, 1),
+    }
+
+
 def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
-    """Train until the schedule ends or patience does.
+    """Train to the end of the schedule or of patience.
 
     After every ``validate_every`` steps, and before the first where the start is a fitted one:
     metrics to ``metrics.jsonl`` and the best weights by the task's goal to
@@ -206,7 +227,15 @@ def fit(run: Run, task: Task, schedule: Schedule, compute: Compute) -> Progress:
     return progress
 
 
-def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float:
+def _step(
+    accelerator: "Accelerator",
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    batches: list,
+    rate: float,
+    schedule: Schedule,
+) -> float:
     """Mean loss of an optimiser step.
 
     Raises NotFiniteError before the weights are touched.
@@ -229,21 +258,21 @@ def _step(accelerator, model, optimizer, task, batches, rate, schedule) -> float
         value += loss.item() * weight
         if wrong is None and not math.isfinite(value):
             wrong = NotFiniteError(f"the loss became {value}", task.names(batch))
-    # Only now: other processes wait for this one's gradients, and learn by them.
+    # After the backward pass, as other processes wait for this one's gradients.
     if wrong:
         raise wrong
     if schedule.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), schedule.clip_norm)
     if problem := gradient_problem(model, accelerator.scaler):
         raise NotFiniteError(problem, [name for batch in batches for name in task.names(batch)])
-    # In float16 gradients overflow now and then: the scaler leaves such a step out and scales less.
+    # Where float16 gradients overflow, the scaler skips the step and lowers its scale.
     optimizer.step()
     share_statistics(accelerator, task.network)
     task.stepped()
     return value
 
 
-def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
+def _validate(run: Run, task: Task, model: nn.Module, progress: Progress) -> Progress:
     model.eval()
     with torch.no_grad():
         metrics = task.validate(model)
@@ -257,6 +286,7 @@ def _validate(run: Run, task: Task, model, progress: Progress) -> Progress:
 
 def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
     losses = progress.losses
+    assert progress.metrics is not None
     mean = sum(losses) / len(losses) if losses else None
     metrics = {k: v if math.isfinite(v) else None for k, v in progress.metrics.items()}
     run.log(
@@ -272,18 +302,23 @@ def _log(run: Run, goal: str, progress: Progress, rate: float) -> None:
     if not interactive():
         loss = f"loss {mean:.4f}, " if losses else ""
         print(
-            f"step {progress.step}: {loss}{goal} {_said(progress.metrics[goal])}, best "
-            f"{_said(progress.best)} at step {progress.best_step}, {progress.seconds:.0f} s",
+            f"step {progress.step}: {loss}{goal} {_format(progress.metrics[goal])}, best "
+            f"{_format(progress.best)} at step {progress.best_step}, {progress.seconds:.0f} s",
             flush=True,
         )
 
 
-def _said(value: float) -> str:
+def _format(value: float) -> str:
     defined = math.isfinite(value) and value != _UNDEFINED
     return f"{value:.4f}" if defined else "undefined (no variation)"
 
 
-def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scaler) -> Progress:
+def _resume(
+    run: Run,
+    network: Trainable,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+) -> Progress:
     with distributed.main_first():  # which drops damaged ones
         found = load_checkpoint(run.checkpoints, optimizer)
     if found is None:
@@ -295,14 +330,20 @@ def _resume(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, scal
         scaler.load_state_dict(state["scaler"])
     progress = Progress.read(state)
     if math.isfinite(progress.best):
-        # Damaged ones are told of now, not after the rest of the training.
+        # Damage is reported now, not after the rest of the training.
         load_weights(run.checkpoints / "best.safetensors")
     run.rewind(progress.step)
     print(f"resumed {run.name} at step {progress.step}")
     return progress
 
 
-def _save(run: Run, network: nn.Module, optimizer, scaler, progress: Progress) -> None:
+def _save(
+    run: Run,
+    network: Trainable,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    progress: Progress,
+) -> None:
     if not distributed.is_main():
         return
     state = progress.record()
@@ -318,15 +359,15 @@ def _over(progress: Progress, schedule: Schedule) -> bool:
     return schedule.patience is not None and waited >= schedule.patience
 
 
-def _bar(total: int, done: int):
+def _bar(total: int, done: int) -> "tqdm":
     from tqdm.auto import tqdm
 
     return tqdm(desc="training", total=total, initial=done, disable=not interactive(), unit="step")
 
 
 @contextlib.contextmanager
-def _interrupts():
-    """Within the block Ctrl-C waits for the end of a step; the function given tells of it."""
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C does not interrupt; the yielded function says if it was pressed."""
     seen = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield seen.is_set

@@ -42,7 +42,7 @@ def correlation_by_group(
     """Mean of ``correlation`` over the batch and over each of its groups of photographs.
 
     Sets from several sources differ in level, which the batch's correlation is full of; those
-    within the groups say how well photographs of one source are told apart.
+    within the groups measure the order of images of one source.
 
     Args:
         score, mos: (b,); photographs whose mos is NaN are left out.
@@ -84,7 +84,7 @@ def distillation_loss(
 
     The terms: squared error of score against ``mos`` (b,), none where that is NaN; squared error of
     score against the teacher's; mean squared error of the map against the teacher's (b, 8, 64, 64);
-    that of the statistics told against ``statistics`` (b, k).
+    that of the predicted statistics against ``statistics`` (b, k).
     As a missing term counts 0, each label weighs the same whatever batch it is in.
     """
     known = ~mos.isnan()
@@ -92,10 +92,14 @@ def distillation_loss(
     error = output.score - torch.where(known, mos, output.score.detach())
     loss = score_weight * error.square()
     if teacher_score_weight:
+        assert teacher is not None
         loss = loss + teacher_score_weight * (output.score - teacher.score).square()
     if map_weight:
+        assert teacher is not None
         gap = output.feature_map.float() - teacher.feature_map
         loss = loss + map_weight * gap.square().mean((1, 2, 3))
     if statistics_weight:
+        assert output.statistics is not None
+        assert statistics is not None
         loss = loss + statistics_weight * (output.statistics - statistics).square().mean(1)
     return loss.mean()

@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are not finite: found at their step, and told of by name."""
+"""Losses, gradients and weights that are not finite: detected at their step, with names."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from .checkpoints import last_step
 
 
 class NotFiniteError(ArithmeticError):
-    """What is not finite, and the names of the photographs it came from."""
+    """What is not finite, and the names of the images that caused it."""
 
 
-def gradient_problem(model: nn.Module, scaler) -> str | None:
-    """What forbids an optimiser step with the gradients that ``model`` has now.
+def gradient_problem(model: nn.Module, scaler: torch.amp.GradScaler | None) -> str | None:
+    """Why ``model``'s gradients forbid an optimiser step, or ``None``.
 
-    ``scaler`` is that of float16, which lives with gradients that overflow as long as a smaller
-    scale helps; ``None`` in other precisions.
+    ``scaler``: that of float16, which handles overflows as long as a smaller scale helps; ``None``
+    in other precisions.
     """
     if scaler is not None:
         return "gradients overflow float16 at any scale" if scaler.get_scale() < 1 else None
@@ -36,7 +36,7 @@ def not_finite(network: Trainable) -> str | None:
 
 
 def stopped(run: Run, step: int, what: str, names: Sequence[str] = ()) -> str:
-    """Why a training ended at ``step``, what is kept of it and what to do."""
+    """Why a training stopped at ``step``, its last checkpoint, and what to do."""
     good = last_step(run.checkpoints)
     kept = "No checkpoint was written yet." if good is None else f"Checkpoint {good} is kept."
     shown = f" It was shown:\n{listing(names)}\n" if len(names) else " "

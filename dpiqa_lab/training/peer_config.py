@@ -11,7 +11,7 @@ from ..datasets.dataset_config import DatasetConfig
 
 @configuration
 class PeerConfig(DatasetConfig):
-    """What both have; ``None`` means: decided by ``resolve``, and recorded."""
+    """Shared configuration; ``None`` means: decided by ``resolve``, and recorded."""
 
     kind: ClassVar[str]
 

@@ -1,6 +1,7 @@
-"""What the trainings of the two peers share: the run, its parts and its record."""
+"""Shared by the trainings of the two peers: the run, its splits and its record."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,19 +16,20 @@ from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.dataset_access import content_table
 from ..datasets.images import unit_range
-from ..datasets.pixels import pixels_of
+from ..datasets.pixels import Pixels, pixels_of
 from ..datasets.splits import SPLITS
 from .checkpoints import drop_checkpoints
 from .peer_config import PeerConfig
 
-# A dataset, or its parts by name where they come from elsewhere: sequences of items.
+C = TypeVar("C", bound=PeerConfig)
+# A dataset, or sequences of items by split.
 Source = QualityDataset | Mapping[str, Sequence[dict]]
 
 
 def run_peer(
-    config: PeerConfig,
+    config: C,
     dataset: Source | None,
-    train: Callable[[Run, PeerConfig, Mapping[str, Sequence[dict]], Compute], dict],
+    train: Callable[[Run, C, Mapping[str, Sequence[dict]], Compute], dict],
     models: dict[str, dict] | None = None,
     rename: bool | None = None,
 ) -> Run:
@@ -35,7 +37,7 @@ def run_peer(
 
     Args:
         dataset: in place of the one that ``config`` names.
-        train: does the work with the parts, and gives what the summary is to hold.
+        train: does the work with the splits, and gives the summary's content.
         rename: see ``experiment``.
     """
     make_deterministic()
@@ -44,32 +46,32 @@ def run_peer(
         dataset = config.load_dataset()
     if isinstance(dataset, QualityDataset):
         inputs, notes = dataset.inputs(models), list(dataset.manifest.notes)
-        dataset = {part: dataset.in_split(part) for part in SPLITS}
+        splits: Any = {name: dataset.in_split(name) for name in SPLITS}
     else:
-        inputs, notes = Inputs(content_table(dataset), models or {}), []
+        splits, notes = dataset, []
+        inputs = Inputs(content_table(dataset), models or {})
     compute = config.compute()
     run = experiment(
-        config, inputs, lambda run: {**train(run, config, dataset, compute), "notes": notes}, rename
+        config, inputs, lambda run: {**train(run, config, splits, compute), "notes": notes}, rename
     )
     drop_checkpoints(run.checkpoints)  # here, as a killed run may have come to its summary
     return run
 
 
-def limit_images(
-    photographs: torch.utils.data.Dataset, config: PeerConfig
-) -> torch.utils.data.Dataset:
-    """As many photographs of the train part as the config asks for, drawn by its seed."""
-    if config.max_images is None or config.max_images >= len(photographs):
-        return photographs
-    order = np.random.default_rng(config.seed).permutation(len(photographs))
-    return Subset(photographs, sorted(order[: config.max_images].tolist()))
+def limit_images(images: Pixels, config: PeerConfig) -> Pixels | Subset:
+    """``config.max_images`` of the train images, drawn by the seed."""
+    if config.max_images is None or config.max_images >= len(images):
+        return images
+    order = np.random.default_rng(config.seed).permutation(len(images))
+    return Subset(images, sorted(order[: config.max_images].tolist()))
 
 
 @torch.no_grad()
 def score_and_record(
     model: nn.Module, part: Sequence[dict], config: PeerConfig, compute: Compute, batch: int = 16
 ) -> pd.DataFrame:
-    """mos and score of a part, and name, split, subset and group where it has a table."""
+    """mos and score of a split, and name, split, subset and group where it has a table."""
+    assert config.image_size is not None
     model.eval()
     loader = DataLoader(pixels_of(part, config.image_size), batch, num_workers=config.workers)
     scores, labels = [], []

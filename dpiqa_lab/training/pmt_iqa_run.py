@@ -7,18 +7,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .. import metrics
 from ..core.device import Compute
 from ..core.runs import Run
 from ..datasets.pixels import pixels_of
 from ..models.pmt_iqa import PmtIqa, easy_to_hard
 from ..models.resnet import resnet_input
 from .batches import StepBatches
-from .checkpoints import find_weights, load_weights, restore, save_weights
-from .loop import Schedule, Task, fit
+from .checkpoints import find_weights, load_weights, restore
+from .loop import Schedule, Task, fit_and_save_last
 from .peer_config import PmtIqaConfig
 from .peer_run import Source, limit_images, run_peer, score_and_record, to_images
-from .run_metrics import part_metrics
+from .run_metrics import part_metrics, validation_metrics
 
 
 def train_pmt_iqa(
@@ -57,7 +56,7 @@ def load_pmt_iqa(run: Run, weights: str = "best") -> PmtIqa:
 
 
 class PmtIqaTask(Task):
-    """What the fit loop needs of it: random crops of train photographs, half of them mirrored."""
+    """The fit loop's task: random crops of train images, half of them mirrored."""
 
     goal = "srcc"
 
@@ -67,13 +66,14 @@ class PmtIqaTask(Task):
         parts: Mapping[str, Sequence[dict]],
         config: PmtIqaConfig,
         compute: Compute,
-    ):
+    ) -> None:
         self.network = network
         self.config = config
         self.compute = compute
         self.train, self.val = parts["train"], parts["val"]
-        photographs = limit_images(pixels_of(parts["train"], config.image_size), config)
-        self.steps = StepBatches(photographs, config.batch_size, 1, config.seed, config.workers)
+        assert config.image_size is not None
+        images = limit_images(pixels_of(parts["train"], config.image_size), config)
+        self.steps = StepBatches(images, config.batch_size, 1, config.seed, config.workers)
 
     def parameter_groups(self) -> list[dict]:
         """See ``loop.Task``."""
@@ -89,27 +89,21 @@ class PmtIqaTask(Task):
             crops = random_crops(pixels, config.crop_size, config.crops, rng)
             yield [[crops, mos.repeat_interleave(config.crops), regression, positions]]
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         crops, mos, regression, _ = batch
         output = model(to_images(crops, self.compute))
         mos = mos.to(self.compute.device)
         return easy_to_hard(output, mos, regression, self.config.mos_scale), len(mos)
 
-    def names(self, batch) -> list[str]:
+    def names(self, batch: Sequence) -> list[str]:
         """See ``loop.Task``."""
         table = getattr(self.train, "table", None)
         return [] if table is None else list(table["name"].iloc[batch[3].tolist()])
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``."""
-        table = score_and_record(model, self.val, self.config, self.compute)
-        score, mos = table["score"], table["mos"]
-        return {
-            "srcc": metrics.srcc(score, mos),
-            "plcc": metrics.plcc(score, mos),
-            "rmse": metrics.rmse(score, mos),
-        }
+        return validation_metrics(score_and_record(model, self.val, self.config, self.compute))
 
 
 def random_crops(
@@ -127,6 +121,7 @@ def random_crops(
 def _train(
     run: Run, config: PmtIqaConfig, parts: Mapping[str, Sequence[dict]], compute: Compute
 ) -> dict:
+    assert config.image_size is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = PmtIqa(config.trunk, config.image_size, config.crop_size, config.weights)
@@ -139,14 +134,8 @@ def _train(
         lr_decay=0.1,
         validate_every=config.validate_every,
     )
-    progress = fit(run, task, schedule, compute)
-    save_weights(run.checkpoints / "last.safetensors", network.run_state())
+    record = fit_and_save_last(run, task, schedule, compute)
     network.load_run_state(load_weights(run.checkpoints / "best.safetensors"))
-    record = {
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "seconds": round(progress.seconds, 1),
-    }
     tables = [
         score_and_record(network, part, config, compute).assign(split=name)
         for name, part in parts.items()

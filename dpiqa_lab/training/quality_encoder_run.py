@@ -1,4 +1,4 @@
-"""``train_quality_encoder``: from photographs without scores to features that tell damage."""
+"""``train_quality_encoder``: features of distortions from images without scores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,9 @@ from ..core.errors import LabError
 from ..core.runs import Run
 from ..datasets.pixels import pixels_of
 from ..models.re_iqa import QualityEncoder
-from .checkpoints import find_weights, restore, save_weights
+from .checkpoints import find_weights, restore
 from .contrastive import ContrastiveTask, Projected
-from .loop import Schedule, fit
+from .loop import Schedule, fit_and_save_last
 from .peer_config import QualityEncoderConfig
 from .peer_run import Source, limit_images, run_peer
 
@@ -21,7 +21,7 @@ def train_quality_encoder(
 ) -> Run:
     """Train a quality encoder on a train part, or continue or reuse the run of that name.
 
-    The scores are not looked at; the val part's photographs choose the weights.
+    Scores are not used; the val split selects the weights.
 
     Args:
         config: a resolved config.
@@ -30,6 +30,7 @@ def train_quality_encoder(
     Raises:
         LabError: bad input, or photographs smaller than a crop.
     """
+    assert config.image_size is not None
     if config.image_size < config.crop_size:
         raise LabError(
             f"crop_size {config.crop_size} is over image_size {config.image_size}: lower it."
@@ -54,6 +55,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = Projected(QualityEncoder(config.trunk))
+    assert config.image_size is not None
     train, val = (pixels_of(parts[name], config.image_size) for name in ("train", "val"))
     task = ContrastiveTask(network, limit_images(train, config), val, config, compute)
     schedule = Schedule(
@@ -64,13 +66,10 @@ def _train(
         warmup_steps=min(50, config.steps // 10),
         cosine=True,
     )
-    progress = fit(run, task, schedule, compute)
-    save_weights(run.checkpoints / "last.safetensors", network.run_state())
+    record = fit_and_save_last(run, task, schedule, compute)
     history = run.history()
-    best = history[history["step"] == progress.best_step].iloc[-1]
+    best = history[history["step"] == record["best_step"]].iloc[-1]
     return {
         "metrics": {"val": {name: best[f"val_{name}"] for name in ("found", "contrastive")}},
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "seconds": round(progress.seconds, 1),
+        **record,
     }

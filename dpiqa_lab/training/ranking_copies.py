@@ -1,7 +1,7 @@
-"""Order within a photograph: it above a mildly damaged copy of it, that above a stronger one.
+"""Ranking loss between an image, a mildly distorted copy and a more strongly distorted one.
 
-Human scores of photographs say little of what a damage does to one of them: a student of such
-scores alone may find noise pleasing. That a copy is worse than its original needs no observer.
+Scores of different images hold little information on the effect of a distortion on one image; that
+a distorted copy is worse than its original is known without ratings.
 """
 
 from typing import NamedTuple

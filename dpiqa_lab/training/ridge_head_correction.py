@@ -1,13 +1,13 @@
-"""A trained head corrected in closed form by what it leaves of the scores that it was taught.
+"""Closed-form correction of a trained head, by ridge regression of its residuals.
 
-In so few steps as a small trunk needs, a head hardly learns from features that differ little
-between photographs; a ridge regression from the standardised features does.
+In the few steps of a small trunk's training a head learns little from features that vary little
+between images; a ridge regression on the standardised features does.
 """
 
 import numpy as np
 
 from .. import metrics
-from ..models.pooled_regressor import PooledHead
+from ..models.pooled_regressor import CorrectedHead
 from ..ridge import fit_ridge
 
 # Deviation over photographs below which a feature is taken for constant: dividing by it would
@@ -18,7 +18,7 @@ _TOLERANCE = 0.01
 
 
 def fit_ridge_correction(
-    head: PooledHead,
+    head: CorrectedHead,
     features: np.ndarray,
     left: np.ndarray,
     features_val: np.ndarray,

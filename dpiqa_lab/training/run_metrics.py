@@ -1,8 +1,18 @@
-"""What a run's summary says of its predictions: metrics by part, and by subset where known."""
+"""Metrics of a run's predictions, by split and by subset."""
 
 import pandas as pd
 
 from .. import metrics
+
+
+def validation_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """srcc, plcc and rmse of the columns score and mos."""
+    score, mos = table["score"], table["mos"]
+    return {
+        "srcc": metrics.srcc(score, mos),
+        "plcc": metrics.plcc(score, mos),
+        "rmse": metrics.rmse(score, mos),
+    }
 
 
 def part_metrics(predictions: pd.DataFrame, train: pd.DataFrame | None = None) -> dict:
@@ -49,7 +59,7 @@ def _summary(rows: pd.DataFrame) -> dict:
 
 def _within(rows: pd.DataFrame) -> dict:
     score, mos, subsets = rows["score"], rows["mos"], rows["subset"]
-    found = {"n": len(rows)}
+    found: dict[str, object] = {"n": len(rows)}
     for name, ends in metrics.bootstrap(
         score, mos, groups=rows.get("group"), within=subsets
     ).items():

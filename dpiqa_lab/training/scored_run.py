@@ -1,7 +1,8 @@
-"""What trainings of a model that scores share: validation, predictions and the run's record."""
+"""Shared by trainings of teacher and student: validation, predictions and the run's record."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from .. import metrics
 from ..core import distributed
 from ..core.device import Compute, keep_freed_memory, make_deterministic, out_of_memory
 from ..core.errors import LabError, listing
@@ -24,10 +24,13 @@ from ..models.image_scorer import ModelOutput
 from ..models.trainable import Trainable
 from .batches import StepBatches
 from .checkpoints import drop_checkpoints, load_weights, save_weights
-from .loop import Schedule, Task, fit
-from .run_metrics import part_metrics
+from .loop import Schedule, Task, fit_and_save_last
+from .run_metrics import part_metrics, validation_metrics
+from .student_config import DistillConfig
+from .teacher_config import TrainConfig
 
 EVALUATION_BATCH = 16
+C = TypeVar("C", TrainConfig, DistillConfig)
 
 
 class ScoreTask(Task):
@@ -38,8 +41,16 @@ class ScoreTask(Task):
 
     goal = "srcc"
     steps: StepBatches
+    # A resolved TrainConfig or DistillConfig: fields that may be None before are set.
+    config: Any
 
-    def __init__(self, network: Trainable, dataset: QualityDataset, config, compute: Compute):
+    def __init__(
+        self,
+        network: Trainable,
+        dataset: QualityDataset,
+        config: TrainConfig | DistillConfig,
+        compute: Compute,
+    ) -> None:
         self.network = network
         self.config = config
         self.compute = compute
@@ -53,31 +64,31 @@ class ScoreTask(Task):
         """See ``loop.Task``."""
         return self.scorer().run_state()
 
-    def output(self, model: nn.Module, pixels, part: str, positions) -> ModelOutput:
-        """What ``model`` gives for some photographs of a part, (b, 3, s, s) uint8."""
+    def output(
+        self,
+        model: nn.Module,
+        pixels: torch.Tensor,
+        split: str,  # noqa: ARG002 - for subclasses
+        positions: torch.Tensor,  # noqa: ARG002 - for subclasses
+    ) -> ModelOutput:
+        """``model``'s output for pixels (b, 3, s, s) uint8 at these positions of a split."""
         return model(self.images(pixels))
 
-    def names(self, batch) -> list[str]:
+    def names(self, batch: Sequence) -> list[str]:
         """See ``loop.Task``."""
         return list(self.parts["train"].table["name"].iloc[batch[2].tolist()])
 
     def finish(self) -> dict:
-        """After the last step, the scorer's weights being the best: what the summary says of it.
+        """Called after the last step with the best weights; gives entries of the summary.
 
-        Where it changes the weights, those of the run are written again. Done a second time, as by
-        a run that was killed here, it must give the same.
+        Where there are entries, the run's weights are written again. A second call, as in a run
+        that was killed here, must give the same.
         """
         return {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See ``loop.Task``; on the part that chooses the checkpoint."""
-        table = self.predict(model, self.config.select_on)
-        score, mos = table["score"], table["mos"]
-        return {
-            "srcc": metrics.srcc(score, mos),
-            "plcc": metrics.plcc(score, mos),
-            "rmse": metrics.rmse(score, mos),
-        }
+        return validation_metrics(self.predict(model, self.config.select_on))
 
     def predict(self, model: nn.Module, part: str) -> pd.DataFrame:
         """name, mos, score, split, and group and subset where known, of a part.
@@ -99,7 +110,7 @@ class ScoreTask(Task):
     def scores(self, model: nn.Module, photographs: Dataset, part: str) -> torch.Tensor:
         """Scores (n,) float32 of photographs of a part, as ``Pixels`` gives them, in every process.
 
-        Each process passes its ``processes.mine`` of them through ``model``.
+        Each process computes its ``distributed.shard_indices`` of them.
         """
         model.eval()
         own = Subset(photographs, distributed.shard_indices(len(photographs)))
@@ -117,10 +128,10 @@ class ScoreTask(Task):
 
 
 def run_training(
-    config,
+    config: C,
     dataset: QualityDataset,
     inputs: Inputs,
-    train: Callable[[Run, object, QualityDataset, Compute], dict],
+    train: Callable[[Run, C, QualityDataset, Compute], dict],
     advice: str,
     rename: bool | None = None,
 ) -> Run:
@@ -129,8 +140,8 @@ def run_training(
     Args:
         config: resolved, of a teacher or a student.
         dataset: of photographs with scores. inputs: that dataset and the models that go in.
-        train: does the work and gives what the summary is to hold.
-        advice: against a want of memory, beside smaller batches and photographs.
+        train: does the work and gives the summary's content.
+        advice: what else to do when out of memory, beside smaller batches and images.
         rename: see ``experiment``.
 
     Raises:
@@ -163,9 +174,9 @@ def run_training(
 
 
 def fit_and_record(
-    run: Run, task: ScoreTask, dataset: QualityDataset, notes: Sequence[str], **record
+    run: Run, task: ScoreTask, dataset: QualityDataset, notes: Sequence[str], **record: object
 ) -> dict:
-    """Fit, write the weights and the predictions of the best ones; what the summary is to hold.
+    """Fit, write the weights and the best ones' predictions; gives the summary's content.
 
     Args:
         notes: what a reader of the results should know, beside what dataset and config say.
@@ -174,10 +185,9 @@ def fit_and_record(
     config = task.config
     if len(dataset.manifest.skipped):
         run.write_table("skipped", dataset.manifest.skipped)
-    progress = fit(run, task, schedule_of(config, len(task.steps)), task.compute)
+    schedule = schedule_of(config, len(task.steps))
+    record |= fit_and_save_last(run, task, schedule, task.compute)
     scorer = task.scorer()
-    if distributed.is_main():
-        save_weights(run.checkpoints / "last.safetensors", scorer.run_state())
     best = run.checkpoints / "best.safetensors"
     scorer.load_run_state(load_weights(best))
     if finished := task.finish():
@@ -198,9 +208,6 @@ def fit_and_record(
         notes.append("the checkpoint was CHOSEN ON THE TEST PART, as the authors' code does")
     return {
         "metrics": found,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "seconds": round(progress.seconds, 1),
         "dataset": repr(dataset),
         "split": dataset.manifest.split,
         "select_on": config.select_on,
@@ -209,7 +216,7 @@ def fit_and_record(
     }
 
 
-def schedule_of(config, steps_per_epoch: int) -> Schedule:
-    """How long and how fast a config trains."""
+def schedule_of(config: TrainConfig | DistillConfig, steps_per_epoch: int) -> Schedule:
+    """The schedule of a configuration."""
     shared = {field.name for field in dataclasses.fields(Schedule)} & vars(config).keys()
     return Schedule(steps_per_epoch, **{name: getattr(config, name) for name in shared})

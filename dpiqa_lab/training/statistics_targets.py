@@ -1,6 +1,6 @@
-"""Hand-made statistics as labels that cost nobody a rating: naturalness, sharpness, colour."""
+"""Hand-made statistics as labels without ratings: naturalness, sharpness, colour."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ COUNT = FEATURES + len(STATISTICS)
 _FURTHEST = 3.0  # deviations: what lies beyond is an outlier of a statistic, not of a photograph
 
 
-def statistics_targets(photographs: ImageSet, cache_dir: Path | str | None = None):
+def statistics_targets(photographs: ImageSet, cache_dir: Path | str | None = None) -> torch.Tensor:
     """BRISQUE's 36 naturalness statistics and `STATISTICS` of photographs, on one scale.
 
     Each is replaced by the normal deviate of its rank among the photographs, as most of them are
@@ -44,8 +44,8 @@ def view_statistics(views: Views, cache_dir: Path | str | None = None) -> torch.
 
 
 def _deviates(
-    items: Sequence,
-    pixels_of: Callable[[object], torch.Tensor],
+    items: Pixels | np.ndarray,
+    pixels_of: Callable[..., torch.Tensor],
     ids: list[str],
     key: dict,
     cache_dir: Path | str | None,
@@ -56,11 +56,11 @@ def _deviates(
         rows = each_photograph(items, lambda item: _statistics(pixels_of(item)), positions=batch)
         return {"statistics": torch.from_numpy(np.stack(rows).astype(np.float32))}
 
-    def said(batches: list[list[int]]) -> Iterator[list[int]]:
+    def with_bar(batches: list[list[int]]) -> Iterator[list[int]]:
         yield from progress_bar(batches, "hand-made statistics", len(batches))
 
     cache = RowCache("statistics", key, cache_dir)
-    found = cache.rows(ids, of_batch, 64, said)["statistics"].numpy()
+    found = cache.rows(ids, of_batch, 64, with_bar)["statistics"].numpy()
     ranks = QuantileTransformer(
         n_quantiles=min(500, len(found)), output_distribution="normal", subsample=None
     ).fit_transform(found)

@@ -173,15 +173,17 @@ class DistillConfig(DatasetConfig):
         if self.unlabelled is not None:
             values["unlabelled"] = str(Path(self.unlabelled).expanduser().resolve())
         config = dataclasses.replace(self, **values)
-        config._check_teacher()
-        config._check()
-        return config.named()
+        return config.checked().named()
 
     def stem(self) -> str:
         """See ``Configuration``."""
         return f"{self.dataset}-{self.trunk}"
 
-    def _check_teacher(self) -> None:
+    def checked(self) -> "DistillConfig":
+        """This resolved configuration; LabError where values contradict each other."""
+        assert self.map_weight is not None
+        assert self.score_weight is not None
+        assert self.image_size is not None
         taught = self.teacher_score_weight + self.map_weight
         if self.teacher is None and (taught or self.unlabelled):
             raise LabError(
@@ -194,14 +196,13 @@ class DistillConfig(DatasetConfig):
                 "teacher_score_weight or map_weight above 0."
             )
 
-    def _check(self) -> None:
         if not self.score_weight + self.teacher_score_weight:
             raise LabError(
                 "nothing teaches the score: set score_weight or teacher_score_weight above 0."
             )
         if self.statistics_weight and self.head != "pooled":
             raise LabError(
-                "statistics_weight needs the head that can tell statistics beside the score: set "
+                "statistics_weight needs the head that predicts statistics beside the score: set "
                 "head='pooled', or statistics_weight=0."
             )
         if self.correction and self.head == "flat":
@@ -216,6 +217,7 @@ class DistillConfig(DatasetConfig):
             )
         if self.ema >= 1:
             raise LabError(f"ema must be below 1, got {self.ema!r}; 0.999 is usual.")
+        return self
 
 
 def find_teacher(name: str) -> Run:

@@ -1,4 +1,4 @@
-"""Train photographs as a student is shown them: whole or in part, mirrored or not, by the seed."""
+"""A student's train images: whole or cropped, mirrored or not, by the seed."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ class StudentDataset(Dataset):
             looks alike in training and in use; ``None`` is the whole input.
     """
 
-    def __init__(self, photographs: ImageSet, flip: bool, crop: int | None, seed: int):
+    def __init__(self, photographs: ImageSet, flip: bool, crop: int | None, seed: int) -> None:
         self.table = photographs.table
         self.whole = Pixels(photographs)
         self.flip = flip
@@ -36,6 +36,7 @@ class StudentDataset(Dataset):
         pixels, mos, _ = self.whole[i]
         rng = np.random.default_rng([self.seed, self.epoch, i])
         full = self.whole.size
+        assert full is not None
         side = self.crop or full
         left, top = (int(rng.integers(full - side + 1)) for _ in range(2))
         mirrored = self.flip and bool(rng.integers(2))

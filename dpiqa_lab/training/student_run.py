@@ -1,5 +1,6 @@
 """``train_student``: from a config, and a teacher where there is one, to a run folder."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def student_inputs(config: DistillConfig, dataset: QualityDataset | None = None)
 
 
 class StudentTask(ScoreTask):
-    """What the fit loop needs of a student: steps of photographs and what the teacher said of them.
+    """The fit loop's task: steps of images with the teacher's outputs for them.
 
     Args:
         photographs: to train on, those without a mos too. taught: the teacher's outputs for them,
@@ -102,7 +103,7 @@ class StudentTask(ScoreTask):
         statistics: torch.Tensor | None,
         config: DistillConfig,
         compute: Compute,
-    ):
+    ) -> None:
         super().__init__(student, dataset, config, compute)
         self.student = student
         student.freeze(config.frozen_norms, config.frozen_stages)
@@ -145,7 +146,7 @@ class StudentTask(ScoreTask):
         scale = self.config.head_learning_rate / (self.config.learning_rate or 1.0)
         return [{"params": others, "scale": 1.0}, {"params": head, "scale": scale}]
 
-    def names(self, batch) -> list[str]:
+    def names(self, batch: Sequence) -> list[str]:
         """See ``loop.Task``."""
         return list(self.shown.table["name"].iloc[batch[2].tolist()])
 
@@ -158,12 +159,12 @@ class StudentTask(ScoreTask):
         """See ``scored_run.ScoreTask``."""
         return self.network.average if self.config.ema else self.student
 
-    def batches(self, epoch: int, start: int):
+    def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``."""
         self.shown.epoch = epoch
         return self.steps.epoch(epoch, start)
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         pixels, mos, positions, places = batch
         config, device, n = self.config, self.compute.device, len(pixels)
@@ -224,6 +225,7 @@ class StudentTask(ScoreTask):
         mos, config = self.shown.table["mos"].to_numpy(float), self.config
         if not config.teacher_score_weight:
             return mos
+        assert self.taught is not None
         teacher = self.taught.score.double().numpy()
         weights = config.score_weight, config.teacher_score_weight
         return np.where(np.isnan(mos), teacher, np.average([mos, teacher], axis=0, weights=weights))
@@ -243,7 +245,9 @@ class StudentTask(ScoreTask):
         """What the head's ``norm`` gives of whole photographs (n, k), and their scores (n,)."""
         norm = scorer.regressor.norm
         seen = [torch.zeros(0, norm.num_channels)]
-        handle = norm.register_forward_hook(lambda layer, inputs, output: seen.append(output.cpu()))
+        handle = norm.register_forward_hook(
+            lambda _layer, _inputs, output: seen.append(output.cpu())
+        )
         try:
             score = self.scores(scorer, photographs, part)
         finally:

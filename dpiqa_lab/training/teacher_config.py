@@ -42,7 +42,7 @@ class TrainConfig(DatasetConfig):
     text_adapter: bool = option(True, "whether the teacher has one")
     image_adapter: bool = option(True, "whether the teacher has one")
     up_blocks: int | None = option(
-        None, "of the U-Net that the decoder reads, the deepest first; None: all", low=1, high=16
+        None, "number of up blocks fed to the decoder, deepest first; None: all", low=1, high=16
     )
     patches: int = option(
         1,

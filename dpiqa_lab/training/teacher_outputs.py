@@ -1,4 +1,4 @@
-"""What a teacher says of photographs: computed once, kept, and read back without the teacher."""
+"""A teacher's outputs for images: computed once, cached, and read without the teacher."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """``train_teacher``: from a config to a run folder with weights, predictions and metrics."""
 
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +174,13 @@ def load_adapter(adapter: ImageAdapter, start: str, source: str) -> None:
 
 
 class TeacherTask(ScoreTask):
-    """What the fit loop needs of a teacher: steps of train photographs with their latents."""
+    """The fit loop's task: steps of train images with their latents."""
 
-    def __init__(self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute):
+    network: Teacher
+
+    def __init__(
+        self, teacher: Teacher, dataset: QualityDataset, config: TrainConfig, compute: Compute
+    ) -> None:
         super().__init__(teacher, dataset, config, compute)
         self.fitted_start = config.start == "calibrated"
         self.latents = {name: self._latents(name) for name in self.parts}
@@ -227,7 +232,7 @@ class TeacherTask(ScoreTask):
         """What the last layer's start is fitted to (n, d), of train photographs."""
         regressor, seen = self.network.quality_feature_decoder.regressor, []
         handle = regressor.fc3.register_forward_pre_hook(
-            lambda layer, inputs: seen.append(inputs[0][:, -regressor.fitted :])
+            lambda _layer, inputs: seen.append(inputs[0][:, -regressor.fitted :])
         )
         try:
             for some in chosen.split(EVALUATION_BATCH):
@@ -248,11 +253,11 @@ class TeacherTask(ScoreTask):
         trained = [p for p in self.network.parameters() if p.requires_grad]
         return parameter_groups(trained, self.config.rate_scaling)
 
-    def batches(self, epoch: int, start: int):
+    def batches(self, epoch: int, start: int) -> Iterator[list]:
         """See ``loop.Task``."""
         return self.steps.epoch(epoch, start)
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         pixels, mos, positions = batch
         output = model(self.images(pixels), self._pick("train", positions))
@@ -260,9 +265,11 @@ class TeacherTask(ScoreTask):
         weights = self.config.ranking_weight, self.config.correlation_weight
         return score_loss(output.score, mos, *weights), len(mos)
 
-    def output(self, model: nn.Module, pixels, part: str, positions) -> ModelOutput:
+    def output(
+        self, model: nn.Module, pixels: torch.Tensor, split: str, positions: torch.Tensor
+    ) -> ModelOutput:
         """See ``scored_run.ScoreTask``."""
-        return model(self.images(pixels), self._pick(part, positions))
+        return model(self.images(pixels), self._pick(split, positions))
 
     def _latents(self, part: str) -> torch.Tensor:
         # Samples to learn from; what is scored has the mean, as in ``Teacher.score``.

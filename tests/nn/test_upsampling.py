@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
+from torch import nn
 
 import dpiqa_lab as lab
 from dpiqa_lab.nn.upsampling import DoublingConv2d, FoldedUpsample2D, fold_upsampling
@@ -16,7 +17,9 @@ def both():
     usual = Upsample2D(6, use_conv=True, out_channels=5)
     folded = Upsample2D(6, use_conv=True, out_channels=5)
     folded.load_state_dict(usual.state_dict())
-    fold_upsampling(folded)
+    network = nn.Sequential(folded)
+    fold_upsampling(network)
+    folded = network[0]
     assert (type(folded), type(folded.conv)) == (FoldedUpsample2D, DoublingConv2d)
     return usual, folded
 

@@ -9,7 +9,7 @@ import torch
 from dpiqa_lab.models.image_scorer import ImageScorer, ModelOutput
 
 
-class StubScorer(torch.nn.Module, ImageScorer):
+class StubScorer(ImageScorer):
     """Scores a photograph by its mean; notes in ``<log>/<process>`` what it was shown.
 
     Args:
