@@ -70,7 +70,7 @@ def resolve_scorers(
 class PyiqaScorer(Scorer):
     """A metric without reference of the package pyiqa, where that is installed."""
 
-    def __init__(self, name: str, metric: str, device: str = "auto"):
+    def __init__(self, name: str, metric: str, device: str = "auto") -> None:
         super().__init__(name)
         try:
             import pyiqa

@@ -33,7 +33,7 @@ class Scorer:
     batch: int | None = _BATCH
     sees_pixels = True
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
 
     def key(self, dataset: QualityDataset) -> dict | None:
@@ -67,7 +67,7 @@ class ModelScorer(Scorer):
 
     def __init__(
         self, name: str, load: Callable[[], object], run: Run | None = None, device: str = "auto"
-    ):
+    ) -> None:
         super().__init__(name)
         self.load, self.device = load, device
         self._model = None
@@ -124,7 +124,7 @@ class FunctionScorer(Scorer):
     nothing else says whether it is still the same.
     """
 
-    def __init__(self, name: str, function: Callable[[list[Path]], Sequence[float]]):
+    def __init__(self, name: str, function: Callable[[list[Path]], Sequence[float]]) -> None:
         super().__init__(name)
         self.function = function
 
@@ -144,7 +144,7 @@ class TableScorer(Scorer):
     batch = None
     sees_pixels = False
 
-    def __init__(self, name: str, table: pd.DataFrame, run: Run | None = None):
+    def __init__(self, name: str, table: pd.DataFrame, run: Run | None = None) -> None:
         super().__init__(name)
         missing = {"name", "score"} - set(table)
         if missing:
@@ -191,7 +191,7 @@ class BaselineScorer(Scorer):
 
     batch = None  # else it would be fitted again for every batch
 
-    def __init__(self, name: str, baseline: str):
+    def __init__(self, name: str, baseline: str) -> None:
         super().__init__(name)
         self.baseline = baseline
 

@@ -30,7 +30,7 @@ class PlainReference:
     The outputs are the teacher's, but for rounding.
     """
 
-    def __init__(self, teacher: Teacher):
+    def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
 
     @contextlib.contextmanager

@@ -25,7 +25,7 @@ _FITTED = 64  # views that the first layer starts from
 class PriorAdapter(Trainable):
     """The adapter and a head for damages and hand-made statistics; the head does not ship."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.trunk = FrequencyTrunk()
         self.head = PooledRegressor(self.trunk.channels, 128, len(DISTORTIONS) + COUNT)
@@ -44,7 +44,7 @@ class AdapterTask(Task):
 
     goal = "named"
 
-    def __init__(self, network: PriorAdapter, views: Views, config: PriorConfig, compute: Compute):
+    def __init__(self, network: PriorAdapter, views: Views, config: PriorConfig, compute: Compute) -> None:
         self.network = network
         self.views = views
         self.config = config

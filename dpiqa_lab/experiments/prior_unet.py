@@ -31,7 +31,7 @@ class PriorUNet(Trainable):
     The heads read the mean of the middle block's and of every up block's output. They do not ship.
     """
 
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module):
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module) -> None:
         super().__init__()
         share_prompts(unet)
         self.unet = unet
@@ -86,7 +86,7 @@ class UNetTask(Task):
         table: pd.DataFrame,
         config: PriorConfig,
         compute: Compute,
-    ):
+    ) -> None:
         self.network = network
         self.tokenizer = tokenizer
         self.scheduler = scheduler

@@ -162,7 +162,7 @@ def _quiet() -> Iterator[None]:
 class _Traffic(TorchDispatchMode):
     """Adds up the bytes of the tensors that kernels take and give; views move none."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
 

@@ -85,7 +85,7 @@ def in_memory(photographs: ImageSet, device: torch.device) -> torch.Tensor:
 class _Lab:
     """The ways to be timed, over the same photographs."""
 
-    def __init__(self, teacher, student, images, photographs, timesteps):
+    def __init__(self, teacher, student, images, photographs, timesteps) -> None:
         self.teacher, self.student = teacher, student
         self.images, self.photographs = images, photographs
         self.timesteps = sorted({int(t) for t in np.linspace(1, 999, timesteps)})

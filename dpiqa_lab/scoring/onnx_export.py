@@ -52,7 +52,7 @@ def export_onnx(model: str | Path | Student, path: Path | str) -> Path:
 
 
 class _Score(nn.Module):
-    def __init__(self, student: Student):
+    def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 

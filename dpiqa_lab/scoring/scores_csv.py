@@ -34,7 +34,7 @@ class ScoreSheet:
         files: tuple[BinaryIO, BinaryIO],
         scores: dict[str, float],
         contents: dict[str, Content],
-    ):
+    ) -> None:
         self.path = path
         self.scores = scores
         self.contents = contents
