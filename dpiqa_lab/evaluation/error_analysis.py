@@ -44,10 +44,10 @@ def photograph_traits(dataset: QualityDataset) -> pd.DataFrame:
 def errors_by_trait(scores: pd.DataFrame, photographs: pd.DataFrame) -> pd.DataFrame:
     """Error after the logistic mapping, by each of ``TRAITS``.
 
-    A row per dataset, model, trait and bin: n, ``at`` (mean of the trait), ``distance`` (mean absolute error)
-    with ``distance_low`` and ``distance_high`` (95%, by its standard error), and ``bias`` (mean of
-    mapped score - MOS). Bins have equal numbers of images; equal values share a bin. Models without
-    a fitted logistic are omitted.
+    A row per dataset, model, trait and bin: n, ``at`` (mean of the trait), ``distance`` (mean
+    absolute error) with ``distance_low`` and ``distance_high`` (95%, by its standard error), and
+    ``bias`` (mean of mapped score - MOS). Bins have equal numbers of images; equal values share a
+    bin. Models without a fitted logistic are omitted.
     """
     rows = []
     for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
@@ -76,7 +76,7 @@ def robustness(scores: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
     """Score changes under perturbation.
 
     Args:
-        changes: a row per dataset, model, image and perturbation: dataset, model, name, change, score.
+        changes: dataset, model, name, change, score, a row per perturbed copy.
 
     Returns:
         A row per dataset, model and perturbation: n; ``moved``, the mean absolute difference of

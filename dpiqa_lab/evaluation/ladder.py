@@ -47,8 +47,8 @@ def _mixture(image: np.ndarray, step: int, place: int) -> np.ndarray:
     return image
 
 
-# Distortion to its function and five strengths, increasing: standard deviation of Gaussian noise (of
-# 255 levels); radius of Gaussian blur (pixels); JPEG quality; exposure (stops); remaining contrast
+# Function and five increasing strengths by distortion: standard deviation of Gaussian noise (of 255
+# levels); radius of Gaussian blur (pixels); JPEG quality; exposure (stops); remaining contrast
 # (fraction); step of blur, noise and JPEG together.
 LADDER: dict[str, tuple[Callable, tuple]] = {
     "noise": (_noise, (6, 12, 24, 40, 60)),

@@ -14,7 +14,7 @@ def shared_predictions(run_a: str, run_b: str) -> pd.DataFrame:
     """Test images scored by both runs: name, mos, score_a, score_b, and group if known.
 
     Raises:
-        LabError: no such run, a run without predictions, no shared images, or MOS that differ (another
+        LabError: no such run, a run without predictions, no shared images, or different MOS (other
             dataset or score scale).
     """
     tables = []

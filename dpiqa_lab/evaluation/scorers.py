@@ -49,7 +49,7 @@ class Scorer:
         """Free memory, after the last image of a dataset."""
 
     def scale(self, dataset: QualityDataset) -> str:  # noqa: ARG002 - interface
-        """Scale of the scores: "same" as the dataset's, that of an "other" dataset, or its "own"."""
+        """Scale of the scores: "same" as the dataset's, an "other" dataset's, or its "own"."""
         return "own"
 
     def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:  # noqa: ARG002 - interface
