@@ -58,9 +58,7 @@ def train_variants(
     """
     rows, predictions = [], []
     for seed in range(config.seed, config.seed + config.seeds):
-        subset_data = thinned(
-            dataset, config.train_fraction, seed, config.max_test_images, config.seed
-        )
+        part = thinned(dataset, config.train_fraction, seed, config.max_test_images, config.seed)
         assert config.variants is not None  # resolved
         for variant in config.variants:
             print(f"variant: {variant}, seed {seed}")
@@ -86,8 +84,8 @@ def compare_components(trainings: pd.DataFrame, predictions: pd.DataFrame) -> pd
         A row per variant and subset: variant, subset, seeds, and means over seeds of srcc, plcc and
         ``gain`` (SRCC - that of the first variant with the same seed); each with ``_low`` and
         ``_high``, the 95% Student's t interval over seeds (train images and initialisation), with
-        fixed test images; NaN for one seed. ``gain_test_low``, ``gain_test_high``: the 95% bootstrap
-        interval of the gain over test images (or their groups), with fixed trainings.
+        fixed test images; NaN for one seed. ``gain_test_low``, ``gain_test_high``: the 95%
+        bootstrap interval of the gain over test images (or their groups), with fixed trainings.
     """
     from scipy.stats import ttest_1samp
 

@@ -25,8 +25,8 @@ class PlainReference:
     """The published pipeline with a teacher's weights, without the lab's optimisations.
 
     Only prompt embeddings are cached. VAE, adapters and cross-attention keys and values are
-    computed for each image, timestep and layer; the U-Net runs to its end; maps are resized by torch's
-    bicubic filter. Use within ``layout``. Outputs equal the teacher's up to rounding.
+    computed for each image, timestep and layer; the U-Net runs to its end; maps are resized by
+    torch's bicubic filter. Use within ``layout``. Outputs equal the teacher's up to rounding.
     """
 
     def __init__(self, teacher: Teacher) -> None:

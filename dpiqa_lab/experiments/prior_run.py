@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from .prior_adapter import AdapterTask, PriorAdapter
 from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
 from .prior_vae import DecoderTask, PriorVae, VaeTask, to_images
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderTiny
 
 _EXPORTING = ".model-"
 
@@ -110,7 +113,7 @@ def _train_component(
     network.load_run_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
-def _train_vae(config: PriorConfig, views: Views, compute: Compute) -> Any:
+def _train_vae(config: PriorConfig, views: Views, compute: Compute) -> "AutoencoderTiny":
     """The trained ``AutoencoderTiny``."""
     import diffusers
 
@@ -153,7 +156,12 @@ def train_decoder(
 
 
 def _train_unet(
-    run: Run, vae: Any, adapter: nn.Module, config: PriorConfig, views: Views, compute: Compute
+    run: Run,
+    vae: "AutoencoderTiny",
+    adapter: nn.Module,
+    config: PriorConfig,
+    views: Views,
+    compute: Compute,
 ) -> dict:
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -214,7 +222,7 @@ def _fit(
 
 
 @torch.no_grad()
-def _latents(folder: Path, vae: Any, views: Views, compute: Compute) -> torch.Tensor:
+def _latents(folder: Path, vae: "AutoencoderTiny", views: Views, compute: Compute) -> torch.Tensor:
     """Unscaled latents of every view, (n, 4, 32, 32) float32, cached."""
     key = json_hash([views.key, tensors_hash(vae.state_dict())])
     path = folder / f"latents-{key[:12]}.safetensors"
@@ -256,7 +264,7 @@ def _layout() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _from_config(kind: Any, folder: Path, seed: int) -> Any:
+def _from_config(kind: Any, folder: Path, seed: int) -> Any:  # noqa: ANN401 - diffusers' classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))

@@ -1,7 +1,7 @@
 """Joint training of the tiny prior's U-Net and text encoder."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,11 @@ from ..models.trainable import Trainable
 from ..training.loop import Task
 from .prior_config import PriorConfig
 
-# Fractions of steps conditioned on caption tokens, the pooled caption vector, and, as in the teacher,
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler
+    from transformers import CLIPTokenizer
+
+# Fractions of steps conditioned on caption tokens, the pooled caption vector, and, as the teacher,
 # one sequence of pooled vectors shared by the batch, which includes every view's caption.
 _WAYS = {"tokens": 0.2, "pooled": 0.1, "shared": 0.7}
 # Captions of other views in a shared sequence.
@@ -82,8 +86,8 @@ class UNetTask(Task):
     def __init__(
         self,
         network: PriorUNet,
-        tokenizer: Any,
-        scheduler: Any,
+        tokenizer: "CLIPTokenizer",
+        scheduler: "DDPMScheduler",
         latents: torch.Tensor,
         table: pd.DataFrame,
         config: PriorConfig,

@@ -136,7 +136,7 @@ def profiled(call: Call, device: torch.device) -> Profile:
     return Profile(seconds, _peak_memory(profile))
 
 
-def _peak_memory(profile: Any) -> int:
+def _peak_memory(profile: torch.profiler.profile) -> int:
     """Peak of torch's allocations during a profile, in bytes."""
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     changes = (e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
@@ -169,10 +169,10 @@ class _Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(  # noqa: ANN204 - as in torch
         self,
-        func: Any,
-        types: Any,
-        args: Any = (),
-        kwargs: Any = None,
+        func: Any,  # noqa: ANN401 - as in torch
+        types: Any,  # noqa: ANN401 - as in torch
+        args: Any = (),  # noqa: ANN401 - as in torch
+        kwargs: Any = None,  # noqa: ANN401 - as in torch
     ):
         out = func(*args, **(kwargs or {}))
         if not func.is_view:

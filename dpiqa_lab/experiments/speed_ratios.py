@@ -38,7 +38,7 @@ def speed_ratios(
     """Seconds per image of the lab and of the plain reference, and their ratios.
 
     Scoring excludes work done once per evaluation, as conversion of weights to int8. A training
-    step is forward and backward over all images, without the optimiser. The sweep pools the outputs
+    step is forward and backward over all images, without the optimiser. The sweep pools outputs
     of the four up blocks at each timestep; for the plain one, one timestep is timed and multiplied;
     the lab's hash of the weights, made once per process, is excluded. A student is compared with
     the plain teacher's score.
