@@ -48,7 +48,7 @@ def speed_ratios(
         computes: precisions of one device, float32 among them.
 
     Returns:
-        A row per comparison: what, plain (its precision: float32, or the lab's own), lab (precision),
+        A row per comparison: what, plain (precision: float32, or the lab's), lab (precision),
         plain_s and lab_s (seconds per image), ratio.
     """
     device = computes[0].device

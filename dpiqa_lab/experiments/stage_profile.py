@@ -51,8 +51,8 @@ def stage_table(
         A row per stage, precision and batch that fits in memory: stage, precision, batch; seconds,
         operations and bytes (per image); floor, seconds of the operations at the rate of a large
         matrix product; share, floor / seconds; memory_gb, peak beside weights and inputs; and the
-        time of its kernels, as fractions: products (matrix products, convolutions, attention), copies
-        (and conversions), elementwise (norms, activations, sums) and outside (Python, launches,
+        time of its kernels, as fractions: products (matrix products, convolutions, attention),
+        copies (and conversions), elementwise (norms, activations, sums) and outside (Python, launches,
         waiting).
     """
     rates = floors.set_index("precision")["products"]
@@ -140,7 +140,8 @@ def cost(
     """Columns of ``stage_table``.
 
     Args:
-        rate: operations per second of the device. known: the batch's operations and bytes, if known.
+        rate: operations per second of the device.
+        known: the batch's operations and bytes, if known.
     """
     operations, moved = known or counted(prepared(stage))
     profile = profiled(prepared(stage), device)

@@ -59,8 +59,8 @@ def score_folder(
         released scale), ``new`` (number scored now) and ``seconds`` (of that).
 
     Raises:
-        LabError: no images or no such model; ``out`` is of another model, folder, precision, device or
-            version of the lab, or of images that have changed.
+        LabError: no images or no such model; ``out`` is of another model, folder, precision, device
+            or version of the lab, or of images that have changed.
     """
     table = score_photographs(photographs, model, out, batch_size, device, precision, compile)
     if unreadable := table.attrs["unreadable"]:
