@@ -92,7 +92,7 @@ def svr_on_naturalness(
 
 
 # For ``evaluate``: ``test`` may hold perturbed copies, and its ``mos`` must not be read.
-BASELINES: dict[str, Callable[[Sequence, Sequence, Sequence], dict]] = {
+BASELINES: dict[str, Callable[..., dict]] = {
     "ridge_on_statistics": ridge_on_statistics,
     "svr_on_naturalness": svr_on_naturalness,
     "ridge_on_efficientnet_lite0": ridge_on_encoder,

@@ -74,9 +74,11 @@ class EvaluateConfig(ReadingConfig):
         result = []
         for name, root in zip(self.datasets, roots, strict=True):
             # mos_range and lower_better apply to "folder" datasets only.
-            own = {} if name == "folder" else {"mos_range": None, "lower_better": None}
-            root = None if root == _DEFAULT else root
-            config = DatasetConfig(**{**shared, **own, "dataset": name, "data_root": root})
+            own: dict[str, object] = (
+                {} if name == "folder" else {"mos_range": None, "lower_better": None}
+            )
+            own["data_root"] = None if root == _DEFAULT else root
+            config = DatasetConfig(**{**shared, **own, "dataset": name})
             result.append(dataclasses.replace(config, **config.dataset_defaults()))
         return result
 

@@ -64,7 +64,7 @@ def resolve_scorer(model: object, name: str | None = None, device: str = "auto")
     if callable(getattr(model, "score", None)):
         return ModelScorer(name or type(model).__name__, lambda: model, None, device)
     if callable(model):
-        return FunctionScorer(name or getattr(model, "__name__", type(model).__name__), model)
+        return FunctionScorer(name or str(getattr(model, "__name__", type(model).__name__)), model)
     raise LabError(
         f"a model is a run, a table, a function or one of {', '.join(BASELINES)}; got {model!r}."
     )

@@ -33,7 +33,7 @@ from .prior_unet import PriorUNet, UNetTask
 from .prior_vae import DecoderTask, PriorVae, VaeTask, to_images
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 _EXPORTING = ".model-"
 
@@ -59,7 +59,7 @@ def train_prior(config: PriorConfig) -> Run:
     def work(run: Run) -> dict:
         return _train_unet(run, vae, adapter, config, views, compute)
 
-    parts = {"vae": vae, "image_adapter": adapter}
+    parts: dict[str, nn.Module] = {"vae": vae, "image_adapter": adapter}
     models = {name: {"sha256": tensors_hash(part.state_dict())} for name, part in parts.items()}
     identity = Identity(config.identity(), Inputs(views.photographs, models), "PriorConfig")
     run = run_once(config.run_name, identity, work, compute)
@@ -73,6 +73,7 @@ def prior_views(config: PriorConfig) -> Views:
     Raises:
         LabError: no such folder, too few images, or one that is unreadable or too small.
     """
+    assert config.photographs is not None  # resolved
     photographs = list_photographs(config.photographs, config.names, config.pattern)
     views = make_views(
         photographs, cache_dir() / "views", config.views, 256, config.seed, config.workers

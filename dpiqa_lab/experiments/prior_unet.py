@@ -18,7 +18,7 @@ from ..training.loop import Task
 from .prior_config import PriorConfig
 
 if TYPE_CHECKING:
-    from diffusers import DDPMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from transformers import CLIPTokenizer
 
 # Fractions of steps conditioned on caption tokens, the pooled caption vector, and, as the teacher,

@@ -169,11 +169,12 @@ def _principal_components(pixels: np.ndarray, compute: Compute) -> nn.Conv2d:
     """8x8 patches of images (n, h, w, 3) to their first 4 components, of unit variance."""
     from sklearn.decomposition import PCA
 
-    patches = to_images(pixels, compute).cpu().unfold(2, 8, 8).unfold(3, 8, 8)
-    patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 192).double().numpy()
+    blocks = to_images(pixels, compute).cpu().unfold(2, 8, 8).unfold(3, 8, 8)
+    patches = blocks.permute(0, 2, 3, 1, 4, 5).reshape(-1, 192).double().numpy()
     pca = PCA(4, whiten=True, svd_solver="covariance_eigh").fit(patches)
     weight = pca.components_ / np.sqrt(pca.explained_variance_)[:, None]
     layer = nn.Conv2d(3, 4, 8, stride=8)
+    assert layer.bias is not None
     layer.weight.data = torch.from_numpy(weight).float().reshape(4, 3, 8, 8)
     layer.bias.data = torch.from_numpy(-weight @ pca.mean_).float()
     return layer.requires_grad_(False).to(compute.device)

@@ -136,7 +136,7 @@ def profiled(call: Call, device: torch.device) -> Profile:
     return Profile(seconds, _peak_memory(profile))
 
 
-def _peak_memory(profile: torch.profiler.profile) -> int:
+def _peak_memory(profile: Any) -> int:  # noqa: ANN401 - torch's internal events
     """Peak of torch's allocations during a profile, in bytes."""
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     changes = (e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))

@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,7 @@ class _Lab:
             ways[f"plain {name}"] = self._plain(
                 compute, lambda: self.reference.features(self.images, self.timesteps[:1], taps)
             )
-            ways[name] = Candidate(lambda compute=compute: sweep(compute), self._hashed)
+            ways[name] = Candidate(partial(sweep, compute), self._hashed)
         return ways
 
     def steps(self, computes: Sequence[Compute]) -> dict[str, Candidate]:
@@ -137,11 +138,11 @@ class _Lab:
         ways = {}
         for compute in (c for c in computes if c.trains):
             ways[f"plain {STEP} {compute.precision}"] = Candidate(
-                lambda compute=compute: step(self.reference.forward, compute),
+                partial(step, self.reference.forward, compute),
                 self.reference.layout,
             )
             ways[f"{STEP} {compute.precision}"] = Candidate(
-                lambda compute=compute: step(lambda x: self.teacher(x, self.latents), compute)
+                partial(step, lambda x: self.teacher(x, self.latents), compute)
             )
         return ways
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -27,7 +27,7 @@ class Stage(NamedTuple):
     """A stage to be timed; ``prepare`` makes its input before each call, untimed."""
 
     name: str
-    run: Callable[[object], object]
+    run: Callable[[Any], object]
     prepare: Callable[[], object] = lambda: None
 
 
@@ -52,8 +52,8 @@ def stage_table(
         operations and bytes (per image); floor, seconds of the operations at the rate of a large
         matrix product; share, floor / seconds; memory_gb, peak beside weights and inputs; and the
         time of its kernels, as fractions: products (matrix products, convolutions, attention),
-        copies (and conversions), elementwise (norms, activations, sums) and outside (Python, launches,
-        waiting).
+        copies (and conversions), elementwise (norms, activations, sums) and outside (Python,
+        launches, waiting).
     """
     rates = floors.set_index("precision")["products"]
     asked = [(compute, batch) for compute in computes for batch in batch_sizes]
