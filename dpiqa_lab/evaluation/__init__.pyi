@@ -16,4 +16,4 @@ from .protocol import beside_published as beside_published
 from .protocol import run_protocol as run_protocol
 from .protocol import summarize_splits as summarize_splits
 from .published_results import published as published
-from .quick_training import quick_teacher as quick_teacher
+from .resolve_scorer import quick_teacher as quick_teacher

@@ -1,8 +1,8 @@
-"""How well models agree with MOS, which of them do better, and on which datasets: as tables.
+"""Agreement of models with MOS, by dataset: tables.
 
-``scores`` is always a row a dataset, model and photograph: dataset, model, name, mos, score, and
-subset and group where known (empty where not), and where the dataset has subsets subset_mean, the
-mean MOS of the photograph's subset in train.
+``scores`` has a row per dataset, model and image: dataset, model, name, mos, score, subset and
+group (empty if unknown), and for datasets with subsets subset_mean, the mean MOS of the image's
+subset in train.
 """
 
 import itertools
@@ -13,26 +13,24 @@ import pandas as pd
 
 from .. import metrics
 from ..logistic import Logistic
-from .published_results import published
 
-# Beside the whole of a dataset with subsets.
+# For a whole dataset with subsets.
 SUBSETS = (
     "within_srcc", "within_srcc_low", "within_srcc_high",
     "oracle_srcc", "oracle_srcc_low", "oracle_srcc_high",
 )  # fmt: skip
 METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse", "rmse_logistic")
-_BINS = 10  # of a calibration, at most
-_FEWEST = 5  # photographs a bin
+_BINS = 10  # of a calibration, maximum
+_MIN_BIN = 5  # images per bin
 
 
 def agreement(scores: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Every metric with its 95% bootstrap interval, a row a dataset, model and subset.
+    """Every metric with its 95% bootstrap interval, a row per dataset, model and subset.
 
-    The subset "all" is the whole; rows of subsets follow where the dataset has any. ``contents`` is
-    how many photographs, or groups of them, could be resampled: with few, intervals are too narrow
-    to trust. ``logistic`` says what became of the curve behind the two metrics after it, see
-    ``fitted_curve``: these are NaN where there is none. ``within_srcc`` and ``oracle_srcc``, of the
-    whole of a dataset with subsets: see ``beside_subsets``.
+    The subset "all" is the whole dataset; its subsets follow. ``contents`` is the number of images
+    or groups that are resampled: with few, intervals are too narrow. ``logistic``: see
+    ``fitted_curve``; the metrics after the logistic are NaN if it could not be fitted.
+    ``within_srcc``, ``oracle_srcc`` (of "all"): see ``beside_subsets``.
     """
     rows = []
     for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
@@ -52,11 +50,11 @@ def agreement(scores: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.
 def measured(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
     """n, contents, each metric with ``_low`` and ``_high``, and ``logistic``, of one model."""
     score, mos = table["score"].to_numpy(float), table["mos"].to_numpy(float)
-    curve, said = fitted_curve(score, mos)
+    curve, state = fitted_curve(score, mos)
     groups = _groups(table)
     contents = len(table) if groups is None else groups.nunique()
-    found = {"n": len(table), "contents": contents, "logistic": said}
-    # The curve's failure stands in the table; the metrics would warn of it six times over.
+    found = {"n": len(table), "contents": contents, "logistic": state}
+    # A failed fit is in the table already.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no logistic fitted", RuntimeWarning)
         ends = metrics.bootstrap(score, mos, METRICS, resamples, seed, groups)
@@ -70,10 +68,10 @@ def measured(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
 
 
 def beside_subsets(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict:
-    """What the subsets account for in one model's SRCC on a dataset, with intervals.
+    """The contribution of subsets to one model's SRCC on a dataset, with intervals.
 
-    ``within_srcc``: see ``metrics.within_subsets``. ``oracle_srcc``: that of ``subset_mean``, which
-    knows nothing but the subset; NaN where it is not known.
+    ``within_srcc``: see ``metrics.within_subsets``. ``oracle_srcc``: SRCC of
+    ``subset_mean``, which depends on the subset alone; NaN if unknown.
     """
     mos, groups, subsets = table["mos"], _groups(table), table["subset"]
     low, high = metrics.bootstrap(
@@ -91,10 +89,10 @@ def beside_subsets(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) ->
 
 
 def fitted_curve(score: np.ndarray, mos: np.ndarray) -> tuple[Logistic, str]:
-    """The logistic from scores to MOS, and what became of it.
+    """The logistic from scores to MOS, and its state.
 
-    "rising"; "falling", where scores run against MOS, so that a high PLCC after it is no merit; or
-    why none could be fitted, in which case it is NaN everywhere.
+    "rising"; "falling" if scores decrease with MOS (a high PLCC after the mapping is then
+    misleading); or why the fit failed: the logistic is then NaN everywhere.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -107,11 +105,10 @@ def fitted_curve(score: np.ndarray, mos: np.ndarray) -> tuple[Logistic, str]:
 def differences(
     scores: pd.DataFrame, metric: str = "srcc", resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Every pair of models on a dataset: by how much ``a`` does better than ``b``, and how surely.
+    """Paired differences between all models on a dataset.
 
-    A row a dataset and pair: ``difference`` of ``metric`` (a less b) with its paired 95% bootstrap
-    interval, and ``differs``, whether that is without 0. Intervals are of each pair for itself:
-    among many pairs, one in twenty differs by chance.
+    A row per dataset and pair: ``difference`` of ``metric`` (a - b) with its paired 95% bootstrap
+    interval, and ``differs``: whether the interval excludes 0, not corrected for multiple pairs.
     """
     rows = []
     for dataset, part in scores.groupby("dataset", sort=False):
@@ -129,15 +126,14 @@ def differences(
 
 
 def cross_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Trained on by tested on: the whole-dataset rows of models whose training set is known.
+    """Results by training and test dataset, for models whose training dataset is known.
 
     Args:
-        results: ``agreement`` with the columns trained_on, scale and notes, as ``evaluate`` adds
-            them.
+        results: ``agreement`` with the columns that ``evaluate`` adds.
 
     Returns:
-        A row a model and dataset: trained_on, model, tested_on, n, srcc, plcc, plcc_logistic, rmse,
-        rmse_logistic (with ``_low`` and ``_high``), scale, notes, error.
+        A row per model and dataset: trained_on, model, tested_on, n, srcc, plcc, plcc_logistic,
+        rmse, rmse_logistic (with ``_low`` and ``_high``), scale, notes, error.
     """
     known = (results["trained_on"] != "") & (results["subset"] == "all")
     names = ("srcc", "plcc", "plcc_logistic", "rmse", "rmse_logistic")
@@ -148,15 +144,15 @@ def cross_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibration(scores: pd.DataFrame) -> pd.DataFrame:
-    """What MOS a score stands for: photographs in bins of equal number by their score.
+    """Mean MOS by score, images binned by score in equal numbers.
 
-    A row a dataset, model and bin: bin, n, mean score and mean mos, and mos_low and mos_high, the
-    mean's 95% interval by its standard error.
+    A row per dataset, model and bin: bin, n, mean score, mean mos, and mos_low and mos_high, its
+    95% interval by the standard error.
     """
     rows = []
     for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
         order = np.argsort(part["score"].to_numpy(), kind="stable")
-        count = int(np.clip(len(part) // _FEWEST, 1, _BINS))
+        count = int(np.clip(len(part) // _MIN_BIN, 1, _BINS))
         for place, chosen in enumerate(np.array_split(order, count)):
             mean, low, high = mean_interval(part["mos"].to_numpy(float)[chosen])
             score = part["score"].to_numpy(float)[chosen].mean()
@@ -174,27 +170,6 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - reach, mean + reach
 
 
-def beside_published(results: pd.DataFrame, part: str = "test") -> pd.DataFrame:
-    """This evaluation's rows above what was published on the same dataset.
-
-    ``results``: see ``cross_table``. A row a method: dataset, method, plcc (raw), srcc, protocol,
-    source; datasets on which nothing was published have no rows.
-    """
-    tables = []
-    for dataset, rows in results[results["subset"] == "all"].groupby("dataset", sort=False):
-        others = published(dataset)
-        if len(others):
-            rows = rows[rows["error"] == ""].rename(columns={"model": "method"})
-            here = rows[["method", "plcc", "srcc"]].assign(
-                protocol=f"one split, its {part} part", source="this evaluation"
-            )
-            tables.append(pd.concat([here, others]).assign(dataset=dataset))
-    columns = ["dataset", "method", "plcc", "srcc", "protocol", "source"]
-    return (
-        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-    )
-
-
 def _groups(table: pd.DataFrame) -> pd.Series | None:
-    """What cannot be resampled apart; ``None`` where every photograph stands for itself."""
+    """Groups to be resampled whole; ``None`` if images are resampled singly."""
     return table["group"] if (table["group"] != "").all() else None

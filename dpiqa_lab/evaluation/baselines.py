@@ -1,8 +1,8 @@
-"""What a quality model has to beat, each fitted to the parts that the model is fitted to.
+"""Baselines, fitted to train and val of the dataset under test.
 
-A baseline takes the datasets train, val and test, which give ``{"image": (3, H, W) float32 in
-[0, 1], "mos": float, "name": str}`` by index, and returns a dict with ``predictions`` (n,) for
-test, higher is better, and what it chose.
+A baseline takes the datasets train, val and test, with items ``{"image": (3, H, W) float32 in
+[0, 1], "mos": float, "name": str}``, and returns a dict with ``predictions`` (n,) for test, higher
+is better, and the hyperparameters chosen.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,18 +44,17 @@ def ridge_on_encoder(
 ) -> dict[str, np.ndarray | float]:
     """``predictions`` (n,) of MOS for test by ridge on a frozen encoder, and its ``alpha``.
 
-    The features are those of ``models.encoders``, kept in the cache. Of the penalties that rank val
-    within 0.005 of the best the strongest is taken: what many features say of photographs unlike
-    those of train is the safer for it.
+    Features of ``models.encoders`` are cached. The penalty is the strongest whose SRCC on val is
+    within 0.005 of the best, which generalises better to images unlike those of train.
 
     Args:
         trunk, weights, image_size: of ``models.encoders.Encoder``.
 
     Raises:
-        LabError: the encoder's weights cannot be had; the message names the package to install.
+        LabError: the encoder's weights are not available; the message names the package to install.
     """
     encoder = Encoder(trunk, weights, image_size)
-    fit, choose, unseen = (encoder_features(encoder, part, device) for part in (train, val, test))
+    fit, choose, unseen = (encoder_features(encoder, split, device) for split in (train, val, test))
     model = fit_ridge(fit, mos_of(train), choose, mos_of(val), tolerance=0.005)
     return {"predictions": model.predict(unseen), "alpha": float(model["ridge"].alpha)}
 
@@ -92,9 +91,8 @@ def svr_on_naturalness(
     }
 
 
-# By name, for ``evaluate``: ``test``'s photographs may be changed copies in files of their own, and
-# its ``mos`` is not to be read.
-BASELINES: dict[str, Callable[[Sequence, Sequence, Sequence], dict]] = {
+# For ``evaluate``: ``test`` may hold perturbed copies, and its ``mos`` must not be read.
+BASELINES: dict[str, Callable[..., dict]] = {
     "ridge_on_statistics": ridge_on_statistics,
     "svr_on_naturalness": svr_on_naturalness,
     "ridge_on_efficientnet_lite0": ridge_on_encoder,

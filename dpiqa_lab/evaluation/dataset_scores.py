@@ -1,5 +1,6 @@
-"""Scores of a model on a dataset: computed once for each photograph, kept, and checked."""
+"""Scores of a model on a dataset: checked, and cached per image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,19 @@ def scores_of(
     table: pd.DataFrame,
     cache_dir: Path | str | None = None,
 ) -> np.ndarray:
-    """Scores (n,) float64 of the photographs in ``table``, rows as a dataset's table has them.
+    """Scores (n,) float64 of the images in ``table``, which has the columns of a dataset's table.
 
-    A scorer is asked only for photographs whose scores are not in the cache under its key; one
-    without a key for all of them.
+    Only images without a cached score are scored; all of them for a scorer without a key.
 
     Args:
-        dataset: under test, whose train and val parts a baseline is fitted to.
-        cache_dir: ``None`` is the lab's own.
+        dataset: under test; baselines are fitted to its train and val.
+        cache_dir: ``None`` is the default.
 
     Raises:
-        LabError: the scorer gave another number of scores, or one that is not finite; or whatever
-            it raises itself.
+        LabError: wrong number of scores, or a score that is not finite; or what the scorer raises.
     """
 
-    def compute(positions: list[int]) -> dict[str, torch.Tensor]:
+    def compute(positions: Sequence[int]) -> dict[str, torch.Tensor]:
         photographs = with_rows(dataset, table.iloc[positions])
         return {"score": torch.from_numpy(_checked(scorer, dataset, photographs))}
 
@@ -42,7 +41,7 @@ def scores_of(
     if key is None:
         return compute(list(range(len(table))))["score"].numpy()
     ids = list(table["hash"])
-    if not scorer.sees_pixels:  # it knows photographs by their names
+    if not scorer.sees_pixels:  # it identifies images by name
         ids = [f"{name} {found}" for name, found in zip(table["name"], ids, strict=True)]
     rows = RowCache("scores", key, cache_dir).rows(
         ids,

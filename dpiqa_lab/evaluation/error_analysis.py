@@ -1,6 +1,6 @@
-"""Where models fail: by trait of the photograph, under changes, and against each other.
+"""Error analysis: by image trait, under perturbations, and between models.
 
-``scores`` is as for ``agreement``; ``photographs`` a row a dataset and photograph: dataset, name,
+``scores`` is as for ``agreement``; ``photographs`` has a row per dataset and image: dataset, name,
 mos and the columns of ``TRAITS``.
 """
 
@@ -12,21 +12,20 @@ from ..datasets.dataset import QualityDataset
 from ..datasets.image_statistics import STATISTICS, cached_statistics
 from .agreement import fitted_curve, mean_interval
 
-# Column to what it is, for figures.
+# Column to axis label.
 TRAITS = {
     "mos": "MOS",
     "brightness": "brightness (mean luma)",
     "sharpness": "sharpness (ln of the Laplacian's variance)",
     "megapixels": "size (megapixels)",
 }
-_BINS = 5  # of a trait, with the same number of photographs each
+_BINS = 5  # per trait, of equal numbers of images
 
 
 def photograph_traits(dataset: QualityDataset) -> pd.DataFrame:
-    """name, path, mos, brightness, sharpness, megapixels of a dataset's photographs.
+    """name, path, mos, brightness, sharpness, megapixels of a dataset's images.
 
-    Brightness and sharpness are those of the photograph at the dataset's ``image_size``,
-    megapixels those of the file.
+    Brightness and sharpness at the dataset's ``image_size``, megapixels of the file.
     """
     table = dataset.table
     found = cached_statistics(dataset)
@@ -43,12 +42,12 @@ def photograph_traits(dataset: QualityDataset) -> pd.DataFrame:
 
 
 def errors_by_trait(scores: pd.DataFrame, photographs: pd.DataFrame) -> pd.DataFrame:
-    """How far a model is from MOS, after its logistic, by each of ``TRAITS``.
+    """Error after the logistic mapping, by each of ``TRAITS``.
 
-    A row a dataset, model, trait and bin: n, ``at`` (mean of the trait), ``distance`` (its mean)
-    with ``distance_low`` and ``distance_high`` (95%, by its standard error), and ``bias`` (mean of
-    mapped score less MOS). Bins hold like numbers; equal values stay in one, so that a trait
-    which all photographs share has a single bin. Models without a fitted logistic are left out.
+    A row per dataset, model, trait and bin: n, ``at`` (mean of the trait), ``distance`` (mean
+    absolute error) with ``distance_low`` and ``distance_high`` (95%, by its standard error), and
+    ``bias`` (mean of mapped score - MOS). Bins have equal numbers of images; equal values share a
+    bin. Models without a fitted logistic are omitted.
     """
     rows = []
     for (dataset, model), part in scores.groupby(["dataset", "model"], sort=False):
@@ -74,16 +73,15 @@ def errors_by_trait(scores: pd.DataFrame, photographs: pd.DataFrame) -> pd.DataF
 
 
 def robustness(scores: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
-    """How far changed copies of photographs move a score.
+    """Score changes under perturbation.
 
     Args:
-        changes: a row a dataset, model, photograph and change: dataset, model, name, change, score.
+        changes: dataset, model, name, change, score, a row per perturbed copy.
 
     Returns:
-        A row a dataset, model and change: n; ``moved``, the mean distance between the scores before
-        and after, and ``shift``, their mean difference (after less before), both in standard
-        deviations of the model's scores over the dataset (NaN where they are all the same); and
-        ``srcc`` between before and after.
+        A row per dataset, model and perturbation: n; ``moved``, the mean absolute difference of
+        scores, and ``shift``, the mean difference (after - before), both in standard deviations of
+        the model's scores on the dataset (NaN if constant); ``srcc`` between before and after.
     """
     rows = []
     spread = scores.groupby(["dataset", "model"])["score"].std(ddof=0)
@@ -101,11 +99,11 @@ def robustness(scores: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def disagreements(scores: pd.DataFrame, n: int = 20) -> pd.DataFrame:
-    """The ``n`` photographs of each dataset that models rank most differently.
+    """The ``n`` images of each dataset with the largest rank difference between models.
 
-    A row a photograph, most disagreed first: dataset, name, mos, ``apart`` (highest less lowest
-    rank, ranks in [0, 1] within the dataset), and by which models: ``highest``, ``lowest`` with
-    their ranks. Empty for datasets with fewer than two models.
+    A row per image, largest difference first: dataset, name, mos, ``apart`` (highest - lowest
+    rank, in [0, 1] within the dataset), and the models ``highest`` and ``lowest`` with their
+    ranks. Empty for datasets with fewer than two models.
     """
     tables = []
     for dataset, part in scores.groupby("dataset", sort=False):

@@ -1,4 +1,4 @@
-"""Any number of models on any number of datasets: every table of an evaluation, and its run."""
+"""Evaluation of models on datasets: its tables and its run."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from ..core.identity import Inputs
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from . import error_analysis
-from .agreement import agreement, beside_published, calibration, cross_table, differences
+from .agreement import agreement, calibration, cross_table, differences
 from .dataset_scores import scores_of
 from .evaluate_config import EvaluateConfig
 from .perturbations import perturbed
-from .quick_training import QUICK, quick_teacher
-from .resolve_scorer import resolve_scorers
+from .published_results import compare_with_published
+from .resolve_scorer import QUICK, quick_teacher, resolve_scorers
 from .scorers import Scorer
 
 TABLES = (
@@ -45,23 +45,23 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, pd.DataFrame]:
-    """Every table of an evaluation, by its name: agreement, differences, errors and others.
+    """Every table of an evaluation, by name: agreement, differences, errors and others.
 
-    A model that fails on a dataset has a row in ``agreement`` with the ``error``; the others go on.
-    Scores are kept: what was scored before is not scored again.
+    A model that fails on a dataset has a row in ``agreement`` with the ``error``, and the others
+    continue. Scores are cached.
 
     Args:
-        models: by the names of a mapping, or their own; each a name or folder of a run,
-            "predictions:<run>" (scores it has written), a name of ``BASELINES``, "pyiqa:<metric>",
+        models: a mapping by name, or a sequence; each a name or folder of a run,
+            "predictions:<run>" (its stored scores), a name of ``BASELINES``, "pyiqa:<metric>",
             a table with the columns name and score, a model with ``score``, or a function from
             paths to scores.
-        datasets: whole ones by what to call them, with an ``image_size`` for the baselines.
-        split: of each that is scored: test, val, train or all.
-        max_images: at most so many of it, drawn by the seed.
-        robustness: photographs of these whose changed copies are scored too; 0 for none.
+        datasets: with all splits, by label; baselines need an ``image_size``.
+        split: that is scored: test, val, train or all.
+        max_images: maximum per dataset, drawn by the seed.
+        robustness: images whose perturbed copies are scored too; 0: none.
 
     Raises:
-        LabError: a model that cannot be opened, before any is asked; nothing to judge.
+        LabError: a model cannot be opened, before any scoring; no models or datasets.
     """
     scorers = _opened(models, datasets, device)
     return _tables(scorers, datasets, split, max_images, robustness, resamples, seed)
@@ -73,14 +73,14 @@ def run_evaluation(
     models: Mapping[str, object] | Sequence | None = None,
     datasets: Mapping[str, QualityDataset] | None = None,
 ) -> Run:
-    """``evaluate`` as a run folder with a CSV a table, or the run of that name, reused.
+    """``evaluate`` as a run with a CSV file per table; an existing run of that name is reused.
 
-    It is reused only if models, photographs and labels are still the same; a function without a
-    ``cache_key`` (see ``FunctionScorer``) is asked again each time, in a new run.
+    It is reused only if models, images and labels are unchanged; a function without a
+    ``cache_key`` (see ``FunctionScorer``) is called each time, in a new run.
 
     Args:
         config: resolved.
-        models, datasets: in place of those that ``config`` names.
+        models, datasets: override the configured ones.
 
     Raises:
         LabError: see ``evaluate``.
@@ -112,14 +112,14 @@ def run_evaluation(
 
 
 def evaluation_inputs(config: EvaluateConfig) -> Inputs:
-    """What goes into an evaluation."""
+    """Inputs of an evaluation."""
     datasets = config.load_datasets()
     return _inputs(_opened(config.models, datasets, config.device), datasets)
 
 
 def _inputs(scorers: Sequence[Scorer], datasets: Mapping[str, QualityDataset]) -> Inputs:
     data = [dataset.content().assign(dataset=label) for label, dataset in datasets.items()]
-    known = {f"model {scorer.name}": _known(scorer, datasets) for scorer in scorers}
+    known = {f"model {scorer.name}": _score_keys(scorer, datasets) for scorer in scorers}
     notes = [line for d in datasets.values() for line in (repr(d), *d.manifest.notes)]
     return Inputs(pd.concat(data, ignore_index=True), known, notes)
 
@@ -154,9 +154,11 @@ def evaluation_tables(run: Run | str | Path) -> dict[str, pd.DataFrame]:
     return {name: _read(run.path / f"{name}.csv") for name in TABLES}
 
 
-def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list[Scorer]:
+def _opened(
+    models: Mapping[str, object] | Sequence, datasets: Mapping[str, QualityDataset], device: str
+) -> list[Scorer]:
     if not len(models) or not len(datasets):
-        raise LabError("nothing to judge: give at least one model and one dataset.")
+        raise LabError("nothing to score: give at least one model and one dataset.")
     named = models.items() if isinstance(models, Mapping) else ((None, m) for m in models)
     first = next(iter(datasets.values()))
     pairs = [
@@ -168,8 +170,8 @@ def _opened(models, datasets: Mapping[str, QualityDataset], device: str) -> list
     return resolve_scorers(pairs, device)
 
 
-def _known(scorer: Scorer, datasets: Mapping[str, QualityDataset]) -> dict[str, str]:
-    """What a model's scores depend on, by dataset; of one without a key nothing is known."""
+def _score_keys(scorer: Scorer, datasets: Mapping[str, QualityDataset]) -> dict[str, str]:
+    """Keys of a model's scores by dataset; unique for a model without a key."""
     keys = {label: scorer.key(dataset) for label, dataset in datasets.items()}
     return {
         label: f"asked at {time.time_ns()}, as it has no key" if key is None else json_hash(key)
@@ -186,7 +188,7 @@ def _tables(
     resamples: int,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
-    scores, changes, traits, said = [], [], [], []
+    scores, changes, traits, results = [], [], [], []
     for label, dataset in datasets.items():
         chosen = dataset.in_split(split)
         chosen = chosen if max_images is None else chosen.sample(max_images, seed)
@@ -201,7 +203,7 @@ def _tables(
                     print(f"{scorer.name} on {label}: {row['notes']}", flush=True)
                 try:
                     found = _predicted(scorer, dataset, table, copies)
-                except Exception as error:  # one failure leaves the others their turn
+                except Exception as error:  # noqa: BLE001 - the other models continue
                     row["error"] = f"{type(error).__name__}: {str(error).strip()[:500]}"
                     print(f"{scorer.name} on {label} failed: {row['error']}", flush=True)
                 else:
@@ -210,15 +212,15 @@ def _tables(
                     changes.append(found.loc[found["change"] != "", _CHANGES])
                 finally:
                     scorer.release()
-                said.append(row)
+                results.append(row)
     scores, changes = (
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
         for tables, columns in ((scores, _SCORES), (changes, _CHANGES))
     )
     scores[["subset", "group"]] = scores[["subset", "group"]].astype(object).fillna("")
     traits = pd.concat(traits, ignore_index=True)
-    # Failures too have their row, without numbers.
-    results = pd.DataFrame(said).merge(
+    # Failures have a row without numbers.
+    results = pd.DataFrame(results).merge(
         agreement(scores, resamples, seed), how="left", on=["dataset", "model"]
     )
     results = results.fillna({"subset": "all", "n": 0, "contents": 0, "logistic": ""})
@@ -231,7 +233,7 @@ def _tables(
         "agreement": results,
         "differences": differences(scores, "srcc", resamples, seed),
         "cross": cross_table(results),
-        "published": beside_published(results, split),
+        "published": compare_with_published(results, split),
         "calibration": calibration(scores),
         "errors": error_analysis.errors_by_trait(scores, traits),
         "robustness": error_analysis.robustness(scores, changes),
@@ -247,8 +249,10 @@ def _with_subset_means(table: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame
     return table.assign(subset_mean=means)
 
 
-def _predicted(scorer, dataset, table: pd.DataFrame, copies: pd.DataFrame) -> pd.DataFrame:
-    """Photographs and their changed copies together, as a baseline is fitted once a call."""
+def _predicted(
+    scorer: Scorer, dataset: QualityDataset, table: pd.DataFrame, copies: pd.DataFrame
+) -> pd.DataFrame:
+    """Scores of images and their perturbed copies in one call, as a baseline is fitted per call."""
     rows = table.assign(change="")
     if scorer.sees_pixels and len(copies):
         rows = pd.concat([rows, copies], ignore_index=True)
@@ -256,7 +260,7 @@ def _predicted(scorer, dataset, table: pd.DataFrame, copies: pd.DataFrame) -> pd
 
 
 def _read(path: Path) -> pd.DataFrame:
-    # A photograph may be called NA: only what is empty is missing.
+    # An image may be called NA: only empty cells are missing.
     table = pd.read_csv(
         path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXT, str)
     )

@@ -1,4 +1,4 @@
-"""Configuration of notebook 05: which models, on which photographs, and how closely to look."""
+"""Configuration of notebook 05."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from ..core.errors import LabError
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.dataset_config import DatasetConfig, ReadingConfig
 from ..datasets.splits import SPLITS
-from .quick_training import QUICK
+from .resolve_scorer import QUICK
 from .scorers import label_of
 
 _DEFAULT = "-"  # of data_roots: data/<dataset>
@@ -18,21 +18,21 @@ _DEFAULT = "-"  # of data_roots: data/<dataset>
 
 @configuration
 class EvaluateConfig(ReadingConfig):
-    """Parameters of an evaluation. ``mos_range`` and the columns are those of one's own folders."""
+    """Parameters of an evaluation. ``mos_range`` and column names apply to "folder" datasets."""
 
     models: tuple[str, ...] = option(
         ("ridge_on_statistics", "svr_on_naturalness", QUICK),
         "runs, predictions:<run>, baselines, pyiqa:<metric>, quick_teacher",
     )
-    datasets: tuple[str, ...] = option(("demo",), "names of data/README.md, folder for your own")
+    datasets: tuple[str, ...] = option(("demo",), "names in data/README.md, or folder")
     data_roots: tuple[str, ...] | None = option(
-        None, "their folders, in that order, - for data/<dataset>; None: all there"
+        None, "folder of each dataset, - for data/<dataset>; None: all there"
     )
-    split: str = option("test", "of the split that is judged", (*SPLITS, "all"))
-    max_images: int | None = option(None, "at most so many a dataset, by the seed", low=5)
-    robustness: int = option(50, "photographs a dataset that are changed; 0: none", low=0)
+    split: str = option("test", "split that is scored", (*SPLITS, "all"))
+    max_images: int | None = option(None, "maximum per dataset, drawn by the seed", low=5)
+    robustness: int = option(50, "images per dataset that are perturbed; 0: none", low=0)
     resamples: int = option(1000, "of the bootstrap", low=1, high=1_000_000)
-    shown: int = option(5, "photographs a row of the report", low=1)
+    shown: int = option(5, "images per row of the report", low=1)
 
     seed: int = option(0, "of samples and resamples", low=0)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
@@ -41,10 +41,10 @@ class EvaluateConfig(ReadingConfig):
     precision: ClassVar[str] = "float32"  # of the models
 
     def resolve(self) -> "EvaluateConfig":
-        """The same with whole paths and a name.
+        """A copy with device, dataset folders and run name.
 
         Raises:
-            LabError: nothing to judge, unknown datasets, or folders that do not match them.
+            LabError: no models or datasets, unknown datasets, or data_roots of another length.
         """
         for name in ("models", "datasets"):
             if not getattr(self, name):
@@ -59,10 +59,10 @@ class EvaluateConfig(ReadingConfig):
         return "-".join(["evaluate", *dict.fromkeys(self.datasets)])
 
     def dataset_configs(self) -> list[DatasetConfig]:
-        """How each dataset is read.
+        """Configuration of each dataset.
 
         Raises:
-            LabError: an unknown dataset, or another number of folders than of datasets.
+            LabError: an unknown dataset, or data_roots of another length than datasets.
         """
         roots = self.data_roots or [_DEFAULT] * len(self.datasets)
         if len(roots) != len(self.datasets):
@@ -73,20 +73,22 @@ class EvaluateConfig(ReadingConfig):
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(ReadingConfig)}
         result = []
         for name, root in zip(self.datasets, roots, strict=True):
-            # A released dataset has its own scale, whatever that of one's own folder is.
-            own = {} if name == "folder" else {"mos_range": None, "lower_better": None}
-            root = None if root == _DEFAULT else root
-            config = DatasetConfig(**{**shared, **own, "dataset": name, "data_root": root})
+            # mos_range and lower_better apply to "folder" datasets only.
+            own: dict[str, object] = (
+                {} if name == "folder" else {"mos_range": None, "lower_better": None}
+            )
+            own["data_root"] = None if root == _DEFAULT else root
+            config = DatasetConfig(**{**shared, **own, "dataset": name})
             result.append(dataclasses.replace(config, **config.dataset_defaults()))
         return result
 
     def load_datasets(self) -> dict[str, QualityDataset]:
-        """The datasets by their labels, whole; ``split`` and ``max_images`` are yet to be taken.
+        """The datasets by label, with all splits and images.
 
         Raises:
-            LabError: see ``load_dataset``; or two have one label.
+            LabError: see ``load_dataset``; or labels repeat.
         """
-        found = {}
+        found: dict[str, QualityDataset] = {}
         for config in self.dataset_configs():
             dataset = load_dataset(config.dataset, **config.dataset_options())
             label = label_of(dataset)

@@ -1,7 +1,6 @@
-"""The damage ladder: whether a model's score falls as a photograph is damaged more and more.
+"""The distortion ladder: whether a model's score falls as a distortion becomes stronger.
 
-Of a damage's steps no observer is needed to say the order, and a model that ranks photographs well
-may still get it wrong: noise looks like texture to it.
+The order of the steps is known without observers.
 """
 
 import io
@@ -23,22 +22,22 @@ def _noise(image: np.ndarray, sigma: float, place: int) -> np.ndarray:
     return image + sigma / 255 * np.random.default_rng([7, place]).standard_normal(image.shape)
 
 
-def _blur(image: np.ndarray, radius: float, place: int) -> np.ndarray:
+def _blur(image: np.ndarray, radius: float, _: int) -> np.ndarray:
     return to_floats(to_pillow(image).filter(ImageFilter.GaussianBlur(radius)))
 
 
-def _jpeg(image: np.ndarray, quality: int, place: int) -> np.ndarray:
+def _jpeg(image: np.ndarray, quality: int, _: int) -> np.ndarray:
     file = io.BytesIO()
     to_pillow(image).save(file, "JPEG", quality=quality)
     return to_floats(Image.open(file))
 
 
 def _exposure(image: np.ndarray, stops: float, place: int) -> np.ndarray:
-    # Every second photograph darker, the others brighter, of which there is less to give.
+    # Even images darker, odd ones brighter by less, as bright images clip early.
     return image * 2 ** ((-stops if place % 2 == 0 else 0.75 * stops) / 2.2)
 
 
-def _contrast(image: np.ndarray, share: float, place: int) -> np.ndarray:
+def _contrast(image: np.ndarray, share: float, _: int) -> np.ndarray:
     return image.mean() + (image - image.mean()) * share
 
 
@@ -48,9 +47,9 @@ def _mixture(image: np.ndarray, step: int, place: int) -> np.ndarray:
     return image
 
 
-# By damage, the function and its five strengths, from mild to heavy: deviation of Gaussian noise of
-# 255 levels; radius of Gaussian blur in pixels; JPEG quality; stops of exposure; share of contrast
-# that is left; blur, noise and JPEG together.
+# Function and five increasing strengths by distortion: standard deviation of Gaussian noise (of 255
+# levels); radius of Gaussian blur (pixels); JPEG quality; exposure (stops); remaining contrast
+# (fraction); step of blur, noise and JPEG together.
 LADDER: dict[str, tuple[Callable, tuple]] = {
     "noise": (_noise, (6, 12, 24, 40, 60)),
     "blur": (_blur, (0.8, 1.4, 2.2, 3.5, 5)),
@@ -63,10 +62,10 @@ _STEPS = 5
 
 
 def damaged(image: np.ndarray, damage: str, step: int, place: int) -> np.ndarray:
-    """A copy of ``image``, float32 (h, w, 3) in [0,1], one of ``LADDER``'s five steps down.
+    """A copy of ``image``, float32 (h, w, 3) in [0,1], at one of ``LADDER``'s five steps.
 
-    ``step`` runs from 0 to 4; ``place`` is the photograph's, which noise and exposure depend on.
-    The copy is rounded to 8 bits.
+    ``step`` is 0 to 4; noise and exposure depend on ``place``, the image's index. The copy is
+    rounded to 8 bits.
     """
     function, strengths = LADDER[damage]
     return to_floats(to_pillow(np.clip(function(image, strengths[step], place), 0, 1)))
@@ -75,23 +74,22 @@ def damaged(image: np.ndarray, damage: str, step: int, place: int) -> np.ndarray
 def distortion_ladder(
     model: ImageScorer, photographs: Sequence[Photograph], size: int | None = None
 ) -> pd.DataFrame:
-    """Scores of photographs and of their copies under six damages of five strengths each.
+    """Scores of images and of copies under six distortions at five strengths each.
 
     Args:
-        model: whatever has ``score``, as ``load_model`` gives it.
-        photographs: files or PIL images, clean as far as photographs are.
-        size: side of the square that they are squashed to before they are damaged, in pixels;
-            ``None`` is the model's own.
+        model: an object with ``score``, as from ``load_model``.
+        photographs: files or PIL images, undistorted.
+        size: side in pixels of the square that images are resized to before distortion; ``None``:
+            the model's.
 
     Returns:
-        photograph (its place), damage, step (0 the photograph itself, 1 to 5) and score: 36 rows a
-        photograph.
+        photograph (its index), damage, step (0: undistorted, 1 to 5), score: 36 rows per image.
 
     Raises:
-        LabError: no photographs, or an unreadable one.
+        LabError: no images, or an unreadable one.
     """
     if not len(photographs):
-        raise LabError("damage_ladder needs at least one photograph.")
+        raise LabError("distortion_ladder needs at least one photograph.")
     rows = []
     for place, photograph in enumerate(progress_bar(photographs, "damage ladder")):
         image = read_image(photograph, size or model.image_size).astype(np.float32) / 255
@@ -108,15 +106,15 @@ def distortion_ladder(
 
 
 def ladder_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """How often and how steadily scores fall, a row a damage.
+    """How often and how consistently scores fall, a row per distortion.
 
     Args:
-        table: as ``distortion_ladder`` gives it.
+        table: from ``distortion_ladder``.
 
     Returns:
-        damage; photographs; falls, the share of them whose strongest copy scores below the clean
-        one; spearman, the mean correlation of score and step over the six steps, -1 where each is
-        below the one before; fall, the mean of the clean score less the strongest copy's.
+        damage; photographs; falls, the fraction of images whose strongest copy scores below the
+        undistorted one; spearman, the mean correlation of score and step over the six steps, -1 if
+        strictly falling; fall, the mean undistorted score minus that of the strongest copy.
     """
     rows = []
     for damage, part in table.groupby("damage", sort=False):
@@ -128,7 +126,7 @@ def ladder_summary(table: pd.DataFrame) -> pd.DataFrame:
                 "damage": damage,
                 "photographs": len(scores),
                 "falls": float((fall > 0).mean()),
-                # Scores that are all the same follow no order.
+                # Constant scores have no order.
                 "spearman": float(np.mean([np.nan_to_num(srcc(row, steps)) for row in scores])),
                 "fall": float(fall.mean()),
             }

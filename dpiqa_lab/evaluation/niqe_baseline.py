@@ -1,7 +1,7 @@
-"""Naturalness without scores to learn from, after NIQE (Mittal, Soundararajan and Bovik, 2013).
+"""NIQE (Mittal, Soundararajan and Bovik, 2013): naturalness without training scores.
 
-The statistics of BRISQUE, taken of patches, follow one multivariate Gaussian in photographs that
-nothing was done to and another in a damaged one: the distance between the two is the damage.
+BRISQUE statistics of patches are modelled by one multivariate Gaussian for pristine images and one
+for the image under test; the distance between them measures distortion.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from ..datasets.dataset_access import mos_of
 from ..datasets.image_statistics import each_photograph, luma_of
 from ..datasets.images import half_size
 
-# Published: patches at least this sharp, as a share of their photograph's sharpest one, count in
-# photographs that the model of naturalness is fitted to. All count in those that are judged.
+# Published: minimum sharpness of pristine patches, relative to the sharpest of their image. For
+# images under test all patches are used.
 _SHARP = 0.75
 
 
@@ -31,49 +31,47 @@ class Gaussian(NamedTuple):
 
 def niqe(
     train: Sequence,
-    val: Sequence,
+    val: Sequence,  # noqa: ARG001 - baselines share one signature
     test: Sequence,
     patch: int = 96,
     pristine: float = 0.1,
     workers: int = 4,
 ) -> dict[str, np.ndarray | int]:
-    """``predictions`` (n,) for test: minus the distance from natural statistics, higher is better.
+    """``predictions`` (n,) for test: minus the distance from pristine statistics, higher is better.
 
-    Natural is what the ``pristine`` share of train with the highest MOS is like: that choice, of
-    ``photographs`` many, is all that is asked of the scores, and val is not looked at. The
-    predictions are on no MOS scale. Published: ``patch`` 96 pixels, and 125 pristine photographs
-    of no dataset.
+    Pristine are the fraction ``pristine`` of train with the highest MOS, ``photographs`` many;
+    val is not used. Predictions are not on a MOS scale. Published: ``patch`` of 96 pixels and 125
+    separate pristine images.
 
     Raises:
-        LabError: an empty dataset, an odd ``patch``, or a photograph that is smaller.
+        LabError: an empty dataset, an odd ``patch``, or an image smaller than a patch.
     """
     if patch < 16 or patch % 2:
         raise LabError(f"patch must be an even number of 16 pixels and more, got {patch}.")
     mos = mos_of(train)
     best = np.argsort(-mos, kind="stable")[: max(1, round(pristine * len(mos)))]
     natural = each_photograph(
-        train, lambda item: patch_statistics(item["image"], patch, _SHARP), workers, best
+        train, lambda item: patch_statistics(item["image"], patch, _SHARP), workers, best.tolist()
     )
     model = fit_gaussian(np.concatenate(natural))
 
-    def judge(item: dict) -> float:
+    def naturalness_distance(item: dict) -> float:
         return distance(model, fit_gaussian(patch_statistics(item["image"], patch)))
 
-    judged = each_photograph(test, judge, workers)
-    return {"predictions": -np.array(judged), "photographs": len(best)}
+    distances = each_photograph(test, naturalness_distance, workers)
+    return {"predictions": -np.array(distances), "photographs": len(best)}
 
 
 @torch.no_grad()
 def patch_statistics(image: torch.Tensor, patch: int, sharp: float = 0.0) -> np.ndarray:
-    """Naturalness statistics (n, 36) of a photograph's patches, without overlap.
+    """Naturalness statistics (n, 36) of an image's non-overlapping patches.
 
     Args:
-        image: as `statistics.image_statistics` takes it; what is over at its right and lower edge
-            is left out.
-        sharp: patches of less local deviation than this share of the sharpest one's are left out.
+        image: as for `image_statistics`; an incomplete right or lower margin is ignored.
+        sharp: minimum local deviation, relative to the sharpest patch.
 
     Raises:
-        LabError: the photograph is smaller than a patch.
+        LabError: the image is smaller than a patch.
     """
     luma = luma_of(image)[:, None] * 255
     height, width = (side // patch * patch for side in luma.shape[2:])
@@ -87,8 +85,8 @@ def patch_statistics(image: torch.Tensor, patch: int, sharp: float = 0.0) -> np.
         scales.append(of_normalised(_patches((scaled - mean) / (deviation + 1), side)))
         if scaled is luma:
             sharpness = _patches(deviation, side).mean((1, 2))
-    kept = sharpness >= sharp * sharpness.max()
-    return torch.cat(scales, 1)[kept].double().cpu().numpy()
+    chosen = sharpness >= sharp * sharpness.max()
+    return torch.cat(scales, 1)[chosen].double().cpu().numpy()
 
 
 def fit_gaussian(statistics: np.ndarray) -> Gaussian:
@@ -101,7 +99,7 @@ def fit_gaussian(statistics: np.ndarray) -> Gaussian:
 def distance(a: Gaussian, b: Gaussian) -> float:
     """sqrt(d' S^-1 d), d the difference of the means, S the mean of the covariances.
 
-    The inverse is the pseudo-inverse: statistics that never differ count for nothing.
+    The inverse is the pseudo-inverse: constant statistics are ignored.
     """
     gap = a.mean - b.mean
     inverse = np.linalg.pinv((a.covariance + b.covariance) / 2, hermitian=True)

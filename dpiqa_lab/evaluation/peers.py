@@ -1,12 +1,13 @@
-"""The two peers as baselines: trained in small on the parts given, or Re-IQA's released encoders.
+"""PMT-IQA and Re-IQA as baselines: small models trained here, or Re-IQA's released encoders.
 
-The default configs are budgets for two cores, minutes each, from random weights: what they reach
-says what the idea gives for that, and nothing of what the authors' models do.
+The default configs take minutes on two cores, from random weights: their results do not represent
+the authors' models.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ..training.peer_config import PeerConfig, PmtIqaConfig, QualityEncoderConfi
 from ..training.pmt_iqa_run import load_pmt_iqa, train_pmt_iqa
 from ..training.quality_encoder_run import load_quality_encoder, train_quality_encoder
 
+_Config = TypeVar("_Config", bound=PeerConfig)
 PMT_IQA_BUDGET = PmtIqaConfig(
     trunk="resnet18", image_size=256, crop_size=128, epochs=6, lr_every=2, max_images=1000
 )
@@ -37,11 +39,11 @@ def pmt_iqa(
     """``predictions`` (n,) of MOS for test by a PMT-IQA trained on train, and its ``run``.
 
     Args:
-        config: all but what says which dataset; a completed run on the same parts is reused.
+        config: without the dataset; a completed run on the same splits is reused.
     """
     run = train_pmt_iqa(_named(config, train, val), {"train": train, "val": val}, rename=True)
     model = load_pmt_iqa(run)
-    # As it was trained: from files, where there are any. One at a time: never all in memory.
+    # From files if available, as in training; one at a time to limit memory.
     files = hasattr(test, "table")
     scores = [
         model.score([test.table["path"][i] if files else test[i]["image"]], device=config.device)
@@ -60,21 +62,21 @@ def re_iqa(
 ) -> dict[str, np.ndarray | float | str]:
     """``predictions`` (n,) of MOS for test by ridge on features at two sizes, and its ``alpha``.
 
-    Photographs keep the size that the parts give them; features are kept in the cache.
+    Images keep the size of the datasets; features are cached.
 
     Args:
-        quality, content: the authors' checkpoints. Where neither is given a small quality encoder
-            is trained on train, by ``config``; its ``run`` is named in the result.
+        quality, content: the authors' checkpoints. If neither is given, a small quality encoder is
+            trained on train by ``config``, and the result has its ``run``.
     """
-    result = {}
+    result: dict[str, np.ndarray | float | str] = {}
     if quality is None and content is None:
-        parts = {"train": train, "val": val}
-        run = train_quality_encoder(_named(config, train, val), parts, rename=True)
+        splits = {"train": train, "val": val}
+        run = train_quality_encoder(_named(config, train, val), splits, rename=True)
         model = ReIqa([load_quality_encoder(run)]).eval()
         result["run"] = run.name
     else:
         model = load_re_iqa(quality, content)
-    fit, choose, unseen = (features(model, part, config.device) for part in (train, val, test))
+    fit, choose, unseen = (features(model, split, config.device) for split in (train, val, test))
     ridge = fit_ridge(fit, mos_of(train), choose, mos_of(val))
     alpha = float(ridge["ridge"].alpha)
     return {"predictions": ridge.predict(unseen), "alpha": alpha, **result}
@@ -82,10 +84,7 @@ def re_iqa(
 
 @torch.no_grad()
 def features(model: ReIqa, dataset: Sequence, device: str = "auto") -> np.ndarray:
-    """Features (n, ``model.width``) of a part's photographs, from the cache where they are known.
-
-    One photograph at a time: they may differ in size.
-    """
+    """Features (n, ``model.width``) of a dataset's images, cached; sizes may differ."""
     compute = choose_compute(device, "float32")
     model.eval().to(compute.device)
     key = {
@@ -106,11 +105,11 @@ def features(model: ReIqa, dataset: Sequence, device: str = "auto") -> np.ndarra
     return rows["features"].double().numpy()
 
 
-def _named(config: PeerConfig, train: Sequence, val: Sequence) -> PeerConfig:
-    """The config with a run name that says on which photographs and scores it is trained."""
+def _named(config: _Config, train: Sequence, val: Sequence) -> _Config:
+    """The config with a run name derived from the training images and scores."""
     known = getattr(train, "manifest", None)
-    told = [[content_of(part), mos_of(part).tolist()] for part in (train, val)]
-    sizes = [getattr(part, "image_size", None) for part in (train, val)]
-    name = f"{config.kind.replace('_', '-')}-{json_hash([config.identity(), told, sizes])[:12]}"
+    labels = [[content_of(split), mos_of(split).tolist()] for split in (train, val)]
+    sizes = [getattr(split, "image_size", None) for split in (train, val)]
+    name = f"{config.kind.replace('_', '-')}-{json_hash([config.identity(), labels, sizes])[:12]}"
     source = known.spec.name if known else "parts"
     return dataclasses.replace(config, run_name=name, dataset=source)

@@ -1,4 +1,4 @@
-"""Copies of photographs, changed in ways that a quality score should hardly notice."""
+"""Copies of images under perturbations that should hardly change a quality score."""
 
 import contextlib
 import dataclasses
@@ -12,22 +12,22 @@ from PIL import Image, ImageOps
 from ..datasets.dataset import QualityDataset
 from ..datasets.images import read_image
 
-JPEG_QUALITY = 75  # what Pillow, and with it much of the web, writes by default
-_SHRUNK, _KEPT = 0.75, 0.9  # of either side
+JPEG_QUALITY = 75  # Pillow's default
+_RESIZED, _CROPPED = 0.75, 0.9  # of each side
 
 
 def _resized(picture: Image.Image) -> Image.Image:
-    size = [max(1, round(side * _SHRUNK)) for side in picture.size]
+    size = [max(1, round(side * _RESIZED)) for side in picture.size]
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _cropped(picture: Image.Image) -> Image.Image:
-    margins = [round(side * (1 - _KEPT) / 2) for side in picture.size]
+    margins = [round(side * (1 - _CROPPED) / 2) for side in picture.size]
     (left, top), (right, bottom) = margins, (s - m for s, m in zip(picture.size, margins))  # noqa: B905
     return picture.crop((left, top, right, bottom))
 
 
-# What is done, in words that name its strength too: they are part of the key of kept scores.
+# The names include the strength, as they are part of cache keys.
 PERTURBATIONS = {
     "mirrored": ImageOps.mirror,
     "resized to 75%": _resized,
@@ -38,12 +38,12 @@ PERTURBATIONS = {
 
 @contextlib.contextmanager
 def perturbed(photographs: QualityDataset) -> Iterator[pd.DataFrame]:
-    """Rows like those of ``photographs.table``, one for each photograph and perturbation.
+    """Rows as in ``photographs.table``, one per image and perturbation.
 
-    The column ``change`` says which; ``path`` is a file that is there for the length of the block;
-    ``hash`` is that of the photograph with the change's name.
+    ``change`` names the perturbation; ``path`` is a temporary file that exists within the context;
+    ``hash`` is the image's hash followed by the perturbation's name.
     """
-    rows = []
+    rows: list[dict] = []
     with tempfile.TemporaryDirectory(prefix="dpiqa-changed-") as folder:
         for place, row in enumerate(photographs.table.to_dict("records")):
             picture = Image.fromarray(read_image(row["path"]))
@@ -53,13 +53,13 @@ def perturbed(photographs: QualityDataset) -> Iterator[pd.DataFrame]:
                 copy = function(picture)
                 copy.save(path, **_saving(suffix))
                 size = {"width": copy.width, "height": copy.height}
-                kept = {"change": change, "path": path, "hash": f"{row['hash']}, {change}"}
-                rows.append({**row, **size, **kept})
+                own = {"change": change, "path": path, "hash": f"{row['hash']}, {change}"}
+                rows.append({**row, **size, **own})
         yield pd.DataFrame(rows, columns=[*photographs.table.columns, "change"])
 
 
 def with_rows(dataset: QualityDataset, table: pd.DataFrame) -> QualityDataset:
-    """A dataset of the photographs in ``table`` alone, read as ``dataset`` reads its own."""
+    """A dataset of the images in ``table``, read as those of ``dataset``."""
     manifest = dataclasses.replace(dataset.manifest, table=table.reset_index(drop=True))
     return QualityDataset(manifest, "all", dataset.image_size)
 

@@ -1,4 +1,4 @@
-"""Two runs on the same photographs: who is better, and is the difference more than chance?"""
+"""Paired comparison of two runs on the same images."""
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,11 @@ METRICS = ("srcc", "plcc", "rmse")
 
 
 def shared_predictions(run_a: str, run_b: str) -> pd.DataFrame:
-    """Test photographs that both runs scored: name, mos, score_a, score_b, and group where known.
+    """Test images scored by both runs: name, mos, score_a, score_b, and group if known.
 
     Raises:
-        LabError: no such run, one without predictions, none shared, or another MOS for the same
-            name, as from another dataset or score scale.
+        LabError: no such run, a run without predictions, no shared images, or different MOS (other
+            dataset or score scale).
     """
     tables = []
     for name in (run_a, run_b):
@@ -25,8 +25,8 @@ def shared_predictions(run_a: str, run_b: str) -> pd.DataFrame:
         table = run.predictions()
         tables.append(table[table["split"] == "test"])
     a, b = tables
-    kept = [name for name in ("group",) if name in a]
-    shared = a[["name", "mos", "score", *kept]].merge(
+    group = ["group"] if "group" in a else []
+    shared = a[["name", "mos", "score", *group]].merge(
         b[["name", "mos", "score"]], on="name", suffixes=("_a", "_b")
     )
     if not len(shared):
@@ -42,10 +42,10 @@ def shared_predictions(run_a: str, run_b: str) -> pd.DataFrame:
 
 
 def compare_predictions(shared: pd.DataFrame, resamples: int = 1000) -> pd.DataFrame:
-    """Metrics of both, and the difference with its paired 95% bootstrap interval.
+    """Metrics of both runs, and their difference with its paired 95% bootstrap interval.
 
-    ``shared``: as ``shared_predictions`` gives it. A row a metric: metric, a, b, difference (a
-    less b), low, high, differs (whether the interval is without 0).
+    ``shared``: see ``shared_predictions``. A row per metric: metric, a, b, difference (a - b), low,
+    high, differs (whether the interval excludes 0).
     """
     rows = []
     a, b, mos = (shared[name].to_numpy(float) for name in ("score_a", "score_b", "mos"))

@@ -1,4 +1,4 @@
-"""The field's protocol: train and test on several splits, report the median."""
+"""The usual protocol: train and test on several splits, report the median."""
 
 import dataclasses
 
@@ -19,14 +19,14 @@ METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
 @resolves
 def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
-    """Train on numbered splits, test on each; interrupted, it goes on where it stopped.
+    """Train and test on numbered splits; an interrupted protocol resumes.
 
-    Split i is the random one of seed i, and a run ``<run_name>-split-<i>`` of its own; where
-    ``config.split_scheme`` is "official" or a file, the splits stay and i seeds the training.
+    Split i is random with seed i, in its own run ``<run_name>-split-<i>``; if
+    ``config.split_scheme`` is "official" or a file, the split is fixed and i seeds the training.
     The table is ``protocol.csv`` of the run ``<run_name>-protocol-<splits>``.
 
     Returns:
-        A row a split: split, run, n, and the test part's metrics.
+        A row per split: split, run, n, and the test metrics.
 
     Raises:
         LabError: fewer than one split, or what ``train_teacher`` raises.
@@ -39,7 +39,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     def work(run: Run) -> dict:
         rows = []
         for i in range(splits):
-            numbered = {"seed": i}
+            numbered: dict[str, object] = {"seed": i}
             if config.split_scheme in ("auto", "random"):
                 numbered = {"split_scheme": "random", "split_seed": i}
             name = f"{config.run_name}-split-{i}"
@@ -64,10 +64,10 @@ def protocol_name(config: TrainConfig, splits: int) -> str:
 
 
 def summarize_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Median, mean, deviation and a 95% interval of the median, a row a metric.
+    """Median, mean, standard deviation and a 95% interval of the median, a row per metric.
 
-    The interval resamples splits 2,000 times. Test parts of random splits overlap, so it is
-    narrower than one over new photographs would be.
+    The interval resamples splits 2,000 times. Test images of random splits overlap, so it is
+    narrower than one over new images.
     """
     values = table[list(METRICS)].to_numpy(float)
     picks = np.random.default_rng(seed).integers(len(values), size=(2000, len(values)))
@@ -85,7 +85,7 @@ def summarize_splits(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def beside_published(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
-    """The medians of ``run_protocol`` above what was published on that dataset."""
+    """The medians of ``run_protocol``, followed by published results on that dataset."""
     middle = summarize_splits(table)["median"]
     drawn = config.split_scheme in ("auto", "random")
     kind = (

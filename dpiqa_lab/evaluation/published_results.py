@@ -1,4 +1,4 @@
-"""Published results to stand beside one's own, each with its source and protocol."""
+"""Published results with source and protocol, for comparison."""
 
 import pandas as pd
 
@@ -42,7 +42,32 @@ _ROWS = [
 
 
 def published(dataset: str) -> pd.DataFrame:
-    """method, plcc, srcc, protocol, source of what was published on a dataset; may be empty."""
+    """method, plcc, srcc, protocol, source of results published on a dataset; may be empty."""
     columns = ["dataset", "method", "plcc", "srcc", "protocol", "source"]
     table = pd.DataFrame(_ROWS, columns=columns)
     return table[table["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
+
+
+def compare_with_published(results: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """The rows of an evaluation, followed by published results on the same datasets.
+
+    Args:
+        results: see ``agreement.cross_table``.
+
+    Returns:
+        A row per method: dataset, method, plcc (raw), srcc, protocol, source; none for datasets
+        without published results.
+    """
+    columns = ["dataset", "method", "plcc", "srcc", "protocol", "source"]
+    tables = []
+    for dataset, rows in results[results["subset"] == "all"].groupby("dataset", sort=False):
+        others = published(dataset)
+        if len(others):
+            rows = rows[rows["error"] == ""].rename(columns={"model": "method"})
+            here = rows[["method", "plcc", "srcc"]].assign(
+                protocol=f"one split, its {split} part", source="this evaluation"
+            )
+            tables.append(pd.concat([here, others]).assign(dataset=dataset))
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True)[columns]

@@ -1,6 +1,7 @@
-"""Models by what a person calls them: a run, a baseline, a metric of pyiqa, a function, a table."""
+"""Scorers from names or objects: runs, baselines, pyiqa metrics, functions, tables."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,22 +9,35 @@ import pandas as pd
 
 from ..core.device import choose_compute
 from ..core.errors import LabError
+from ..core.files import json_hash
 from ..core.runs import Run, find_run
 from ..datasets.dataset import QualityDataset
 from ..datasets.images import read_image, to_tensor
 from ..training.load_model import load_model
+from ..training.teacher_config import TrainConfig
+from ..training.teacher_run import train_teacher
 from .baselines import BASELINES
-from .scorers import BaselineScorer, FunctionScorer, ModelScorer, Scorer, TableScorer
+from .scorers import (
+    BaselineScorer,
+    FunctionScorer,
+    ModelScorer,
+    Scorer,
+    TableScorer,
+    label_of,
+)
+
+QUICK = "quick_teacher"
+_QUICK_SIZE = 128  # pixels
 
 
-def resolve_scorer(model, name: str | None = None, device: str = "auto") -> Scorer:
-    """A model under one interface.
+def resolve_scorer(model: object, name: str | None = None, device: str = "auto") -> Scorer:
+    """A ``Scorer`` for a model.
 
     Args:
-        model: name or folder of a run; ``predictions:<run>``, the scores it has written; a name of
+        model: name or folder of a run; ``predictions:<run>``, its stored scores; a name of
             ``BASELINES``; ``pyiqa:<metric>``; or in Python a ``Run``, a table with the columns name
             and score, a model with ``score``, a function from paths to scores, a ``Scorer``.
-        name: to call it by; ``None`` takes the one it has.
+        name: label in tables; ``None``: the model's own.
 
     Raises:
         LabError: none of these, no such run, or pyiqa is not installed.
@@ -42,15 +56,15 @@ def resolve_scorer(model, name: str | None = None, device: str = "auto") -> Scor
         run = find_run(model.removeprefix("predictions:"))
         return TableScorer(name or run.name, run.predictions(), run)
     if isinstance(model, str | Path):
-        run = None
-        with contextlib.suppress(LabError):  # a model that came without a run of its own
-            run = find_run(model)
-        named = name or (run.name if run else str(model))
-        return ModelScorer(named, lambda: load_model(model), run, device)
+        found: Run | None = None
+        with contextlib.suppress(LabError):  # a model without a run
+            found = find_run(model)
+        named = name or (found.name if found else str(model))
+        return ModelScorer(named, lambda: load_model(model), found, device)
     if callable(getattr(model, "score", None)):
         return ModelScorer(name or type(model).__name__, lambda: model, None, device)
     if callable(model):
-        return FunctionScorer(name or getattr(model, "__name__", type(model).__name__), model)
+        return FunctionScorer(name or str(getattr(model, "__name__", type(model).__name__)), model)
     raise LabError(
         f"a model is a run, a table, a function or one of {', '.join(BASELINES)}; got {model!r}."
     )
@@ -59,7 +73,7 @@ def resolve_scorer(model, name: str | None = None, device: str = "auto") -> Scor
 def resolve_scorers(
     named: Iterable[tuple[str | None, object]], device: str = "auto"
 ) -> list[Scorer]:
-    """Several, each with a name or ``None``; LabError where two have one name."""
+    """Several scorers, each with a name or ``None``; LabError if names repeat."""
     scorers = [resolve_scorer(model, name, device) for name, model in named]
     names = [scorer.name for scorer in scorers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -67,10 +81,37 @@ def resolve_scorers(
     return scorers
 
 
-class PyiqaScorer(Scorer):
-    """A metric without reference of the package pyiqa, where that is installed."""
+def quick_teacher(dataset: QualityDataset, device: str = "auto") -> Run:
+    """A tiny teacher trained on a dataset in seconds, or its existing run.
 
-    def __init__(self, name: str, metric: str, device: str = "auto"):
+    The decoder starts at a ridge fit to the tiny prior's features (``models.initialization``), and
+    ten steps follow. It demonstrates the evaluation of a run, not the accuracy of the method.
+    """
+    manifest = dataset.manifest
+    config = TrainConfig(
+        dataset=manifest.spec.name,
+        data_root=str(Path(manifest.root).resolve()),
+        mos_range=manifest.mos_range,
+        lower_better=manifest.lower_better,
+        image_size=_QUICK_SIZE,
+        backbone="tiny",
+        prompts="none",
+        trainable="decoder",
+        max_steps=10,
+        validate_every=10,
+        device=device,
+    ).resolve()
+    # The config cannot identify the images and splits of the given dataset.
+    content = manifest.table[["hash", "mos", "split"]].to_numpy().tolist()
+    named = f"quick-{label_of(dataset)}-{json_hash([content, config.identity()])[:8]}"
+    config = dataclasses.replace(config, run_name=named)
+    return train_teacher(config, QualityDataset(manifest, "all", _QUICK_SIZE), rename=True)
+
+
+class PyiqaScorer(Scorer):
+    """A no-reference metric of the optional package pyiqa."""
+
+    def __init__(self, name: str, metric: str, device: str = "auto") -> None:
         super().__init__(name)
         try:
             import pyiqa
@@ -78,18 +119,18 @@ class PyiqaScorer(Scorer):
             raise LabError(f"{name} needs the package pyiqa: pip install pyiqa.") from error
         try:
             self.metric = pyiqa.create_metric(metric, device=choose_compute(device).device)
-        except Exception as error:  # it raises several kinds for a name it does not know
+        except Exception as error:  # pyiqa raises several types for an unknown name
             raise LabError(f"{name}: pyiqa has no such metric ({error}).") from error
         if getattr(self.metric, "metric_mode", "NR") != "NR":
             raise LabError(f"{name} compares with an undamaged picture; name one without (NR).")
         self._key = {"pyiqa": metric, "version": getattr(pyiqa, "__version__", "")}
 
-    def key(self, dataset: QualityDataset) -> dict | None:
+    def key(self, dataset: QualityDataset) -> dict | None:  # noqa: ARG002 - interface
         """See ``Scorer``."""
         return self._key
 
-    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """See ``Scorer``: at each photograph's own size; a metric of damage is turned round."""
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:  # noqa: ARG002 - interface
+        """See ``Scorer``: at the image's own size; lower-is-better metrics are negated."""
         sign = -1.0 if self.metric.lower_better else 1.0
         images = (to_tensor(read_image(path))[None] for path in photographs.table["path"])
         return [sign * float(self.metric(image)) for image in images]

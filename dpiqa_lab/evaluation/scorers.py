@@ -1,7 +1,8 @@
-"""Whatever scores photographs, under one interface: runs, tables, functions, baselines."""
+"""One interface for runs, tables, functions and baselines that score images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from ..models.fingerprint import fingerprint
 from ..models.image_scorer import ImageScorer
 from .baselines import BASELINES
 
-# Photographs a call, so that an interruption loses no more.
+# Images per call: an interruption loses at most these.
 _BATCH = 64
 
 
@@ -23,67 +24,67 @@ class Scorer:
     """A model under evaluation.
 
     Attributes:
-        name: as tables and figures call it.
-        trained_on: label of the dataset it learnt from, see ``label_of``; empty where unknown.
-        batch: photographs it is asked for at once; ``None`` is all of them.
-        sees_pixels: whether it can score photographs that it has not scored before.
+        name: label in tables and figures.
+        trained_on: label of its training dataset, see ``label_of``; empty if unknown.
+        batch: images per call; ``None``: all.
+        sees_pixels: whether it can score new images.
     """
 
     trained_on = ""
     batch: int | None = _BATCH
     sees_pixels = True
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
 
-    def key(self, dataset: QualityDataset) -> dict | None:
-        """All that its scores depend on but the photograph; ``None``: unknown, so not kept."""
+    def key(self, dataset: QualityDataset) -> dict | None:  # noqa: ARG002 - interface
+        """Everything but the image that scores depend on; ``None``: unknown, not cached."""
         return None
 
     def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
-        """A score for each of ``photographs``, higher is better; ``dataset`` may be learnt from."""
+        """Scores (n,) of ``photographs``, higher is better; baselines are fitted to ``dataset``."""
         raise NotImplementedError
 
     def release(self) -> None:
-        """Give back what it holds in memory; it is asked for no more photographs of a dataset."""
+        """Free memory, after the last image of a dataset."""
 
-    def scale(self, dataset: QualityDataset) -> str:
-        """Whose scale its scores have: "same" as the dataset's, "other" dataset's, or its "own"."""
+    def scale(self, dataset: QualityDataset) -> str:  # noqa: ARG002 - interface
+        """Scale of the scores: "same" as the dataset's, an "other" dataset's, or its "own"."""
         return "own"
 
-    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
-        """What a reader of its numbers on these photographs has to know."""
+    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:  # noqa: ARG002 - interface
+        """Caveats for results on these images."""
         if self.scale(dataset) == "own":
             return ["scores on a scale of their own: raw PLCC and RMSE say little"]
         return []
 
 
 class ModelScorer(Scorer):
-    """A model with ``score(photographs)``, and the run that trained it where there is one.
+    """A model with ``score(photographs)``, and the run that trained it, if any.
 
-    ``load`` gives the model: it is loaded for its key, and again when its scores are not known, so
-    that of many models one is in memory.
+    ``load`` is called for the key, and again when scores are not cached, so that one of many
+    models is in memory at a time.
     """
 
     def __init__(
-        self, name: str, load: Callable[[], object], run: Run | None = None, device: str = "auto"
-    ):
+        self, name: str, load: Callable[[], Any], run: Run | None = None, device: str = "auto"
+    ) -> None:
         super().__init__(name)
         self.load, self.device = load, device
-        self._model = None
+        self._model: Any = None
         self.config = run.config if run else {}
         if "dataset" in self.config:
             self.trained_on = label_from(self.config["dataset"], self.config.get("data_root"))
         self.splits = run.splits() if run else None
         model = load()
-        # What else a model of another kind depends on is not known.
+        # Models of other types cannot be fingerprinted.
         self._key = {"model": fingerprint(model)} if isinstance(model, ImageScorer) else None
 
-    def key(self, dataset: QualityDataset) -> dict | None:
-        """See ``Scorer``; whatever the weights were read from."""
+    def key(self, dataset: QualityDataset) -> dict | None:  # noqa: ARG002 - interface
+        """See ``Scorer``: the weights' fingerprint."""
         return self._key
 
-    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:  # noqa: ARG002 - interface
         """See ``Scorer``."""
         self._model = self._model or self.load()
         return self._model.score(list(photographs.table["path"]), device=self.device)
@@ -101,7 +102,7 @@ class ModelScorer(Scorer):
         return "same" if alike and self.trained_on == label_of(dataset) else "other"
 
     def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
-        """See ``Scorer``; among them photographs that it was trained on."""
+        """See ``Scorer``; includes overlap with its training images."""
         found = super().notes(dataset, photographs)
         if self.scale(dataset) == "other":
             theirs, here = scale_of(self.config), dataset.manifest.scale
@@ -110,9 +111,9 @@ class ModelScorer(Scorer):
                 f"on that of {here.of}, {here}: raw PLCC and RMSE compare two scales"
             )
         if self.splits is not None and self.trained_on == label_of(dataset):
-            parts = self.splits.reindex(photographs.table["name"])
-            for part, use in (("train", "trained on"), ("val", "its checkpoint chosen on")):
-                if count := int((parts == part).sum()):
+            used = self.splits.reindex(photographs.table["name"])
+            for split, use in (("train", "trained on"), ("val", "its checkpoint chosen on")):
+                if count := int((used == split).sum()):
                     found.append(f"{use} {count} of these photographs: not a test")
         return found
 
@@ -120,31 +121,30 @@ class ModelScorer(Scorer):
 class FunctionScorer(Scorer):
     """A function from a list of paths to scores, higher is better.
 
-    Its scores are kept between calls only where it has an attribute ``cache_key`` (JSON), as
-    nothing else says whether it is still the same.
+    Scores are cached only if it has an attribute ``cache_key`` (JSON) that identifies it.
     """
 
-    def __init__(self, name: str, function: Callable[[list[Path]], Sequence[float]]):
+    def __init__(self, name: str, function: Callable[[list[Path]], Sequence[float]]) -> None:
         super().__init__(name)
         self.function = function
 
-    def key(self, dataset: QualityDataset) -> dict | None:
+    def key(self, dataset: QualityDataset) -> dict | None:  # noqa: ARG002 - interface
         """See ``Scorer``."""
         own = getattr(self.function, "cache_key", None)
         return None if own is None else {"function": self.name, "cache_key": own}
 
-    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
+    def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:  # noqa: ARG002 - interface
         """See ``Scorer``."""
         return self.function(list(photographs.table["path"]))
 
 
 class TableScorer(Scorer):
-    """Scores computed before: a table with the columns name and score, and mos where known."""
+    """Scores computed before: a table with the columns name and score, and optionally mos."""
 
     batch = None
     sees_pixels = False
 
-    def __init__(self, name: str, table: pd.DataFrame, run: Run | None = None):
+    def __init__(self, name: str, table: pd.DataFrame, run: Run | None = None) -> None:
         super().__init__(name)
         missing = {"name", "score"} - set(table)
         if missing:
@@ -160,7 +160,7 @@ class TableScorer(Scorer):
     def predict(self, dataset: QualityDataset, photographs: QualityDataset) -> Sequence[float]:
         """See ``Scorer``.
 
-        Raises LabError for photographs of another dataset, without a score, or with another MOS.
+        Raises LabError for images of another dataset, without a score, or with another MOS.
         """
         wanted = photographs.table
         if self.trained_on and self.trained_on != label_of(dataset):
@@ -182,16 +182,16 @@ class TableScorer(Scorer):
         return rows["score"].to_numpy(float)
 
     def scale(self, dataset: QualityDataset) -> str:
-        """See ``Scorer``; MOS that agree, as ``scorer`` makes sure, are on one scale."""
+        """See ``Scorer``; ``predict`` checks that MOS agree."""
         return "same" if self.trained_on == label_of(dataset) else super().scale(dataset)
 
 
 class BaselineScorer(Scorer):
     """One of ``BASELINES``, fitted to train and val of the dataset under test."""
 
-    batch = None  # else it would be fitted again for every batch
+    batch = None  # fitted once per call
 
-    def __init__(self, name: str, baseline: str):
+    def __init__(self, name: str, baseline: str) -> None:
         super().__init__(name)
         self.baseline = baseline
 
@@ -209,16 +209,16 @@ class BaselineScorer(Scorer):
         train, val = dataset.in_split("train"), dataset.in_split("val")
         return BASELINES[self.baseline](train, val, photographs)["predictions"]
 
-    def scale(self, dataset: QualityDataset) -> str:
+    def scale(self, dataset: QualityDataset) -> str:  # noqa: ARG002 - interface
         """See ``Scorer``."""
         return "same"
 
-    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:
+    def notes(self, dataset: QualityDataset, photographs: QualityDataset) -> list[str]:  # noqa: ARG002 - interface
         """See ``Scorer``."""
         seen = int(photographs.table["split"].isin(("train", "val")).sum())
         return [f"fitted to {seen} of these photographs: not a test"] if seen else []
 
 
 def label_of(dataset: QualityDataset) -> str:
-    """What a dataset is called in tables: its name, or that of one's own folder."""
+    """Label of a dataset in tables: its name, or its folder's for "folder" datasets."""
     return dataset.manifest.scale.of

@@ -12,7 +12,7 @@ from .plain_reference import PlainReference as PlainReference
 from .prior_config import PriorConfig as PriorConfig
 from .prior_run import prior_views as prior_views
 from .prior_run import train_prior as train_prior
-from .reconstruction import linear_reconstruction as linear_reconstruction
-from .reconstruction import reconstruct as reconstruct
+from .prior_vae import linear_reconstruction as linear_reconstruction
+from .prior_vae import reconstruct as reconstruct
 from .stage_profile import select_stages as select_stages
 from .timestep_ablation import run_ablation as run_ablation

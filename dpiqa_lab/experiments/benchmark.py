@@ -1,4 +1,4 @@
-"""A benchmark's run: the device's floors, each stage's cost, and ratios to the plain reference."""
+"""Benchmark run: device limits, cost of each stage, and speed relative to the plain reference."""
 
 import tempfile
 from pathlib import Path
@@ -21,29 +21,27 @@ from ..diffusion.presets import find_preset
 from ..models.student import Student
 from ..models.teacher import Teacher
 from .benchmark_config import BenchmarkConfig
-from .memory_format import layout_gains
 from .profiling import floors
 from .speed_ratios import AGAIN, in_memory, speed_ratios
 from .stage_profile import stage_table
-from .throughput import pass_table
+from .throughput import layout_gains, pass_table
 
-# KonIQ-10k's photographs in pixels.
-_SIZE = (1024, 768)
+_SIZE = (1024, 768)  # of KonIQ-10k's images, pixels
 
 
 @resolves
 def run_benchmark(config: BenchmarkConfig) -> Run:
     """Measure, or reuse the run of that name.
 
-    The run's tables: ``floors.csv`` (see ``measuring.floors``), ``stages.csv`` (see
-    ``stages.stage_table``), ``ratios.csv`` (see ``speed_ratios``), ``passes.csv`` (see
+    Tables of the run: ``floors.csv`` (see ``profiling.floors``), ``stages.csv`` (see
+    ``stage_table``), ``ratios.csv`` (see ``speed_ratios``), ``passes.csv`` (see
     ``pass_table``) and ``layouts.csv`` (see ``layout_gains``).
 
     Raises:
         LabError: bad input, before any long work.
     """
     computes = [choose_compute(config.device, precision) for precision in config.precisions]
-    keep_freed_memory()  # for all ways alike
+    keep_freed_memory()
     torch.set_flush_denormal(True)
     device = computes[0].device
 
@@ -86,13 +84,13 @@ def run_benchmark(config: BenchmarkConfig) -> Run:
 
 
 def benchmark_inputs(config: BenchmarkConfig) -> Inputs:
-    """What goes into a benchmark."""
+    """Inputs of a benchmark."""
     models = backbone_inputs(config.backbone, config.prompts, config.random_weights)
     return Inputs(models=models)
 
 
 def generated_photographs(folder: Path, config: BenchmarkConfig) -> ImageSet:
-    """JPEG files in KonIQ-10k's size, smooth with noise, as many as the config asks for."""
+    """Generated JPEG files of KonIQ-10k's size, smooth with noise."""
     rng = np.random.default_rng(0)
     for i in range(config.photographs):
         coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
@@ -117,11 +115,11 @@ def _networks(config: BenchmarkConfig) -> tuple[Teacher, Student]:
 
 
 def _notes(ratios: pd.DataFrame, config: BenchmarkConfig, device: torch.device) -> list[str]:
-    notes = ["all ways take turns in one process; each counts by its best round"]
+    notes = ["all candidates alternate in one process; the best round counts"]
     if device.type == "cpu" and torch.get_num_threads() == 1:
         notes.append("one thread: seconds are the processor's, not the wall clock's")
     if config.training:
-        notes.append("training steps without the optimiser, whose work is the same for both")
+        notes.append("training steps without the optimiser, whose cost is the same for both")
     seconds = ratios[ratios["what"] == AGAIN].groupby("lab")["lab_s"].min()
     slower = seconds.index[seconds > seconds["float32"]]
     return notes + [f"{name} is slower than float32 here" for name in slower]

@@ -15,22 +15,22 @@ class BenchmarkConfig(Configuration):
     """Parameters of a benchmark; the photographs are generated."""
 
     backbone: str = option("tiny", "tiny, sd15, sd21, a hub id, or a folder in diffusers layout")
-    random_weights: bool = option(False, "the architecture alone: as fast, and no download")
+    random_weights: bool = option(False, "random weights: same speed, no download")
     prompts: str | None = option(None, "official, figure, merged, none, or a text file")
     student: str = option("efficientnet_b7", "trunk of the student")
     image_size: int = option(256, "side in pixels; a multiple of 64", low=64, high=8192)
-    photographs: int = option(4, "that are scored in the comparison", low=1)
-    batch_sizes: tuple[int, ...] = option((1, 4), "photographs a pass", low=1)
+    photographs: int = option(4, "number of images scored", low=1)
+    batch_sizes: tuple[int, ...] = option((1, 4), "images per pass", low=1)
     precisions: tuple[str, ...] = option(("float32", "bfloat16"), "compared", EVALUATED)
     timesteps: int = option(10, "of the sweep over timesteps and layers", low=1, high=1000)
     training: bool = option(True, "measure backward and training steps too")
-    compile: bool = option(False, "measure passes compiled too; takes minutes a batch size")
-    rounds: int = option(3, "in which all ways take turns; the best counts", low=1)
+    compile: bool = option(False, "measure passes compiled too; takes minutes per batch size")
+    rounds: int = option(3, "measurements of each candidate; the best counts", low=1)
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
     def resolve(self) -> "BenchmarkConfig":
-        """The same with a prompt set and a name.
+        """A copy with prompt set, device and run name.
 
         Raises:
             LabError: an impossible value.

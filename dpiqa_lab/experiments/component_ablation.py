@@ -1,4 +1,4 @@
-"""What each part of a teacher gives: trainings that lack one part each, from several seeds."""
+"""Component ablation of the teacher: trainings without one component each, from several seeds."""
 
 import dataclasses
 
@@ -20,10 +20,10 @@ ALL = "all"
 def run_components(config: ComponentsConfig) -> Run:
     """Train every variant from every seed, and compare each with the first.
 
-    Each training is a run of its own: interrupted, this goes on where it stopped, and asked for
-    more variants or seeds (a run of another name) it trains only those that are new. The run's
-    tables: ``trainings.csv`` and ``predictions.csv`` (see ``train_variants``) and
-    ``components.csv`` (see ``compare_components``).
+    Each training is a separate run: an interrupted ablation resumes, and with more variants or
+    seeds (a run of another name) only new ones are trained. Tables of the run: ``trainings.csv``
+    and ``predictions.csv`` (see ``train_variants``), ``components.csv`` (see
+    ``compare_components``).
 
     Raises:
         LabError: bad input, before any long work.
@@ -47,18 +47,19 @@ def run_components(config: ComponentsConfig) -> Run:
 def train_variants(
     config: ComponentsConfig, dataset: QualityDataset
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One training a variant and seed, seed by seed, so that all variants are there early.
+    """One training per variant and seed, seed by seed.
 
     Returns:
-        A row a variant, seed and subset (``ALL`` first): variant, seed, run, subset, n, srcc,
-        srcc_low, srcc_high (95% bootstrap interval of this one training's test part), plcc; steps,
-        and best_step, that of the weights tested: 0 where no step ranked val better than the start.
-        And a row a variant, seed and test photograph: variant, seed, name, mos, score, split, and
-        subset and group where the dataset has them.
+        A row per variant, seed and subset (``ALL`` first): variant, seed, run, subset, n, srcc,
+        srcc_low, srcc_high (95% bootstrap interval over test images), plcc; steps, and best_step,
+        that of the tested weights: 0 if val never improved on the start.
+        And a row per variant, seed and test image: variant, seed, name, mos, score, split, and
+        subset and group if known.
     """
     rows, predictions = [], []
     for seed in range(config.seed, config.seed + config.seeds):
         part = thinned(dataset, config.train_fraction, seed, config.max_test_images, config.seed)
+        assert config.variants is not None  # resolved
         for variant in config.variants:
             print(f"variant: {variant}, seed {seed}")
             run = train_teacher(config.training(variant, seed), part, rename=True)
@@ -77,15 +78,14 @@ def train_variants(
 
 
 def compare_components(trainings: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds of ``train_variants``' rows, and what each variant has above the first.
+    """Means over seeds of ``train_variants``' rows, and gains over the first variant.
 
     Returns:
-        A row a variant and subset: variant, subset, seeds, and means over seeds of srcc, plcc and
-        ``gain`` (SRCC less that of the first variant from the same seed); each with ``_low`` and
-        ``_high``, the 95% interval of Student's t over seeds: what another draw of the train
-        photographs and another initialisation may change, the test photographs being the same. NaN
-        for one seed. ``gain_test_low``, ``gain_test_high``: the 95% bootstrap interval of the gain
-        over test photographs (or their groups), the trainings being the same.
+        A row per variant and subset: variant, subset, seeds, and means over seeds of srcc, plcc and
+        ``gain`` (SRCC - that of the first variant with the same seed); each with ``_low`` and
+        ``_high``, the 95% Student's t interval over seeds (train images and initialisation), with
+        fixed test images; NaN for one seed. ``gain_test_low``, ``gain_test_high``: the 95%
+        bootstrap interval of the gain over test images (or their groups), with fixed trainings.
     """
     from scipy.stats import ttest_1samp
 
@@ -102,15 +102,15 @@ def compare_components(trainings: pd.DataFrame, predictions: pd.DataFrame) -> pd
             if len(values) > 1:
                 low, high = ttest_1samp(values, 0).confidence_interval()
             row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
-        low, high = _over_photographs(predictions, variant, first["variant"].iloc[0], subset)
+        low, high = _gain_interval(predictions, variant, first["variant"].iloc[0], subset)
         result.append({**row, "gain_test_low": low, "gain_test_high": high})
     return pd.DataFrame(result)
 
 
-def _over_photographs(
+def _gain_interval(
     predictions: pd.DataFrame, variant: str, first: str, subset: str
 ) -> tuple[float, float]:
-    """Ends of the bootstrap interval of a variant's mean gain over the first variant."""
+    """Bootstrap interval of a variant's mean gain over the first variant."""
     rows = predictions if subset == ALL else predictions[predictions["subset"] == subset]
     scores = rows.pivot(index="name", columns=["variant", "seed"], values="score")
     photographs = rows.drop_duplicates("name").set_index("name").loc[scores.index]
@@ -126,19 +126,19 @@ def _over_photographs(
 def thinned(
     dataset: QualityDataset, share: float, seed: int, tested: int | None = None, test_seed: int = 0
 ) -> QualityDataset:
-    """A share of the train and val photographs, drawn by ``seed``; of test, ``tested`` at most.
+    """A fraction of train and val, drawn by ``seed``, and at most ``tested`` test images.
 
-    A larger share holds the smaller ones. At least three photographs of each part are kept.
+    Larger fractions include smaller ones. At least three images of each split remain.
     """
     table = dataset.manifest.table
-    kept = []
+    indices = []
     for name, part in table.groupby("split", sort=False):
         if name == "test":
             count, draw = len(part) if tested is None else tested, test_seed
         else:
             count, draw = max(3, round(share * len(part))), seed
-        kept.append(part.sample(frac=1, random_state=draw).index[:count])
-    chosen = np.sort(np.concatenate(kept))
+        indices.append(part.sample(frac=1, random_state=draw).index[:count])
+    chosen = np.sort(np.concatenate(indices))
     manifest = dataclasses.replace(
         dataset.manifest,
         table=table.loc[chosen].reset_index(drop=True),

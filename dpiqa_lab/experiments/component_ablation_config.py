@@ -7,10 +7,9 @@ from ..core.errors import LabError
 from ..core.files import json_hash
 from ..training.teacher_config import TrainConfig
 
-# What is different in each variant. With "random weights" nothing is known before the first
-# photograph, neither to the U-Net nor to the image adapter; "cosine transform" gives the latter a
-# start made by hand.
-VARIANTS = {
+# Changed parameters of each variant. "random weights": neither U-Net nor image adapter is
+# pretrained; "cosine transform": the image adapter starts from a cosine transform.
+VARIANTS: dict[str, dict] = {
     "whole": {},
     "random weights": {"random_weights": True, "adapter_start": "torch"},
     "cosine transform": {"random_weights": True, "adapter_start": "frequencies"},
@@ -27,20 +26,20 @@ VARIANTS = {
 
 @configuration
 class ComponentsConfig(TrainConfig):
-    """Trainings of a teacher with each of its parts taken away in turn, from several seeds."""
+    """Trainings of a teacher with each component removed in turn, from several seeds."""
 
-    epochs: int = option(1, "passes over the train photographs of a training", low=1)
+    epochs: int = option(1, "passes over the train images", low=1)
     validate_every: int = option(12, "steps between validations and checkpoints", low=1)
 
     variants: tuple[str, ...] | None = option(
-        None, "what is compared, to the first of them; None: all there are", VARIANTS
+        None, "variants, compared with the first; None: all", VARIANTS
     )
-    seeds: int = option(3, "trainings a variant, of seeds from seed on", low=1, high=100)
+    seeds: int = option(3, "trainings per variant, with seeds from seed on", low=1, high=100)
     train_fraction: float = option(
-        0.1, "of the train and val photographs that a training has, by its seed", low=0.0, high=1.0
+        0.1, "fraction of train and val in each training, by its seed", low=0.0, high=1.0
     )
     max_test_images: int | None = option(
-        None, "photographs of the test part, the same in all trainings; None: all", low=3
+        None, "test images, the same in all trainings; None: all", low=3
     )
 
     def resolve(self) -> "ComponentsConfig":
@@ -53,12 +52,12 @@ class ComponentsConfig(TrainConfig):
         if not config.variants:
             raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
         if not config.train_fraction:
-            raise LabError("share must be above 0: it is what a training has of the photographs.")
+            raise LabError("train_fraction must be above 0.")
         return super(ComponentsConfig, config).resolve()
 
     def training(self, variant: str, seed: int) -> TrainConfig:
         """Training of one variant and seed; its name does not depend on the others."""
-        # The test photographs are drawn by the first seed where not all of them are tested.
+        # max_test_images are drawn by the first seed.
         drawn_by = None if self.max_test_images is None else self.seed
         shared = {
             k: v for k, v in self.identity().items() if k not in ("variants", "seeds", "seed")

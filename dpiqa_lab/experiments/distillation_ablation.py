@@ -1,5 +1,6 @@
-"""What a student gains from its teacher: the terms of distillation apart and together."""
+"""Distillation ablation: the distillation terms separately and together."""
 
+import numpy as np
 import pandas as pd
 
 from .. import metrics
@@ -16,17 +17,16 @@ from .distillation_ablation_config import DistillationConfig
 from .model_cost import model_costs
 
 TEACHER = "teacher"
-# Photographs that costs are measured on.
-MEASURED_ON = 8
+MEASURED_ON = 8  # images for cost measurements
 
 
 @resolves
 def run_distillation(config: DistillationConfig) -> Run:
     """Train a student for each variant, and compare them with each other and with the teacher.
 
-    Each student is a run of its own, ``<run_name>-<variant>``, and so is the teacher where none is
-    named: interrupted, this goes on where it stopped. The run's tables: ``ablation.csv`` (see
-    ``compare_variants``), ``agreement.csv`` (a row a variant and test photograph: variant, name,
+    Each student is a separate run, ``<run_name>-<variant>``, as is the teacher if none is given; an
+    interrupted ablation resumes. Tables of the run: ``ablation.csv`` (see
+    ``compare_variants``), ``agreement.csv`` (a row per variant and test image: variant, name,
     mos, student and teacher) and ``costs.csv`` (see ``model_costs``: the teacher and the student
     with the best SRCC on val, which ``summary.json`` names as ``student``).
 
@@ -47,8 +47,8 @@ def run_distillation(config: DistillationConfig) -> Run:
             print(f"variant: {variant}")
             students[variant] = train_student(asked, dataset, rename=True)
         test = dataset.in_split("test")
-        said = teacher_outputs(teacher, test.table, compute, config.workers).score.numpy()
-        agreement = _agreement(students, test, said)
+        targets = teacher_outputs(teacher, test.table, compute, config.workers).score.numpy()
+        agreement = _agreement(students, test, targets)
         run.write_table("agreement", agreement)
         run.write_table("ablation", compare_variants(agreement, test.table.get("group")))
         metrics_of = {
@@ -76,7 +76,7 @@ def run_distillation(config: DistillationConfig) -> Run:
 def distillation_inputs(
     config: DistillationConfig, dataset: QualityDataset | None = None
 ) -> Inputs:
-    """What goes into a comparison of students; ``dataset`` in place of the one that is named."""
+    """Inputs of a distillation ablation; ``dataset`` overrides the configured one."""
     dataset = dataset or config.load_dataset()
     inputs = student_inputs(config, dataset)
     if config.teacher:
@@ -89,17 +89,17 @@ def compare_variants(agreement: pd.DataFrame, groups: pd.Series | None = None) -
     """Each variant's agreement with MOS and with the teacher, with 95% bootstrap intervals.
 
     Args:
-        agreement: variant, name, mos, student and teacher, every variant with the same photographs
-        in one
-            order. groups: of these photographs, resampled whole.
+        agreement: variant, name, mos, student and teacher, with the same images in the same
+            order for every variant.
+        groups: of these images, resampled whole.
 
     Returns:
         A row for the teacher and for each variant: variant, n, srcc, srcc_low, srcc_high, plcc,
-        rmse; ``gain``, ``gain_low``, ``gain_high``: SRCC less that of the first variant, on the
-        same resamples; ``with_teacher`` and its ends: SRCC between the two models' scores.
+        rmse; ``gain``, ``gain_low``, ``gain_high``: SRCC - that of the first variant, on the
+        same resamples; ``with_teacher`` and its interval: SRCC between the two models' scores.
 
     Raises:
-        LabError: the variants have different photographs.
+        LabError: the variants have different images.
     """
     variants = {
         variant: rows.reset_index(drop=True)
@@ -129,10 +129,10 @@ def compare_variants(agreement: pd.DataFrame, groups: pd.Series | None = None) -
 
 
 def most_different(rows: pd.DataFrame, n: int = 8) -> pd.DataFrame:
-    """The ``n`` photographs whose place in the two models' order differs most, foremost first.
+    """The ``n`` images with the largest rank difference between the models, largest first.
 
-    ``rows``: student and teacher, of one variant. Adds student_rank and teacher_rank, from 1 for
-    the lowest score to the number of photographs: places do not depend on the scores' scales.
+    ``rows``: student and teacher scores of one variant. Adds student_rank and teacher_rank, 1 for
+    the lowest score.
     """
     ranks = {f"{who}_rank": rows[who].rank(method="average") for who in ("student", "teacher")}
     ranked = rows.assign(**ranks)
@@ -140,8 +140,10 @@ def most_different(rows: pd.DataFrame, n: int = 8) -> pd.DataFrame:
     return ranked.loc[gap.sort_values(ascending=False, kind="stable").index[:n]]
 
 
-def _agreement(students: dict[str, Run], test: QualityDataset, of_teacher) -> pd.DataFrame:
-    """Scores of the students, as their runs have them, beside ``of_teacher`` (n,)."""
+def _agreement(
+    students: dict[str, Run], test: QualityDataset, of_teacher: np.ndarray
+) -> pd.DataFrame:
+    """Test scores of the students' runs, with those of the teacher, ``of_teacher`` (n,)."""
     known = test.table[["name", "mos"]].assign(teacher=of_teacher)
     tables = []
     for variant, student in students.items():
@@ -153,5 +155,5 @@ def _agreement(students: dict[str, Run], test: QualityDataset, of_teacher) -> pd
 
 
 def _number(value: float | None) -> float:
-    """Undefined, as of constant scores, is worse than any."""
+    """The value; undefined (constant scores) ranks last."""
     return -2.0 if value is None else value

@@ -9,42 +9,44 @@ from ..diffusion.loading import resolve_auto
 from ..training.student_config import DistillConfig
 from ..training.teacher_config import TrainConfig
 
-# Which of the teacher's words each variant hears beside the labels: its score, its map.
+# Whether each variant learns the teacher's score, and its feature map, besides the labels.
 VARIANTS = {"labels": (False, False), "score": (True, False), "map": (False, True),
         "both": (True, True)}  # fmt: skip
 
 
 @configuration
 class DistillationConfig(DistillConfig):
-    """A student per variant; the teacher's weights apply to variants with that term."""
+    """A student per variant; the weight of a term applies to variants that have it."""
 
-    teacher: str | None = option(None, "run or folder of the teacher; None: a short one, made here")
+    teacher: str | None = option(None, "run or folder of the teacher; None: a short training")
     teacher_score_weight: float = option(
-        1.0, "of the teacher's score, where a variant has it", low=0
+        1.0, "weight of the teacher's score, in variants with it", low=0
     )
     max_steps: int | None = option(200, "optimiser steps of each student; None: all epochs", low=1)
     validate_every: int = option(50, "steps between validations and checkpoints", low=1)
 
     variants: tuple[str, ...] = option(
-        tuple(VARIANTS), "what is compared: labels, score, map, both", VARIANTS
+        tuple(VARIANTS), "variants: labels, score, map, both", VARIANTS
     )
-    teacher_backbone: str = option("auto", "of a teacher made here: auto, tiny, sd15, sd21, …")
-    teacher_steps: int = option(20, "optimiser steps of a teacher made here", low=1)
+    teacher_backbone: str = option("auto", "of a short training: auto, tiny, sd15, sd21, …")
+    teacher_steps: int = option(20, "optimiser steps of a short training", low=1)
 
     def resolve(self) -> "DistillationConfig":
         """See ``DistillConfig``."""
         if not self.variants:
             raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
-        values = {"map_weight": 1.0 if self.map_weight is None else self.map_weight}
+        values: dict[str, object] = {
+            "map_weight": 1.0 if self.map_weight is None else self.map_weight
+        }
         if self.teacher is None and self.teacher_backbone == "auto":
             values["teacher_backbone"], why = resolve_auto(self.device)
             print(f"teacher_backbone auto: {values['teacher_backbone']} ({why})")
         return super(DistillationConfig, dataclasses.replace(self, **values)).resolve()
 
     def students(self, teacher: str, name: str | None = None) -> dict[str, DistillConfig]:
-        """The trainings ``<name>-<variant>`` by the names of their variants.
+        """The trainings ``<name>-<variant>`` by variant.
 
-        With unlabelled photographs a variant that learns from the teacher comes twice.
+        With unlabelled images, variants with a teacher are trained with and without these.
         """
         fields = [field.name for field in dataclasses.fields(DistillConfig)]
         shared = {name: getattr(self, name) for name in fields}
@@ -66,11 +68,11 @@ class DistillationConfig(DistillConfig):
         return found
 
     def own_teacher(self, name: str | None = None) -> TrainConfig:
-        """The training of a teacher where none is named: short, on the same photographs."""
-        told = [field.name for field in dataclasses.fields(DatasetConfig)]
-        told += ["seed", "device", "precision", "workers", "select_on"]
+        """A short teacher training on the same dataset."""
+        shared = [field.name for field in dataclasses.fields(DatasetConfig)]
+        shared += ["seed", "device", "precision", "workers", "select_on"]
         return TrainConfig(
-            **{name: getattr(self, name) for name in told},
+            **{name: getattr(self, name) for name in shared},
             backbone=self.teacher_backbone,
             max_steps=self.teacher_steps,
             validate_every=max(1, self.teacher_steps // 2),
@@ -78,4 +80,4 @@ class DistillationConfig(DistillConfig):
         ).resolve()
 
     def _check_teacher(self) -> None:
-        """Nothing: there always is one."""
+        """No check: a missing teacher is trained."""

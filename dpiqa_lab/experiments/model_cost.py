@@ -1,4 +1,4 @@
-"""What a model costs in use: parameters, file, photographs a second, memory."""
+"""Cost of a model: parameters, file size, images per second, memory."""
 
 import json
 import subprocess
@@ -28,20 +28,18 @@ def model_costs(
     precision: str = "float32",
     batch_size: int = 8,
 ) -> pd.DataFrame:
-    """Costs of each run's model, one after the other, each in a process of its own.
+    """Costs of each run's model, each measured in a separate process.
 
     Args:
-        photographs: files that all of them score, from memory: reading them is not timed,
-            squashing them to the model's size is.
+        photographs: files to score; resizing to the model's size is timed, reading is not.
 
     Returns:
-        A row a model: model, parameters, weights_mb (of the run's file: what was trained),
-        image_size in pixels, photographs_per_s (the best of three rounds after a first that does
-        not count) and memory_mb: the peak of the device's memory on a GPU, else of the whole
-        process, Python and torch included (NaN where the system does not tell).
+        A row per model: model, parameters, weights_mb (of the run's file), image_size in pixels,
+        photographs_per_s (best of three rounds after a warm-up), memory_mb: peak memory of the GPU,
+        else of the whole process (NaN if not available).
 
     Raises:
-        LabError: a model cannot be loaded or run; the end of what it said is in the message.
+        LabError: a model cannot be loaded or run; the message has the end of its output.
     """
     rows = []
     for name, run in runs.items():
@@ -64,7 +62,7 @@ def _child() -> None:
     seconds = []
     for _ in range(1 + ROUNDS):
         began = time.perf_counter()
-        model.score(images, batch_size, device, precision)  # its scores are on the CPU: it waited
+        model.score(images, batch_size, device, precision)  # synchronises: scores are on the CPU
         seconds.append(time.perf_counter() - began)
     measured = {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -1,4 +1,4 @@
-"""The method as one would first write it: what the lab's speed is compared with."""
+"""Plain implementation of the method, the reference for speed comparisons."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,19 @@ from ..nn.upsampling import FoldedUpsample2D, upsample_like
 
 
 class PlainReference:
-    """The published pipeline around the weights of a teacher, without any of the lab's savings.
+    """The published pipeline with a teacher's weights, without the lab's optimisations.
 
-    Of all that never changes only the prompts' embeddings are kept. VAE, both adapters and the
-    cross-attentions' keys and values are computed for each photograph, timestep and layer; the
-    U-Net runs to its end; maps are resized by torch's own bicubic filter. Use it within ``layout``.
-    The outputs are the teacher's, but for rounding.
+    Only prompt embeddings are cached. VAE, adapters and cross-attention keys and values are
+    computed for each image, timestep and layer; the U-Net runs to its end; maps are resized by
+    torch's bicubic filter. Use within ``layout``. Outputs equal the teacher's up to rounding.
     """
 
-    def __init__(self, teacher: Teacher):
+    def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
 
     @contextlib.contextmanager
     def layout(self) -> Iterator[None]:
-        """Weights in torch's usual layout, diffusers' usual modules; put back at the end."""
+        """Contiguous weights and diffusers' modules, restored on exit."""
         backbone = self.teacher.backbone
         parts = backbone.unet, backbone.vae
         before = dict(backbone.unet.attn_processors)
@@ -46,8 +45,8 @@ class PlainReference:
             for parent, name, module in ours:
                 setattr(parent, name, module)
             backbone.unet.set_attn_processor(before)
-            for part, kept in zip(parts, formats, strict=True):
-                part.to(memory_format=kept)
+            for part, layout in zip(parts, formats, strict=True):
+                part.to(memory_format=layout)
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         """Score and feature map of images (b, 3, h, w) in [0,1]."""
@@ -66,7 +65,7 @@ class PlainReference:
 
     @torch.no_grad()
     def score(self, images: torch.Tensor) -> torch.Tensor:
-        """Scores (b,) of images (b, 3, h, w), one after the other."""
+        """Scores (b,) of images (b, 3, h, w), processed singly."""
         self.teacher.eval()
         return torch.cat([self.forward(image[None]).score for image in images])
 
@@ -74,9 +73,11 @@ class PlainReference:
     def features(
         self, images: torch.Tensor, timesteps: Sequence[int], taps: Sequence[str]
     ) -> dict[tuple[int, str], torch.Tensor]:
-        """Means over positions, (b, channels), by timestep and tap: a whole pass a timestep."""
+        """Means over positions, (b, channels), by timestep and tap, a whole pass per timestep."""
         self.teacher.eval()
-        rows = {(timestep, tap): [] for timestep in timesteps for tap in taps}
+        rows: dict[tuple[int, str], list[torch.Tensor]] = {
+            (timestep, tap): [] for timestep in timesteps for tap in taps
+        }
         for image in images:
             for timestep in timesteps:
                 found, _ = self._pass(image[None], timestep, taps, adapters=False)
@@ -87,10 +88,7 @@ class PlainReference:
     def _pass(
         self, images: torch.Tensor, timestep: int, taps: Sequence[str], adapters: bool = True
     ) -> tuple[FeatureTaps, list[torch.Tensor] | None]:
-        """VAE, adapters and the whole U-Net; pooled features are of the U-Net alone.
-
-        What the taps saw, and the image adapter's outputs.
-        """
+        """Taps and image adapter outputs of VAE, adapters and the whole U-Net."""
         teacher = self.teacher
         prompts, residuals = teacher.prompt_embeddings, None
         if adapters and teacher.text_adapter:

@@ -1,4 +1,4 @@
-"""``train_prior``: from a folder of photographs to a small latent diffusion model on the disk."""
+"""``train_prior``: a small latent diffusion model from a folder of images."""
 
 import contextlib
 import copy
@@ -7,9 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..core.config import resolves
 from ..core.device import Compute, keep_freed_memory, make_deterministic
@@ -30,12 +32,15 @@ from .prior_config import PriorConfig
 from .prior_unet import PriorUNet, UNetTask
 from .prior_vae import DecoderTask, PriorVae, VaeTask, to_images
 
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+
 _EXPORTING = ".model-"
 
 
 @resolves
 def train_prior(config: PriorConfig) -> Run:
-    """Train image adapter, VAE, then U-Net and text encoder; continue or reuse runs of these names.
+    """Train image adapter, VAE, then U-Net and text encoder; resume or reuse the runs.
 
     Runs ``<run_name>-adapter``, ``<run_name>-vae``, ``<run_name>-decoder`` and ``<run_name>``; the
     last holds the finished model in ``model/``, in diffusers layout, float16: for ``load_backbone``
@@ -54,7 +59,7 @@ def train_prior(config: PriorConfig) -> Run:
     def work(run: Run) -> dict:
         return _train_unet(run, vae, adapter, config, views, compute)
 
-    parts = {"vae": vae, "image_adapter": adapter}
+    parts: dict[str, nn.Module] = {"vae": vae, "image_adapter": adapter}
     models = {name: {"sha256": tensors_hash(part.state_dict())} for name, part in parts.items()}
     identity = Identity(config.identity(), Inputs(views.photographs, models), "PriorConfig")
     run = run_once(config.run_name, identity, work, compute)
@@ -63,11 +68,12 @@ def train_prior(config: PriorConfig) -> Run:
 
 
 def prior_views(config: PriorConfig) -> Views:
-    """What ``train_prior`` learns from; made once and kept.
+    """Training views of ``train_prior``, cached.
 
     Raises:
-        LabError: no such folder, too few photographs, or one that is unreadable or too small.
+        LabError: no such folder, too few images, or one that is unreadable or too small.
     """
+    assert config.photographs is not None  # resolved
     photographs = list_photographs(config.photographs, config.names, config.pattern)
     views = make_views(
         photographs, cache_dir() / "views", config.views, 256, config.seed, config.workers
@@ -77,7 +83,7 @@ def prior_views(config: PriorConfig) -> Views:
     return views
 
 
-def train_adapter(config: PriorConfig, views: Views, compute: Compute):
+def train_adapter(config: PriorConfig, views: Views, compute: Compute) -> nn.Module:
     """The trained image adapter, as diffusers' ``T2IAdapter`` saves it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -90,11 +96,11 @@ def train_adapter(config: PriorConfig, views: Views, compute: Compute):
 
     named = ("adapter", "seed", "device", "precision", "validate_every", "views", "pattern")
     parameters = {k: v for k, v in config.identity().items() if k.startswith(named)}
-    _part(f"{config.run_name}-adapter", parameters, views, work, compute, network)
+    _train_component(f"{config.run_name}-adapter", parameters, views, work, compute, network)
     return as_t2i(network.trunk.stages)
 
 
-def _part(
+def _train_component(
     name: str,
     parameters: dict,
     views: Views,
@@ -102,14 +108,14 @@ def _part(
     compute: Compute,
     network: Trainable,
 ) -> None:
-    """The run of one part of the prior; afterwards ``network`` has the weights it ended with."""
+    """Train or reuse one component of the prior and load its weights into ``network``."""
     run = run_once(name, Identity(parameters, Inputs(views.photographs)), work, compute)
     drop_checkpoints(run.checkpoints)
     network.load_run_state(load_weights(run.checkpoints / "last.safetensors"))
 
 
-def _train_vae(config: PriorConfig, views: Views, compute: Compute):
-    """The trained VAE, its scaling factor set."""
+def _train_vae(config: PriorConfig, views: Views, compute: Compute) -> "AutoencoderTiny":
+    """The trained ``AutoencoderTiny``."""
     import diffusers
 
     with _layout() as layout:
@@ -126,7 +132,7 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
         if not name.startswith(("unet", "adapter", "decoder"))
         and name not in ("drop_caption", "damage_weight")
     }
-    _part(f"{config.run_name}-vae", parameters, views, work, compute, network)
+    _train_component(f"{config.run_name}-vae", parameters, views, work, compute, network)
     if config.decoder_steps:
         train_decoder(config, network, parameters, views, compute)
     return network.vae.to(compute.device, memory_format=torch.channels_last).eval()
@@ -135,7 +141,7 @@ def _train_vae(config: PriorConfig, views: Views, compute: Compute):
 def train_decoder(
     config: PriorConfig, network: PriorVae, parameters: dict, views: Views, compute: Compute
 ) -> None:
-    """Train a finished VAE's decoder further, in place: latents, and what learnt on them, stay."""
+    """Continue training of a VAE's decoder, in place; latents do not change."""
 
     def work(run: Run) -> dict:
         print("training its decoder")
@@ -151,7 +157,12 @@ def train_decoder(
 
 
 def _train_unet(
-    run: Run, vae, adapter, config: PriorConfig, views: Views, compute: Compute
+    run: Run,
+    vae: "AutoencoderTiny",
+    adapter: nn.Module,
+    config: PriorConfig,
+    views: Views,
+    compute: Compute,
 ) -> dict:
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -182,12 +193,16 @@ def _train_unet(
     return record
 
 
-def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, compute) -> dict:
-    """One pass of ``steps``, the rate rising over ``warmup`` and falling to 0 by a cosine.
-
-    Returns:
-        What the run's summary is to hold.
-    """
+def _fit(
+    run: Run,
+    task: Task,
+    steps: int,
+    rate: float,
+    warmup: int,
+    config: PriorConfig,
+    compute: Compute,
+) -> dict:
+    """Train for ``steps``, with linear warm-up and cosine decay; returns the run's summary."""
     schedule = Schedule(
         steps_per_epoch=steps,
         epochs=1,
@@ -208,8 +223,8 @@ def _fit(run: Run, task: Task, steps: int, rate: float, warmup: int, config, com
 
 
 @torch.no_grad()
-def _latents(folder: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
-    """Unscaled latents of every view, (n, 4, 32, 32) float32, encoded once and kept."""
+def _latents(folder: Path, vae: "AutoencoderTiny", views: Views, compute: Compute) -> torch.Tensor:
+    """Unscaled latents of every view, (n, 4, 32, 32) float32, cached."""
     key = json_hash([views.key, tensors_hash(vae.state_dict())])
     path = folder / f"latents-{key[:12]}.safetensors"
     if path.is_file():
@@ -221,12 +236,12 @@ def _latents(folder: Path, vae, views: Views, compute: Compute) -> torch.Tensor:
             encoded = vae.encode(to_images(views.pixels[rows], compute))
         parts.append(encoded.latents.half().cpu())
     save_weights(path, {"latents": torch.cat(parts)})
-    # As stored: another layout in memory would round otherwise than a resumed run does.
+    # Reloaded, as another memory layout would round differently from a resumed run.
     return load_weights(path)["latents"].float()
 
 
 def _export(folder: Path, modules: dict) -> None:
-    """Write configs, tokenizer and float16 weights, whole or not at all."""
+    """Write configs, tokenizer and float16 weights atomically."""
     for leftover in folder.parent.glob(f"{_EXPORTING}*"):  # of an export that was killed
         shutil.rmtree(leftover)
     with (
@@ -235,7 +250,7 @@ def _export(folder: Path, modules: dict) -> None:
     ):
         build = Path(temporary) / "model"
         for part, module in modules.items():
-            # The library's own writer: names in the file are not those of its modules.
+            # diffusers' writer maps parameter names.
             copy.deepcopy(module).half().to("cpu").save_pretrained(build / part)
         write_layout(build, round(modules["vae"].config.scaling_factor, 5))
         shutil.rmtree(folder, ignore_errors=True)
@@ -244,13 +259,13 @@ def _export(folder: Path, modules: dict) -> None:
 
 @contextlib.contextmanager
 def _layout() -> Iterator[Path]:
-    """The tiny prior's configs and tokenizer in a folder of their own."""
+    """Temporary folder with the tiny prior's configs and tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         write_layout(Path(folder))
         yield Path(folder)
 
 
-def _from_config(kind, folder: Path, seed: int):
+def _from_config(kind: Any, folder: Path, seed: int) -> Any:  # noqa: ANN401 - diffusers' classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))

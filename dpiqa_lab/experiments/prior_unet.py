@@ -1,6 +1,7 @@
-"""The tiny prior's U-Net and text encoder: what the fit loop needs to train them together."""
+"""Joint training of the tiny prior's U-Net and text encoder."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,22 +17,27 @@ from ..models.trainable import Trainable
 from ..training.loop import Task
 from .prior_config import PriorConfig
 
-# Share of steps guided by: the caption's tokens, its pooled vector alone, and one sequence of
-# pooled vectors for the whole batch, as the teacher has it, with every view's own caption in it.
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    from transformers import CLIPTokenizer
+
+# Fractions of steps conditioned on caption tokens, the pooled caption vector, and, as the teacher,
+# one sequence of pooled vectors shared by the batch, which includes every view's caption.
 _WAYS = {"tokens": 0.2, "pooled": 0.1, "shared": 0.7}
 # Captions of other views in a shared sequence.
 _OTHERS = 32
-# Half of the timesteps are drawn below this one: quality is read where there is little noise.
+# Half of the timesteps are below this one, as quality features are read at low noise.
 _EARLY = 200
 
 
 class PriorUNet(Trainable):
-    """U-Net and text encoder as one module, with linear heads that name the damage.
+    """U-Net and text encoder as one module, with linear heads for distortions.
 
-    The heads read the mean of the middle block's and of every up block's output. They do not ship.
+    The heads take the mean of the middle block's and of every up block's output; they are not
+    exported.
     """
 
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module):
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module) -> None:
         super().__init__()
         share_prompts(unet)
         self.unet = unet
@@ -45,7 +51,7 @@ class PriorUNet(Trainable):
     def forward(
         self, latents: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor, way: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise (b, 4, h, w) in noisy latents, and strengths of damages (b, taps, kinds).
+        """Noise (b, 4, h, w) in noisy latents, and distortion strengths (b, taps, kinds).
 
         ``ids`` are tokens (b or more, length).
         """
@@ -65,14 +71,14 @@ class PriorUNet(Trainable):
 
 
 class UNetTask(Task):
-    """Epsilon prediction on the latents of the views, and on the side the names of their damages.
+    """Epsilon prediction on the latents of the views, with distortion prediction as second task.
 
-    Denoising alone teaches this much too slowly for an hour on a laptop, hence the second task
-    (``damage_weight``), as representation alignment does for large models (Yu et al., 2024). It
-    counts only where the U-Net was not told its view's own caption alone, and little noise was
-    added. The goal is ``explained``: the share of the noise's variance predicted on held-out
-    views, at fixed noise and timesteps (half of them below 200, as in training); ``named`` is the
-    share of the variance of the damages' strengths, over all taps.
+    Denoising alone learns distortions too slowly for a short training; the second task
+    (``damage_weight``) speeds it up, like representation alignment (Yu et al., 2024). It applies
+    only to views at low noise whose own caption was not the sole condition. The goal is
+    ``explained``: the fraction of the noise's variance predicted on held-out views, at fixed noise
+    and timesteps (half of them below 200, as in training); ``named`` is that of the distortion
+    strengths, over all taps.
     """
 
     goal = "explained"
@@ -80,13 +86,13 @@ class UNetTask(Task):
     def __init__(
         self,
         network: PriorUNet,
-        tokenizer,
-        scheduler,
+        tokenizer: "CLIPTokenizer",
+        scheduler: "DDPMScheduler",
         latents: torch.Tensor,
         table: pd.DataFrame,
         config: PriorConfig,
         compute: Compute,
-    ):
+    ) -> None:
         self.network = network
         self.tokenizer = tokenizer
         self.scheduler = scheduler
@@ -97,23 +103,23 @@ class UNetTask(Task):
         self.strengths = torch.from_numpy(strength_table(table["damage"]))
         self.rows = {part: np.flatnonzero(table["split"] == part) for part in ("train", "val")}
 
-    def batches(self, epoch: int, start: int) -> Iterator[list]:
-        """See ``loop.Task``; a step follows from the seed and its number alone."""
+    def batches(self, epoch: int, start: int) -> Iterator[list]:  # noqa: ARG002 - interface
+        """See ``loop.Task``; a step depends only on the seed and its number."""
         for step in range(start, self.config.unet_steps):
             rng = np.random.default_rng([self.config.seed, 2, step])
             rows = rng.choice(self.rows["train"], self.config.unet_batch)
             way = rng.choice(list(_WAYS), p=list(_WAYS.values()))
             yield [[rows, str(way), rng]]
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         rows, way, rng = batch
         noise, damage = self._errors(model, rows, way, rng, self.config.drop_caption)
-        # Where no view counts the heads still get gradients, of zero.
+        # Without counting views the heads still get (zero) gradients.
         named = damage.sum() / max(1, len(damage))
         return noise.mean() + self.config.damage_weight * named, len(rows)
 
-    def names(self, batch) -> list[str]:
+    def names(self, batch: list) -> list[str]:
         """See ``loop.Task``."""
         return list(self.table["photograph"].iloc[batch[0]])
 
@@ -127,11 +133,11 @@ class UNetTask(Task):
         return {"explained": 1 - noise, "named": 1 - damage / variance}
 
     def _errors(
-        self, model, rows: np.ndarray, way: str, rng: np.random.Generator, drop: float
+        self, model: nn.Module, rows: np.ndarray, way: str, rng: np.random.Generator, drop: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squared errors of the predicted noise, (b,), and of the damages' strengths.
+        """Squared errors of the predicted noise, (b,), and of the distortion strengths.
 
-        The latter sum over the kinds, a value for every view that counts: (b or fewer,).
+        The latter are sums over kinds for the views that count: (b or fewer,).
         """
         clean = self.latents[rows].to(self.compute.device)
         total = self.scheduler.config.num_train_timesteps
@@ -139,8 +145,8 @@ class UNetTask(Task):
         timesteps = torch.from_numpy((rng.random(len(rows)) * ends).astype(np.int64))
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(clean)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
-        ids, told = self._tokens(rows, way, rng, drop)
-        counts = torch.from_numpy(~told) & (timesteps < _EARLY)
+        ids, captioned = self._tokens(rows, way, rng, drop)
+        counts = torch.from_numpy(~captioned) & (timesteps < _EARLY)
         predicted, named = model(noisy, timesteps.to(clean.device), ids.to(clean.device), way)
         wrong = (named - self.strengths[rows].to(named)[:, None]).square().sum(2).mean(1)
         return (predicted - noise).square().mean((1, 2, 3)), wrong[counts.to(wrong.device)]
@@ -148,16 +154,16 @@ class UNetTask(Task):
     def _tokens(
         self, rows: np.ndarray, way: str, rng: np.random.Generator, drop: float
     ) -> tuple[torch.Tensor, np.ndarray]:
-        """Tokens of the captions, and which views are told theirs and no other's."""
+        """Caption tokens, and which views are conditioned on their own caption alone."""
         if way == "shared":
-            told = np.zeros(len(rows), bool)
-            dropped = [rng.random() < drop]
+            captioned = np.zeros(len(rows), bool)
+            without = rng.random() < drop
             others = rng.choice(self.rows["train"], _OTHERS)
-            rows = rows[:1] if dropped[0] else np.concatenate([rows, others])
-            dropped *= len(rows)
+            rows = rows[:1] if without else np.concatenate([rows, others])
+            dropped = np.full(len(rows), without)
         else:
             dropped = rng.random(len(rows)) < drop
-            told = ~dropped
+            captioned = ~dropped
         known = zip(
             self.table["damage"].iloc[rows], self.table["luminance"].iloc[rows], strict=True
         )
@@ -172,4 +178,4 @@ class UNetTask(Task):
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        return ids, told
+        return ids, captioned

@@ -1,4 +1,4 @@
-"""The tiny prior's VAE: what the fit loop needs to train it."""
+"""Training of the tiny prior's VAE, and reconstruction quality."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -9,6 +9,7 @@ from torch import nn
 
 from ..core.device import Compute
 from ..datasets.prior_views import Views
+from ..diffusion.backbone import Backbone
 from ..metrics import psnr
 from ..models.trainable import Trainable
 from ..training.ema import ModelEma
@@ -18,27 +19,27 @@ from .prior_config import PriorConfig
 # Views whose 8x8 patches give the principal components.
 _FITTED = 256
 
-# Of the running mean of the decoder's weights: a thousand crops or so.
+# Decay of the moving average of the decoder's weights.
 _DECODER_EMA = 0.995
 
-# Squared error of a crop, of pixels in [-1,1], below which there is nothing more to gain: 46 dB.
+# Squared error of a crop, of pixels in [-1,1], below which errors do not count: 46 dB.
 _NO_ERROR = 1e-4
 
 
 class PriorVae(Trainable):
     """An ``AutoencoderTiny`` as one module from images to images and latents."""
 
-    def __init__(self, vae: nn.Module):
+    def __init__(self, vae: nn.Module) -> None:
         super().__init__()
-        # On a CPU a step takes 0.64 of the time in this layout in float32, 0.80 in bfloat16.
+        # Faster on a CPU.
         self.vae = vae.to(memory_format=torch.channels_last)
 
     def forward(
         self, images: torch.Tensor, code: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, 3, h, w) in [-1,1] to the same again and latents (b, 4, h/8, w/8).
+        """(b, 3, h, w) in [-1,1] to reconstructions and latents (b, 4, h/8, w/8).
 
-        With a ``code``, the images are decoded from it and not from the latents.
+        If ``code`` is given, it is decoded instead of the latents.
         """
         latents = self.vae.encode(images).latents
         restored = self.vae.decode(latents if code is None else code).sample
@@ -46,16 +47,17 @@ class PriorVae(Trainable):
 
 
 class VaeTask(Task):
-    """Squared error on random crops of the views; the goal is the PSNR on those held out.
+    """Squared error on random crops of the views; the goal is PSNR on held-out views.
 
-    In the first ``vae_linear`` steps encoder and decoder learn apart, the one to give the principal
-    components of 8x8 patches, the other to restore the photograph from them. Together from the
-    start they take over a thousand steps to find a code for colour, a small part of the error.
+    In the first ``vae_linear`` steps the encoder learns the principal components of 8x8 patches and
+    the decoder reconstructs from them. Without this, colour is learnt over a thousand steps later.
     """
 
     goal = "psnr"
 
-    def __init__(self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute):
+    def __init__(
+        self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute
+    ) -> None:
         self.network = network
         self.views = views
         self.config = config
@@ -63,18 +65,18 @@ class VaeTask(Task):
         undamaged = (views.table["damage"] == "none").to_numpy()
         train = views.positions("train")
         clean = train[undamaged[train]]
-        # The finest detail is in undamaged views: two crops in three are theirs.
+        # Undistorted views have the finest detail, so they are sampled more often.
         self.train = np.concatenate([train, clean, clean])
         self.held_out = views.positions("val")[:: config.views][:64]
         self.fitted = clean[:_FITTED]
 
     @cached_property
     def components(self) -> nn.Conv2d:
-        """Photographs to the first principal components of their 8x8 patches."""
+        """Images to the first principal components of their 8x8 patches."""
         return _principal_components(self.views.pixels[self.fitted], self.compute)
 
-    def batches(self, epoch: int, start: int) -> Iterator[list]:
-        """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
+    def batches(self, epoch: int, start: int) -> Iterator[list]:  # noqa: ARG002 - interface
+        """See ``loop.Task``; a step's crops depend only on the seed and its number."""
         for step in range(start, self.config.vae_steps):
             rng = np.random.default_rng([self.config.seed, 1, step])
             crops, rows = self._crops(rng)
@@ -91,7 +93,7 @@ class VaeTask(Task):
         ]
         return np.stack(crops), rows
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         crops, linear, _ = batch
         images = to_images(crops, self.compute)
@@ -102,7 +104,7 @@ class VaeTask(Task):
             error = error + 0.1 * (latents - target).square().mean()
         return error, len(images)
 
-    def names(self, batch) -> list[str]:
+    def names(self, batch: list) -> list[str]:
         """See ``loop.Task``."""
         return list(self.views.table["photograph"].iloc[batch[2]])
 
@@ -117,13 +119,15 @@ class VaeTask(Task):
 
 
 class DecoderTask(VaeTask):
-    """The decoder alone, once the VAE is trained: the latents stay what they are.
+    """Further training of the decoder; latents do not change.
 
-    It learns what is measured, the mean over crops of the logarithm of the squared error: a smooth
-    crop counts as much as a textured one. Kept is the running mean of its weights.
+    The loss is the mean over crops of the logarithm of the squared error, as PSNR is measured. The
+    result is a moving average of the weights.
     """
 
-    def __init__(self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute):
+    def __init__(
+        self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute
+    ) -> None:
         super().__init__(network, views, config, compute)
         network.vae.encoder.requires_grad_(False)
         self.network = ModelEma(network, _DECODER_EMA)
@@ -140,14 +144,14 @@ class DecoderTask(VaeTask):
         """See ``loop.Task``: of the whole VAE."""
         return self.network.average.state_dict()
 
-    def batches(self, epoch: int, start: int) -> Iterator[list]:
-        """See ``loop.Task``; a step's crops follow from the seed and its number alone."""
+    def batches(self, epoch: int, start: int) -> Iterator[list]:  # noqa: ARG002 - interface
+        """See ``loop.Task``; a step's crops depend only on the seed and its number."""
         for step in range(start, self.config.decoder_steps):
             rng = np.random.default_rng([self.config.seed, 6, step])
             crops, rows = self._crops(rng)
             yield [[crops, False, rows]]
 
-    def loss(self, model: nn.Module, batch) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         images = to_images(batch[0], self.compute)
         restored, _ = model(images)
@@ -162,14 +166,38 @@ def to_images(pixels: np.ndarray, compute: Compute) -> torch.Tensor:
 
 
 def _principal_components(pixels: np.ndarray, compute: Compute) -> nn.Conv2d:
-    """8x8 patches of photographs (n, h, w, 3) to their first 4 components, of unit variance."""
+    """8x8 patches of images (n, h, w, 3) to their first 4 components, of unit variance."""
     from sklearn.decomposition import PCA
 
-    patches = to_images(pixels, compute).cpu().unfold(2, 8, 8).unfold(3, 8, 8)
-    patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 192).double().numpy()
+    blocks = to_images(pixels, compute).cpu().unfold(2, 8, 8).unfold(3, 8, 8)
+    patches = blocks.permute(0, 2, 3, 1, 4, 5).reshape(-1, 192).double().numpy()
     pca = PCA(4, whiten=True, svd_solver="covariance_eigh").fit(patches)
     weight = pca.components_ / np.sqrt(pca.explained_variance_)[:, None]
     layer = nn.Conv2d(3, 4, 8, stride=8)
+    assert layer.bias is not None
     layer.weight.data = torch.from_numpy(weight).float().reshape(4, 3, 8, 8)
     layer.bias.data = torch.from_numpy(-weight @ pca.mean_).float()
     return layer.requires_grad_(False).to(compute.device)
+
+
+def reconstruct(backbone: Backbone, images: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
+    """Images (b, 3, h, w) in [0,1] through the VAE and back, on the CPU."""
+    parts = images.split(batch_size)
+    return torch.cat([backbone.decode(backbone.encode(part)).cpu() for part in parts])
+
+
+def linear_reconstruction(images: torch.Tensor, side: int = 8, numbers: int = 4) -> torch.Tensor:
+    """Reconstruction from the best linear projection of ``side`` x ``side`` patches to ``numbers``.
+
+    The projection (principal components) is fitted to these images: an upper bound for linear
+    codes of that size.
+    """
+    from sklearn.decomposition import PCA
+
+    b, c, h, w = images.shape
+    grid = images.double().reshape(b, c, h // side, side, w // side, side)
+    patches = grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, c * side * side).numpy()
+    model = PCA(numbers, svd_solver="covariance_eigh").fit(patches)
+    restored = torch.from_numpy(model.inverse_transform(model.transform(patches)))
+    grid = restored.reshape(b, h // side, w // side, c, side, side).permute(0, 3, 1, 4, 2, 5)
+    return grid.reshape(b, c, h, w).to(images.dtype)

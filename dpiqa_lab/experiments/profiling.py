@@ -1,4 +1,4 @@
-"""Rates of a device, and time, operations, bytes and memory of a call: what 07 is made of."""
+"""Rates of a device, and time, operations, bytes and memory of a call."""
 
 import contextlib
 import itertools
@@ -7,7 +7,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..core.device import PRECISIONS, synchronize
 
 Call = Callable[[], object]
-# Names of torch's kernels, by what they do; the first that fits.
+# Kind of a torch kernel by name; the first match counts.
 _KINDS = {
     "products": r"mm$|addmm|bmm|convolution|qconv|linear|scaled_dot|attention",
     "copies": r"copy_|_to_copy|clone|cat$|contiguous|reorder",
@@ -35,7 +36,7 @@ class Candidate(NamedTuple):
 def timed(call: Call, device: torch.device) -> float:
     """Seconds of a call, the device's work included.
 
-    On a CPU with one thread they are the processor's, which other programs do not lengthen.
+    With one CPU thread, processor time, which other programs do not affect.
     """
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
@@ -47,33 +48,33 @@ def timed(call: Call, device: torch.device) -> float:
 
 
 def interleaved(
-    ways: Mapping[str, Candidate], rounds: int, device: torch.device
+    candidates: Mapping[str, Candidate], rounds: int, device: torch.device
 ) -> dict[str, float]:
-    """The least seconds of each way over rounds in which all take turns.
+    """Minimum seconds of each candidate over rounds in which they alternate.
 
-    So a machine that slows down for a while, as one with other work does, is unfair to none.
+    Alternation makes temporary slowdowns of the machine affect all alike.
     """
-    best = dict.fromkeys(ways, float("inf"))
+    best = dict.fromkeys(candidates, float("inf"))
     for _ in range(rounds):
-        for name, way in ways.items():
-            with way.around():
-                best[name] = min(best[name], timed(way.call, device))
+        for name, candidate in candidates.items():
+            with candidate.around():
+                best[name] = min(best[name], timed(candidate.call, device))
     return best
 
 
 @torch.no_grad()
 def floors(device: torch.device, precisions: Sequence[str], rounds: int = 5) -> pd.DataFrame:
-    """What the device can do at best, measured.
+    """Measured peak rates of the device.
 
     Returns:
-        A row a precision: precision, products (operations a second of a large matrix product; a
+        A row per precision: precision, products (operations a second of a large matrix product; a
         multiplication and an addition are two) and copy (bytes a second, read and written).
     """
     side, count = (8192, 2**28) if device.type == "cuda" else (1536, 2**25)
     rows = []
     for precision in precisions:
         dtype = PRECISIONS.get(precision, torch.int8)
-        product = torch._int_mm if dtype == torch.int8 else torch.mm
+        product = torch._int_mm if dtype == torch.int8 else torch.mm  # noqa: SLF001 - no public one
         a, b = (torch.randn(side, side, device=device).mul(20).to(dtype) for _ in "ab")
         source = torch.ones(count, device=device, dtype=dtype)
         target = torch.empty_like(source)
@@ -95,11 +96,11 @@ def floors(device: torch.device, precisions: Sequence[str], rounds: int = 5) -> 
 def counted(call: Call) -> tuple[int, int]:
     """Operations of a call (matrix products, convolutions, attention), and bytes.
 
-    Bytes are those that its kernels read and write, kernel by kernel, nothing taken to be cached.
-    Of int8 both are as in float32: nobody has told torch how to count its kernels.
+    Bytes are read and written by each kernel, without caches. For int8 both are as in float32, as
+    torch cannot count its kernels.
     """
     with (
-        torch._C.DisableTorchFunction(),
+        torch._C.DisableTorchFunction(),  # noqa: SLF001 - not public elsewhere
         FlopCounterMode(display=False) as operations,
         _Traffic() as traffic,
     ):
@@ -108,14 +109,14 @@ def counted(call: Call) -> tuple[int, int]:
 
 
 class Profile(NamedTuple):
-    """Seconds of a call's kernels by kind, and the most memory it held at once, in bytes."""
+    """Seconds of a call's kernels by kind, and its peak memory in bytes."""
 
     seconds: dict[str, float]
     peak: int
 
 
 def profiled(call: Call, device: torch.device) -> Profile:
-    """Where the time of a call goes; the profiler makes small kernels slower than they are."""
+    """Time of a call by kind of kernel; the profiler slows small kernels."""
     cuda = device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU]
     if cuda:
@@ -132,11 +133,11 @@ def profiled(call: Call, device: torch.device) -> Profile:
         seconds[_kind(event.key)] += spent / 1e6
     if cuda:
         return Profile(seconds, torch.cuda.max_memory_allocated(device) - before)
-    return Profile(seconds, _most_held(profile))
+    return Profile(seconds, _peak_memory(profile))
 
 
-def _most_held(profile) -> int:
-    """Of what torch took and gave back while the profiler looked."""
+def _peak_memory(profile: Any) -> int:  # noqa: ANN401 - torch's internal events
+    """Peak of torch's allocations during a profile, in bytes."""
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     changes = (e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
     return max(0, *itertools.accumulate(changes), 0)
@@ -148,25 +149,31 @@ def _kind(kernel: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The profiler's library writes of its start and end to the process's stderr itself."""
-    kept = os.dup(2)
+    """Silences the process's stderr, which the profiler's library writes to."""
+    stderr = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nothing:
+        with Path(os.devnull).open("wb") as nothing:
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 class _Traffic(TorchDispatchMode):
-    """Adds up the bytes of the tensors that kernels take and give; views move none."""
+    """Sums the bytes of kernels' inputs and outputs; views move none."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(  # noqa: ANN204 - as in torch
+        self,
+        func: Any,  # noqa: ANN401 - as in torch
+        types: Any,  # noqa: ANN401 - as in torch
+        args: Any = (),  # noqa: ANN401 - as in torch
+        kwargs: Any = None,  # noqa: ANN401 - as in torch
+    ):
         out = func(*args, **(kwargs or {}))
         if not func.is_view:
             tensors = [t for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)]

@@ -1,8 +1,9 @@
-"""How many times faster than the plain reference: every way in one run, taking turns."""
+"""Speed of the lab relative to the plain reference, measured alternately."""
 
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -35,22 +36,21 @@ def speed_ratios(
     rounds: int = 3,
     training: bool = True,
 ) -> pd.DataFrame:
-    """Seconds a photograph of the lab's ways and of the plain reference's, and their ratios.
+    """Seconds per image of the lab and of the plain reference, and their ratios.
 
-    Scores are of a batch amid an evaluation: what is done once for all its batches, as rounding the
-    weights to int8, is left out. A training step is a pass and its backward pass over all
-    photographs at once; the optimiser's own work, the same for both, is left out. The sweep pools
-    the outputs of the four up blocks at each timestep; of the plain one, a whole pass a timestep,
-    one timestep is timed and multiplied; the lab's hash of the weights, made once a process, is
-    left out. The plain teacher's score is what a student's is compared with.
+    Scoring excludes work done once per evaluation, as conversion of weights to int8. A training
+    step is forward and backward over all images, without the optimiser. The sweep pools outputs
+    of the four up blocks at each timestep; for the plain one, one timestep is timed and multiplied;
+    the lab's hash of the weights, made once per process, is excluded. A student is compared with
+    the plain teacher's score.
 
     Args:
-        photographs: on disk for the sweep, which reads them itself; all else has them in memory.
+        photographs: on disk for the sweep, which reads them; otherwise in memory.
         computes: precisions of one device, float32 among them.
 
     Returns:
-        A row a comparison: what, plain (its precision: float32, or the lab's own), lab (precision),
-        plain_s and lab_s (seconds a photograph), ratio.
+        A row per comparison: what, plain (precision: float32, or the lab's), lab (precision),
+        plain_s and lab_s (seconds per image), ratio.
     """
     device = computes[0].device
     images = in_memory(photographs, device)
@@ -59,7 +59,7 @@ def speed_ratios(
     for compute in computes:
         best[f"plain {SWEEP} {compute.precision}"] *= len(lab.timesteps)
     if training:
-        # Last, as their memory is the largest.
+        # Last, as they need the most memory.
         best |= interleaved(lab.steps(computes), rounds, device)
         teacher.zero_grad()
     rows = []
@@ -76,16 +76,23 @@ def speed_ratios(
 
 
 def in_memory(photographs: ImageSet, device: torch.device) -> torch.Tensor:
-    """Photographs (n, 3, s, s) in [0,1] on ``device``."""
+    """Images (n, 3, s, s) in [0,1] on ``device``."""
     pixels = Pixels(photographs)
     images = torch.stack([pixels[i][0] for i in range(len(pixels))])
     return unit_range(images, device)
 
 
 class _Lab:
-    """The ways to be timed, over the same photographs."""
+    """The candidates to be timed, on the same images."""
 
-    def __init__(self, teacher, student, images, photographs, timesteps):
+    def __init__(
+        self,
+        teacher: Teacher,
+        student: Student,
+        images: torch.Tensor,
+        photographs: ImageSet,
+        timesteps: int,
+    ) -> None:
         self.teacher, self.student = teacher, student
         self.images, self.photographs = images, photographs
         self.timesteps = sorted({int(t) for t in np.linspace(1, 999, timesteps)})
@@ -120,7 +127,7 @@ class _Lab:
             ways[f"plain {name}"] = self._plain(
                 compute, lambda: self.reference.features(self.images, self.timesteps[:1], taps)
             )
-            ways[name] = Candidate(lambda compute=compute: sweep(compute), self._hashed)
+            ways[name] = Candidate(partial(sweep, compute), self._hashed)
         return ways
 
     def steps(self, computes: Sequence[Compute]) -> dict[str, Candidate]:
@@ -131,17 +138,17 @@ class _Lab:
         ways = {}
         for compute in (c for c in computes if c.trains):
             ways[f"plain {STEP} {compute.precision}"] = Candidate(
-                lambda compute=compute: step(self.reference.forward, compute),
+                partial(step, self.reference.forward, compute),
                 self.reference.layout,
             )
             ways[f"{STEP} {compute.precision}"] = Candidate(
-                lambda compute=compute: step(lambda x: self.teacher(x, self.latents), compute)
+                partial(step, lambda x: self.teacher(x, self.latents), compute)
             )
         return ways
 
     @contextlib.contextmanager
     def _hashed(self) -> Iterator[None]:
-        """The hashes that the cache goes by are known, as after a process's first extraction."""
+        """Hashes of the weights are computed, as after a process's first extraction."""
         self.teacher.backbone.unet_hash()
         self.teacher.backbone.vae_hash()
         yield
@@ -151,13 +158,13 @@ class _Lab:
         def around() -> Iterator[None]:
             with self.reference.layout(), compute.autocast():
                 if compute.precision != "float32":
-                    call()  # so that its weights are turned into that precision already
+                    call()  # converts the weights
                 yield
 
         return Candidate(call, around)
 
     def _evaluated(self, model: ImageScorer, compute: Compute, *latents: torch.Tensor) -> Candidate:
-        """Scores within an evaluation whose once-only work is done, as in all batches but one."""
+        """Scores within an evaluation, after a warm-up batch."""
 
         @contextlib.contextmanager
         def around() -> Iterator[None]:

@@ -1,9 +1,9 @@
-"""A photograph's way through teacher and student, stage by stage, against the device's floor."""
+"""Cost of each stage of teacher and student, compared with the device's limits."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -19,15 +19,15 @@ from ..models.student import Student
 from ..models.teacher import Teacher
 from .profiling import counted, profiled, timed
 
-# Read by the processor: neither precision nor device changes them.
+# On the CPU, whatever device and precision.
 READING = ("decode image", "resize")
 
 
 class Stage(NamedTuple):
-    """A stage to be timed; ``prepare`` makes what it takes, untimed, anew for every time."""
+    """A stage to be timed; ``prepare`` makes its input before each call, untimed."""
 
     name: str
-    run: Callable[[object], object]
+    run: Callable[[Any], object]
     prepare: Callable[[], object] = lambda: None
 
 
@@ -44,17 +44,16 @@ def stage_table(
     """Time, operations, bytes and memory of each stage, by precision and batch size.
 
     Args:
-        photographs: files; the first ones are used, again where a batch needs more.
-        floors: of the device, see ``measuring.floors``.
+        photographs: files, repeated to fill a batch.
+        floors: of the device, see ``profiling.floors``.
 
     Returns:
-        A row a stage, precision and batch, but none of a batch that memory does not hold: stage,
-        precision, batch; seconds, operations and bytes (a photograph); floor, seconds that the
-        operations take at the rate of a large matrix product; share, the floor's part of the time;
-        memory_gb, the most that the stage held beside weights and inputs; and what its kernels'
-        time went to, as parts of 1: products (matrix products, convolutions, attention), copies
-        (and conversions), elementwise (norms, activations, sums) and outside (Python, launches,
-        waiting).
+        A row per stage, precision and batch that fits in memory: stage, precision, batch; seconds,
+        operations and bytes (per image); floor, seconds of the operations at the rate of a large
+        matrix product; share, floor / seconds; memory_gb, peak beside weights and inputs; and the
+        time of its kernels, as fractions: products (matrix products, convolutions, attention),
+        copies (and conversions), elementwise (norms, activations, sums) and outside (Python,
+        launches, waiting).
     """
     rates = floors.set_index("precision")["products"]
     asked = [(compute, batch) for compute in computes for batch in batch_sizes]
@@ -64,7 +63,7 @@ def stage_table(
         reading = compute is computes[0]
         place = {"precision": compute.precision, "batch": batch}
         try:
-            # Closed after an error too, as it is in the middle of an evaluation.
+            # Closed after an error too, to end the evaluation.
             with contextlib.closing(_stages(teacher, student, chosen, compute, training)) as stages:
                 for stage in stages:
                     if reading or stage.name not in READING:
@@ -88,8 +87,8 @@ def _stages(
     photographs: Sequence[Path],
     compute: Compute,
     training: bool,
-) -> Iterator[Stage]:
-    """The stages in their order; each takes what those before it gave."""
+) -> Generator[Stage]:
+    """The stages in order."""
     size = teacher.image_size
     pictures = [Image.fromarray(read_image(path)) for path in photographs]
     yield Stage(READING[0], lambda _: [read_image(path) for path in photographs])
@@ -103,7 +102,7 @@ def _stages(
         residuals = teacher.image_adapter(images) if teacher.image_adapter is not None else None
         backbone, prompts = teacher.backbone, teacher.adapted_prompts()
 
-        def unet(_) -> list[torch.Tensor]:
+        def unet(_: object) -> list[torch.Tensor]:
             with FeatureTaps(backbone.unet, teacher.taps, stop=True, copy=False) as taps:
                 backbone.denoise(latents, teacher.timestep, prompts, residuals)
             return [taps[name] for name in teacher.taps]
@@ -125,7 +124,7 @@ def _stages(
 def training_loss(
     forward: Callable[..., ModelOutput], compute: Compute, *inputs: torch.Tensor
 ) -> torch.Tensor:
-    """What a timed training step goes backward from: as long as any, whatever the scores are."""
+    """Loss of a timed training step."""
     with compute.autocast():
         return forward(*inputs).score.square().mean()
 
@@ -141,13 +140,13 @@ def cost(
     """Columns of ``stage_table``.
 
     Args:
-        rate: operations a second of the device. known: the batch's operations and bytes, where they
-            are known.
+        rate: operations per second of the device.
+        known: the batch's operations and bytes, if known.
     """
     operations, moved = known or counted(prepared(stage))
     profile = profiled(prepared(stage), device)
     seconds = min(timed(prepared(stage), device) for _ in range(rounds))
-    # What the profiler itself takes is not in the time that was measured without it.
+    # Profiled time may exceed the time measured without the profiler.
     inside = sum(profile.seconds.values())
     shares = {kind: spent / max(seconds, inside) for kind, spent in profile.seconds.items()}
     return {
@@ -163,13 +162,13 @@ def cost(
 
 
 def prepared(stage: Stage) -> Callable[[], object]:
-    """The stage, with what it takes made now: to be called once."""
+    """The stage with its input prepared, to be called once."""
     made = stage.prepare()
     return lambda: stage.run(made)
 
 
 def select_stages(stages: pd.DataFrame, precision: str, batch: int) -> pd.DataFrame:
-    """Rows of one precision and batch size, those of reading included.
+    """Rows of one precision and batch size, and of reading.
 
     Raises:
         LabError: that pair was not measured.

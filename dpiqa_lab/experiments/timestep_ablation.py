@@ -1,4 +1,4 @@
-"""Timestep by layer, with and without noise, prompts and knowledge; and what combining adds."""
+"""Timestep ablation by layer, with and without noise, prompts and pretrained weights."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ FLOOR = "simple statistics"
 
 
 def variants(config: AblationConfig) -> dict[str, AblationConfig]:
-    """The configs to compare by what is different in each; the first is the one asked for."""
+    """Configs by variant name; the first is the given one."""
     result = {ASKED: config}
     config = dataclasses.replace(config, timesteps=config.other_timesteps or config.timesteps)
     if config.other_noise:
@@ -51,8 +51,8 @@ def variants(config: AblationConfig) -> dict[str, AblationConfig]:
 def run_ablation(config: AblationConfig) -> Run:
     """Probe every variant, timestep and tap, or reuse the run of that name.
 
-    The run's tables: ``probes.csv`` (a row a variant, timestep, tap and split), ``ablation.csv``
-    (their medians and ranges), ``combinations.csv`` (see ``combinations``) and, where asked for,
+    Tables of the run: ``probes.csv`` (a row per variant, timestep, tap and split), ``ablation.csv``
+    (medians and ranges), ``combinations.csv`` (see ``combinations``) and, if configured,
     ``end_to_end.csv`` (see ``train_at_timesteps``). The variant "simple statistics" has no
     timestep.
 
@@ -94,21 +94,20 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
         parts.append(summarize_probes(filled, by).assign(variant=variant, tap=tap))
     table = pd.concat(parts, ignore_index=True)
     first = ["variant", "timestep", "tap"]
-    kept = table.columns.drop([*first, "statistic"], errors="ignore")
-    return table[[*first, *kept]]
+    return table[[*first, *table.columns.drop([*first, "statistic"], errors="ignore")]]
 
 
 def combinations(
     features: Features, splits: list[pd.Series], rows: pd.DataFrame, config: AblationConfig
 ) -> pd.DataFrame:
-    """What joining layers or timesteps adds to the best single one, each chosen on val.
+    """Gain of concatenated layers or timesteps over the best single one, each chosen on val.
 
     Args:
         rows: ``probe_grid`` of these features and splits.
 
     Returns:
-        A row a combination: srcc and plcc over splits, and ``gain`` with ``_low`` and ``_high``:
-        its SRCC less the best single one's in the same split, median and range.
+        A row per combination: srcc and plcc over splits, and ``gain`` with ``_low`` and ``_high``:
+        SRCC - that of the best single one in the same split, median and range.
     """
     through_time = [
         repeat_probe(concat_features(features, None, tap, config.poolings), features.table, splits)
@@ -134,13 +133,13 @@ def combinations(
 
 
 def train_at_timesteps(config: AblationConfig, dataset: QualityDataset, name: str) -> pd.DataFrame:
-    """Short teacher trainings that differ in their timestep alone, from the same seed.
+    """Short teacher trainings that differ only in timestep.
 
-    Each is a run of its own, ``<name>-t<timestep>``: interrupted, it goes on where it stopped.
+    Each is a separate run, ``<name>-t<timestep>``, which resumes after interruption.
 
     Returns:
-        A row a timestep: timestep, run, and n, srcc, srcc_low, srcc_high (95% bootstrap interval of
-        this one training's test part), plcc.
+        A row per timestep: timestep, run, n, srcc, srcc_low, srcc_high (95% bootstrap interval over
+        test images), plcc.
     """
     names = [field.name for field in dataclasses.fields(DatasetConfig)]
     names += ["backbone", "revision", "random_weights", "prompts", "seed", "device", "precision"]

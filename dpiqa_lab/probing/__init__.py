@@ -1,4 +1,4 @@
-"""What features know: extraction, probes, correlations, maps."""
+"""Features of a frozen backbone: extraction, probes, correlations, 2-D maps."""
 
 from .._lazy import attach
 

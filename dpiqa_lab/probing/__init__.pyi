@@ -3,9 +3,9 @@ from .correlations import channel_correlations as channel_correlations
 from .correlations import layer_similarity as layer_similarity
 from .correlations import linear_cka as linear_cka
 from .correlations import mean_pearson as mean_pearson
+from .correlations import photograph_map as photograph_map
 from .correlations import top_bottom_images as top_bottom_images
 from .cost import extraction_cost as extraction_cost
-from .image_map import photograph_map as photograph_map
 from .probe import concat_features as concat_features
 from .probe import probe_table as probe_table
 from .probe_runs import probe_backbone as probe_backbone

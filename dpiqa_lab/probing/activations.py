@@ -1,4 +1,4 @@
-"""Where in a photograph a tap responds: raw maps of a few photographs, never kept on disk."""
+"""Activation maps of a few images, before pooling; not cached."""
 
 from collections.abc import Sequence
 from math import isqrt
@@ -25,10 +25,10 @@ def activation_maps(
     factors: Sequence[str] = FACTORS,
     compute: Compute | None = None,
 ) -> dict[str, torch.Tensor]:
-    """What ``extract_features`` pools, before it is pooled.
+    """The maps that ``extract_features`` pools.
 
     Args:
-        dataset: with an ``image_size``. positions: its photographs, few enough for one pass.
+        dataset: with an ``image_size``. positions: indices of its images, processed in one pass.
 
     Returns:
         For each tap (n, channels, height, width) float32 on the CPU; the channels of an attention
@@ -53,9 +53,9 @@ def image_maps(
     factors: Sequence[str] = FACTORS,
     compute: Compute | None = None,
 ) -> dict[str, torch.Tensor]:
-    """As ``activation_maps``, of images (n, 3, h, w) in [0,1] that are in no dataset.
+    """``activation_maps`` of images (n, 3, h, w) in [0,1] outside a dataset.
 
-    ``hashes``: of the photographs whose noise they get, where there is noise.
+    ``hashes`` of the image files seed the noise, where ``noise_seed`` is set.
     """
     compute = compute or choose_compute()
     backbone.to(compute.device)
@@ -74,7 +74,7 @@ def image_maps(
 
 
 def _maps(output: torch.Tensor) -> torch.Tensor:
-    """(n, c, h, w) as it is; a sequence (n, positions, c) of a square photograph as a map."""
+    """(n, c, h, w) unchanged; a sequence (n, positions, c) of a square image as a map."""
     if output.ndim == 4:
         return output
     return output.transpose(1, 2).unflatten(2, (isqrt(output.shape[1]), -1))

@@ -1,8 +1,8 @@
-"""What extraction costs, against the passes it cannot do without and against the plain ways."""
+"""Cost of feature extraction, compared with the minimum and with simpler methods."""
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -25,24 +25,24 @@ def extraction_cost(
     compute: Compute | None = None,
     batch_size: int = 8,
 ) -> pd.DataFrame:
-    """Seconds a photograph of four ways to the same features, in the same precision.
+    """Seconds per image of four methods for the same features, in the same precision.
 
-    "one sweep" is ``extract_features`` into an empty cache, reading the photographs included. "one
-    VAE pass, a U-Net pass a timestep" is the floor for taps at the U-Net's end, on photographs
-    already in memory. The plain ways run VAE and U-Net anew for each timestep, or for each timestep
-    and tap; of the last, one tap is timed and multiplied.
+    "one sweep" is ``extract_features`` into an empty cache, including reading. "one VAE
+    pass, a U-Net pass a timestep" is the minimum for taps at the end of the U-Net, with images in
+    memory. The others repeat VAE and U-Net for each timestep, or for each timestep and tap; for
+    the last, one tap is timed and multiplied.
 
     Args:
-        dataset: a few photographs; all of them are used.
+        dataset: a few images; all are used.
 
     Returns:
-        A row a way: way, seconds (a photograph), ratio (to the sweep's).
+        A row per method: way, seconds (per image), ratio (to the sweep's).
     """
     compute = compute or choose_compute()
     backbone.to(compute.device)
     embeddings = backbone.embed_prompts(prompts)
-    batches = list(range(len(dataset)))
-    batches = [batches[i : i + batch_size] for i in range(0, len(batches), batch_size)]
+    positions = range(len(dataset))
+    batches = [positions[i : i + batch_size] for i in range(0, len(positions), batch_size)]
     images = [torch.stack([dataset[i]["image"] for i in batch]) for batch in batches]
 
     def one_pass(latents: torch.Tensor, timestep: int, names: Sequence[str] = ()) -> None:
@@ -75,7 +75,7 @@ def extraction_cost(
             for batch in images:
                 one_pass(backbone.encode(batch), timestep, taps[-1:])
 
-    # What a first pass sets up, and its memory.
+    # Warm-up.
     keep_freed_memory()
     one_pass(backbone.encode(images[0]), timesteps[0], taps)
     ways = {
@@ -90,7 +90,7 @@ def extraction_cost(
     return table.assign(ratio=table["seconds"] / table["seconds"].iloc[0])
 
 
-def _timed(run, compute: Compute) -> float:
+def _timed(run: Callable[[], None], compute: Compute) -> float:
     start = time.perf_counter()
     run()
     synchronize(compute.device)

@@ -1,4 +1,4 @@
-"""Pooled U-Net features of photographs: computed once a photograph, timestep and tap, and kept."""
+"""Pooled U-Net features of images, cached per image, timestep and tap."""
 
 import dataclasses
 import functools
@@ -27,14 +27,16 @@ POOLINGS = ("mean", "std", "max", "grid")
 
 
 class Features:
-    """Pooled features of a dataset, photographs in its order.
+    """Pooled features of a dataset, images in its order.
 
     ``features[timestep, tap, pooling]`` is a (n, channels) float32 tensor; (n, 4 x channels) for
-    "grid", the means of the four quarters. Of attention maps the channels are the factors.
+    "grid", the means of the four quarters. Channels of attention maps are the factors.
     ``features.table`` is the dataset's table.
     """
 
-    def __init__(self, rows: dict[tuple[int, str], dict[str, torch.Tensor]], table: pd.DataFrame):
+    def __init__(
+        self, rows: dict[tuple[int, str], dict[str, torch.Tensor]], table: pd.DataFrame
+    ) -> None:
         self._rows = rows
         self.table = table
         self.timesteps = sorted({timestep for timestep, _ in rows})
@@ -56,15 +58,15 @@ class Features:
 
     def __repr__(self) -> str:
         return (
-            f"Features of {len(self)} photographs: {len(self.taps)} taps at timesteps "
+            f"Features of {len(self)} images: {len(self.taps)} taps at timesteps "
             f"{', '.join(map(str, self.timesteps))}, pooled by {', '.join(POOLINGS)}"
         )
 
 
 class FeatureStore:
-    """The cache entries of a dataset's pooled features, under one backbone, prompt set and noise.
+    """Cache entries of a dataset's pooled features, for one backbone, prompt set and noise.
 
-    Arguments as for ``extract_features``. No pass is ever made here.
+    Arguments as for ``extract_features``. Computes nothing.
     """
 
     def __init__(
@@ -76,13 +78,13 @@ class FeatureStore:
         cache_dir: Path | str | None = None,
         compute: Compute | None = None,
         factors: Sequence[str] = FACTORS,
-    ):
+    ) -> None:
         compute = compute or choose_compute()
         self.ids = list(dataset.table["hash"])
         self.cache_dir = cache_dir
         self.factors = list(factors)
         self._seen: set[tuple[int, str]] = set()
-        self.key = {
+        self.key: dict[str, object] = {
             "unet": backbone.unet_hash(),
             "vae": backbone.vae_hash(),
             "prompts": tensors_hash({"prompts": backbone.embed_prompts(prompts)}),
@@ -92,25 +94,25 @@ class FeatureStore:
         }
 
     def entry(self, timestep: int, tap: str) -> RowCache:
-        """Where the features of one tap at one timestep are kept."""
+        """Cache of the features of one tap at one timestep."""
         key = {**self.key, "timestep": timestep, "tap": tap}
         if is_map(tap):
             key["factors"] = self.factors
         return RowCache("features", key, self.cache_dir)
 
     def has(self, timestep: int, tap: str) -> bool:
-        """Whether they are there for all photographs; what was there once is taken to stay."""
+        """Whether the cache holds them for all images; a positive answer is remembered."""
         if (timestep, tap) not in self._seen and self.entry(timestep, tap).held() >= set(self.ids):
             self._seen.add((timestep, tap))
         return (timestep, tap) in self._seen
 
     def load(self, timestep: int, tap: str) -> Rows:
-        """Pooled features by pooling. Raises LabError where they are not there for all."""
+        """Features by pooling; LabError if any image lacks them."""
 
-        def refuse(positions=()):
+        def refuse(positions: Sequence[int] = ()) -> Rows:  # noqa: ARG001 - as ``rows`` calls it
             raise LabError(f"no features of {tap!r} at timestep {timestep} yet: compute them.")
 
-        if not self.has(timestep, tap):  # else ``rows`` could wait for whoever computes them
+        if not self.has(timestep, tap):  # else ``rows`` could wait for a process that computes them
             refuse()
         return self.entry(timestep, tap).rows(self.ids, refuse)
 
@@ -128,9 +130,9 @@ def extract_features(
     workers: int = 0,
     factors: Sequence[str] = FACTORS,
 ) -> Features:
-    """One U-Net pass a photograph and timestep, every tap pooled over its positions.
+    """One U-Net pass per image and timestep, every tap pooled over its positions.
 
-    What the cache holds is not computed again: another timestep or tap costs that alone.
+    Only what the cache lacks is computed.
 
     Args:
         dataset: with an ``image_size`` that fits the U-Net.
@@ -139,13 +141,13 @@ def extract_features(
             ``None`` is its mid block and up blocks.
         prompts: prompt set; ``None`` is the backbone's default.
         noise_seed: add the timestep's noise to the latents, drawn by this seed and the
-            photograph's content; ``None`` adds none, as the paper does.
-        cache_dir: ``None`` is the lab's own.
-        batch_size: photographs a pass.
+            image's content; ``None`` adds none, as in the paper.
+        cache_dir: ``None`` is the default.
+        batch_size: images per pass.
         factors: words that attention maps are summed over, see ``prompts.factor_members``.
 
     Raises:
-        LabError: an impossible timestep, an unknown tap, a factor that stands in no prompt, or a
+        LabError: an impossible timestep, an unknown tap, a factor that is in no prompt, or a
             size that does not fit the U-Net.
     """
     if bad := [t for t in timesteps if not 0 <= t < 1000]:
@@ -153,32 +155,34 @@ def extract_features(
     unet = backbone.unet
     taps = taps or block_taps(unet, down=False)
     with attention_maps_of(backbone, taps, prompts, factors):
-        FeatureTaps(unet, taps)  # refuses unknown names before any work
+        FeatureTaps(unet, taps)  # checks the names before any work
     compute = compute or choose_compute()
     backbone.to(compute.device)
     store = FeatureStore(backbone, dataset, prompts, noise_seed, cache_dir, compute, factors)
     ids = store.ids
     caches = {(timestep, tap): store.entry(timestep, tap) for timestep in timesteps for tap in taps}
-    # A tensor of its own, by which projections are known: around this may be another precision.
+    # A copy, as memoized projections are keyed by tensor and a caller's may have another precision.
     embeddings = backbone.embed_prompts(prompts).clone()
-    # Not compiled, as the entries' keys do not say so.
+    # Not compiled, as cache keys do not include that.
     plain = dataclasses.replace(compute, compile=False)
 
     @functools.cache
-    def latents() -> torch.Tensor:  # not read where nothing is to be computed
+    def latents() -> torch.Tensor:  # only read if something is to be computed
         return dataset_latents(backbone, dataset, compute, workers=workers, cache_dir=cache_dir)
 
-    def features_of(wanted: list[tuple[int, str]], positions: list[int]):
+    def features_of(
+        wanted: list[tuple[int, str]], positions: list[int]
+    ) -> dict[tuple[int, str], Rows]:
         times = sorted({timestep for timestep, _ in wanted})
         names = list(dict.fromkeys(tap for _, tap in wanted))
         z = latents()[positions].to(compute.device)
         if noise_seed is not None:
             noise = torch.stack([content_noise(ids[i], noise_seed, z.shape[1:]) for i in positions])
             noise = noise.to(z)
-        found = {}
+        found: dict[tuple[int, str], Rows] = {}
         with plain.autocast(), attention_maps_of(backbone, names, prompts, factors):
-            # A pass each: what a pass gives must not hang on what else was asked for, and one batch
-            # rounds otherwise. With the tiny backbone on a CPU it takes as long.
+            # One pass per timestep: joint batches round differently, and results must not depend
+            # on which other timesteps are requested. On a CPU joint batches are not faster.
             for t in times:
                 noised = z if noise_seed is None else backbone.add_noise(z, noise, t)
                 with FeatureTaps(unet, names, stop=True, copy=False) as outputs:
@@ -186,12 +190,12 @@ def extract_features(
                 found |= {(t, name): pool(outputs[name].float()) for name in names}
         return found
 
-    rows = {}
-    # Weights as the precision has them, and the prompts' projections, once for all batches.
+    rows: dict[tuple[int, str], Rows] = {}
+    # Converted weights and prompt projections are computed once for all batches.
     with torch.no_grad(), memoize_tensors(), fixed_prompts(unet):
-        for names, times in _lacking(caches, ids).items():
+        for names, times in _missing_taps(caches, ids).items():
             wanted = [(timestep, tap) for timestep in times for tap in names]
-            latents()  # first, and with a bar of its own
+            latents()  # has its own progress bar
             rows |= shared_rows(
                 {place: caches[place] for place in wanted},
                 ids,
@@ -200,16 +204,17 @@ def extract_features(
                 lambda batches: progress_bar(batches, "extracting features"),
             )
         for place in caches:
-            if place not in rows:  # else it has just been read
-                # Computes only what turns out to be damaged.
+            if place not in rows:  # cached; recomputes only damaged entries
                 rows[place] = caches[place].rows(
                     ids, lambda positions, place=place: features_of([place], positions)[place]
                 )
     return Features({place: rows[place] for place in caches}, dataset.table)
 
 
-def _lacking(caches: dict, ids: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
-    """Taps that lack photographs, with the timesteps that lack the same: these share passes."""
+def _missing_taps(
+    caches: dict[tuple[int, str], RowCache], ids: Sequence[str]
+) -> dict[tuple[str, ...], list[int]]:
+    """Incompletely cached taps, with the timesteps at which the same taps are incomplete."""
     taps: dict[int, tuple[str, ...]] = {}
     for (timestep, tap), cache in caches.items():
         if cache.missing(ids):
@@ -225,7 +230,7 @@ def pool(maps: torch.Tensor) -> dict[str, torch.Tensor]:
     mean = flat.mean(2)
     return {
         "mean": mean,
-        # As flat.std(2, correction=0), which takes a CPU six times as long.
+        # Equals flat.std(2, correction=0), six times faster on a CPU.
         "std": torch.linalg.vector_norm(flat - mean[..., None], dim=2) / flat.shape[2] ** 0.5,
         "max": flat.amax(2),
         "grid": F.adaptive_avg_pool2d(maps, (2, 2) if maps.shape[3] > 1 else (4, 1)).flatten(1),

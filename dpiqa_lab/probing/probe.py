@@ -1,4 +1,4 @@
-"""The probe: how much of quality a linear model reads from frozen features."""
+"""Linear probe: ridge regression of MOS on frozen features."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ import pandas as pd
 
 from .. import metrics
 from ..core.errors import LabError
+from ..datasets.splits import SPLITS
 from ..ridge import fit_ridge
 from .features import Features
 
@@ -34,26 +35,25 @@ def probe(
     taps: str | Sequence[str] | None = None,
     poolings: Sequence[str] = ("mean", "std"),
 ) -> pd.DataFrame:
-    """Ridge regression from pooled features to MOS; the penalty is chosen on the val part.
+    """Ridge regression from pooled features to MOS; the penalty is chosen on val.
 
     Args:
-        features: of a dataset with train, val and test parts (``split="all"``).
-        timestep, taps: one or several, joined; ``None`` joins all that were extracted.
-        poolings: statistics joined.
+        features: of a dataset with all splits (``split="all"``).
+        timestep, taps: one or several, concatenated; ``None``: all that were extracted.
+        poolings: statistics, concatenated.
 
     Returns:
-        The photographs of the test part: name, mos, score, split, and group and subset where
-        known.
+        The test images: name, mos, score, split, and group and subset if known.
 
     Raises:
-        LabError: a part is empty.
+        LabError: a split is empty.
     """
     table = features.table
     test = table["split"] == "test"
     model, x = fit_probe(features, timestep, taps, poolings)
-    kept = [name for name in ("subset", "group") if name in table]
+    extra = [name for name in ("subset", "group") if name in table]
     scores = model.predict(x[test.to_numpy()])
-    return table.loc[test, ["name", "mos", "split", *kept]].assign(score=scores)
+    return table.loc[test, ["name", "mos", "split", *extra]].assign(score=scores)
 
 
 def fit_probe(
@@ -65,8 +65,8 @@ def fit_probe(
     """The fitted regression of ``probe``, and its input (``concat_features``) for all images."""
     x = concat_features(features, timestep, taps, poolings)
     table = features.table
-    rows = {part: (table["split"] == part).to_numpy() for part in ("train", "val", "test")}
-    if empty := [part for part, chosen in rows.items() if not chosen.any()]:
+    rows = {split: (table["split"] == split).to_numpy() for split in SPLITS}
+    if empty := [split for split, chosen in rows.items() if not chosen.any()]:
         raise LabError(f"the probe needs train, val and test photographs; empty: {empty}.")
     mos = table["mos"].to_numpy(float)
     return fit_ridge(x[rows["train"]], mos[rows["train"]], x[rows["val"]], mos[rows["val"]]), x
@@ -79,7 +79,7 @@ def probe_table(
 
     Returns:
         A row each: timestep, tap ("all" together), n, srcc, srcc_low, srcc_high (95% bootstrap
-        interval, over contents where contents repeat), plcc.
+        interval, over groups where known), plcc.
     """
     rows = []
     for timestep in features.timesteps:

@@ -1,8 +1,8 @@
-"""Configurations of notebooks 01 and 02; defaults follow from data and backbone."""
+"""Configuration of notebooks 01 and 02; defaults depend on dataset and backbone."""
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, EVALUATED
@@ -17,7 +17,7 @@ from .features import POOLINGS
 
 @configuration
 class CommonProbeConfig(DatasetConfig):
-    """What both have: photographs, backbone, taps and splits."""
+    """Shared configuration: dataset, backbone, taps and splits."""
 
     max_images: int | None = option(None, "at most so many, drawn by the seed; None: all", low=30)
 
@@ -44,8 +44,8 @@ class CommonProbeConfig(DatasetConfig):
 
     no_result: ClassVar[tuple[str, ...]] = ("run_name", "workers", "batch_size")
 
-    def resolve(self) -> "ProbeConfig":
-        """The same with every ``None`` that has a default replaced by it.
+    def resolve(self) -> Self:
+        """A copy with defaults filled in.
 
         Raises:
             LabError: an unknown dataset, or an impossible value.
@@ -71,7 +71,7 @@ class CommonProbeConfig(DatasetConfig):
         return f"{self.kind}-{self.dataset}-{Path(self.backbone).name}"
 
     def load_dataset(self) -> QualityDataset:
-        """The photographs, or the sample of them that ``max_images`` asks for."""
+        """The dataset, or a sample of ``max_images``."""
         dataset = super().load_dataset()
         return dataset if self.max_images is None else dataset.sample(self.max_images, self.seed)
 

@@ -1,4 +1,4 @@
-"""A probing run: features of every timestep and tap, and what a linear model reads from them."""
+"""Probing runs: features of every timestep and tap, and linear probes on them."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ from .repeats import best_on_val, label_curve, numbered_splits, probe_grid, summ
 
 
 def probe_backbone(config: CommonProbeConfig) -> Backbone:
-    """The backbone that a config names."""
+    """The configured backbone."""
     return load_backbone(config.backbone, config.random_weights, config.revision)
 
 
@@ -31,10 +31,10 @@ def probe_features(
     dataset: QualityDataset | None = None,
     backbone: Backbone | None = None,
 ) -> Features:
-    """Features as a config asks for them, from the cache where they are known.
+    """The configured features, from the cache where available.
 
     Args:
-        dataset, backbone: those of the config, where they are already loaded.
+        dataset, backbone: the configured ones, if already loaded.
     """
     backbone = backbone or probe_backbone(config)
     return extract_features(
@@ -51,7 +51,7 @@ def probe_features(
 
 
 def probe_run(config: CommonProbeConfig, work: Callable[[Run, QualityDataset], dict]) -> Run:
-    """``experiment`` on the photographs and the backbone of a probe's config.
+    """``experiment`` on the configured dataset and backbone.
 
     Raises:
         LabError: see ``open_run`` and ``load_dataset``; what ``work`` raises.
@@ -62,7 +62,7 @@ def probe_run(config: CommonProbeConfig, work: Callable[[Run, QualityDataset], d
 
 
 def probe_inputs(config: CommonProbeConfig, dataset: QualityDataset | None = None) -> Inputs:
-    """What goes into a probing run; ``dataset`` in place of the one that is named."""
+    """Inputs of a probing run; ``dataset`` overrides the configured one."""
     models = backbone_inputs(
         config.backbone, config.prompts, config.random_weights, config.revision
     )
@@ -73,11 +73,11 @@ def probe_inputs(config: CommonProbeConfig, dataset: QualityDataset | None = Non
 def run_probe(config: ProbeConfig) -> Run:
     """Probe every timestep and tap, or reuse the run of that name.
 
-    The run's tables, beside ``summary.json``: ``probes.csv`` (see ``probe_grid``),
+    Tables of the run: ``probes.csv`` (see ``probe_grid``),
     ``statistics.csv`` (the same at the best timestep, statistic by statistic), ``labels.csv`` (see
-    ``label_curve``; the best tap, and all of them joined) and ``channels.csv`` (see
-    ``channel_correlations``). The best timestep and tap are those with the highest median SRCC on
-    val; ``metrics.test`` is what they reach on test, over splits.
+    ``label_curve``; the best tap, and all concatenated) and ``channels.csv`` (see
+    ``channel_correlations``). The best timestep and tap have the highest median SRCC on val;
+    ``metrics.test`` are their medians on test over splits.
 
     Raises:
         LabError: bad input, before any long work.

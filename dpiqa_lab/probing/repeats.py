@@ -1,4 +1,4 @@
-"""The probe over many splits: how far does a result depend on which photographs were drawn?"""
+"""The probe on repeated random splits."""
 
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -14,18 +14,17 @@ from ..ridge import fit_ridge
 from .features import Features
 from .probe import concat_features
 
-# Where a share of the labels would leave fewer photographs, so many are taken.
-_LEAST = 3
+_MIN_LABELS = 3  # per split, whatever the share of labels
 
 
 def numbered_splits(table: pd.DataFrame, splits: int = 10, seed: int = 0) -> list[pd.Series]:
-    """Random splits 70/10/20 with the seeds ``seed``, ``seed + 1``, …; whole groups together.
+    """Random splits 70/10/20 with the seeds ``seed``, ``seed + 1``, …; groups are not divided.
 
     Args:
-        table: of a dataset; its own column split is not looked at.
+        table: of a dataset; its column split is ignored.
 
     Raises:
-        LabError: fewer than one split, or too few photographs (or groups) for three parts.
+        LabError: fewer than one split, or too few images (or groups) for three splits.
     """
     if splits < 1:
         raise LabError(f"splits must be at least 1, got {splits}.")
@@ -35,25 +34,25 @@ def numbered_splits(table: pd.DataFrame, splits: int = 10, seed: int = 0) -> lis
 def repeat_probe(
     x: np.ndarray, table: pd.DataFrame, splits: Sequence[pd.Series], share: float = 1.0
 ) -> pd.DataFrame:
-    """``fit_ridge`` on features x (n, k) for each split, tested on its test part.
+    """``fit_ridge`` on features x (n, k) for each split, tested on its test images.
 
     Args:
-        table: of the same n photographs, with ``mos``.
-        share: of the train and val photographs whose labels are used, in (0, 1], drawn by the
-            split's number; a smaller share is a part of a larger one.
+        table: of the same n images, with ``mos``.
+        share: fraction of the train and val labels used, in (0, 1], drawn by the split's number;
+            smaller fractions are subsets of larger ones.
 
     Returns:
-        A row a split: split, labels (train and val photographs used), n (tested on), alpha,
+        A row per split: split, labels (train and val images used), n (test images), alpha,
         val_srcc, srcc, plcc.
     """
     mos = table["mos"].to_numpy(float)
     rows = []
-    for number, parts in enumerate(splits):
-        at = {part: np.flatnonzero((parts == part).to_numpy()) for part in SPLITS}
-        for part in ("train", "val"):
-            order = np.random.default_rng(number).permutation(at[part])
-            at[part] = order[: max(_LEAST, round(share * len(order)))]
-        train, val, test = (at[part] for part in SPLITS)
+    for number, assigned in enumerate(splits):
+        at = {split: np.flatnonzero((assigned == split).to_numpy()) for split in SPLITS}
+        for split in ("train", "val"):
+            order = np.random.default_rng(number).permutation(at[split])
+            at[split] = order[: max(_MIN_LABELS, round(share * len(order)))]
+        train, val, test = (at[split] for split in SPLITS)
         model = fit_ridge(x[train], mos[train], x[val], mos[val])
         score = model.predict(x[test])
         rows.append(
@@ -77,12 +76,12 @@ def probe_grid(
     timesteps: Sequence[int] | None = None,
     together: bool = True,
 ) -> pd.DataFrame:
-    """``repeat_probe`` for every timestep, tap and choice of statistics.
+    """``repeat_probe`` for every timestep, tap and set of statistics.
 
     Args:
-        statistics: poolings to be joined, several times: ``[("mean",), ("mean", "std")]``.
-        timesteps: some of those extracted; ``None`` is all.
-        together: also all taps joined, as tap "all".
+        statistics: sets of poolings to concatenate, as ``[("mean",), ("mean", "std")]``.
+        timesteps: some of those extracted; ``None``: all.
+        together: also all taps concatenated, as tap "all".
 
     Returns:
         Columns timestep, tap, statistic (as "mean+std"), and those of ``repeat_probe``.
@@ -106,7 +105,7 @@ def label_curve(
     splits: Sequence[pd.Series],
     shares: Sequence[float] = (0.1, 0.3, 1.0),
 ) -> pd.DataFrame:
-    """``repeat_probe`` with some of the labels: its rows, with a column share."""
+    """``repeat_probe`` with fractions of the labels: its rows, with a column share."""
     if bad := [share for share in shares if not 0 < share <= 1]:
         raise LabError(f"shares of the labels must be above 0 and at most 1, got {bad}.")
     tables = [repeat_probe(x, table, splits, share).assign(share=share) for share in shares]
@@ -114,13 +113,12 @@ def label_curve(
 
 
 def summarize_probes(rows: pd.DataFrame, by: Sequence[str] = ("timestep", "tap")) -> pd.DataFrame:
-    """Median over splits and the range that holds 95% of them, a row for each of ``by``.
+    """Median and central 95% range over splits, a row for each value of ``by``.
 
-    The range says how far a result moves with the photographs drawn; test parts of random splits
-    overlap, so photographs that none of them has seen may lie further off.
+    The test images of random splits overlap, so results on new images may lie outside the range.
 
     Returns:
-        ``by``, splits, labels and n (medians of the photographs used and tested on), and srcc and
+        ``by``, splits, labels and n (medians), and srcc and
         plcc with ``_low`` and ``_high``.
     """
     grouped = rows.groupby(list(by), sort=False)
@@ -134,12 +132,12 @@ def summarize_probes(rows: pd.DataFrame, by: Sequence[str] = ("timestep", "tap")
 
 
 def chosen_on_val(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each split the row with the highest SRCC on val: the test part has no say in it."""
+    """For each split the row with the highest SRCC on val."""
     ordered = rows.sort_values("val_srcc", ascending=False, kind="stable", na_position="last")
     return ordered.groupby("split").head(1).sort_values("split", ignore_index=True)
 
 
 def best_on_val(rows: pd.DataFrame, by: Sequence[str] = ("timestep", "tap")) -> tuple:
-    """The ``by`` whose median SRCC on val over the splits is highest; the first of equals."""
+    """The ``by`` with the highest median SRCC on val over splits; the first if tied."""
     medians = rows.groupby(list(by), sort=False)["val_srcc"].median().fillna(-2)
     return medians.idxmax()

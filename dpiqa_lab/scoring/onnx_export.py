@@ -24,7 +24,7 @@ def export_onnx(model: str | Path | Student, path: Path | str) -> Path:
 
     Input ``images`` (batch, 3, s, s), s the student's ``image_size``, RGB in [0,1] as
     ``read_image(photograph, s)`` / 255 gives it; output ``score`` (batch,). The batch may have any
-    length. The file's metadata say which model, size, scale and direction of the scores.
+    length. Metadata: model, size, scale and direction of the scores.
 
     Args:
         model: a student, or the run of one, see ``load_model``.
@@ -43,8 +43,8 @@ def export_onnx(model: str | Path | Student, path: Path | str) -> Path:
     if not isinstance(student, Student):
         raise LabError(f"only a student is exported, {record['model']} is a {record['kind']}.")
     file = onnx.load_from_string(_traced(student.cpu().eval()))
-    told = {**record, "input": _INPUT}
-    onnx.helper.set_model_props(file, {k: str(v) for k, v in told.items() if v is not None})
+    metadata = {**record, "input": _INPUT}
+    onnx.helper.set_model_props(file, {k: str(v) for k, v in metadata.items() if v is not None})
     onnx.checker.check_model(file)
     with atomic_path(path) as temporary:
         temporary.write_bytes(file.SerializeToString())
@@ -52,7 +52,7 @@ def export_onnx(model: str | Path | Student, path: Path | str) -> Path:
 
 
 class _Score(nn.Module):
-    def __init__(self, student: Student):
+    def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 
@@ -64,13 +64,13 @@ class _Score(nn.Module):
 def _traced(student: Student) -> bytes:
     side, buffer = student.image_size, io.BytesIO()
     with warnings.catch_warnings():
-        # Its successor, that it warns of, needs two packages more.
+        # The newer exporter needs two more packages.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*legacy TorchScript")
         torch.onnx.export(
             _Score(student).eval(),
             (torch.rand(2, 3, side, side),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the older exporter writes to buffers too
             input_names=["images"],
             output_names=["score"],
             dynamic_axes={"images": {0: "batch"}, "score": {0: "batch"}},

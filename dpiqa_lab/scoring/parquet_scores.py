@@ -1,4 +1,4 @@
-"""Scores of any number of photographs as Parquet parts with one manifest, here or on a cluster."""
+"""Scores of any number of images as Parquet parts with a manifest, locally or on a cluster."""
 
 import time
 import warnings
@@ -44,7 +44,7 @@ _SCHEMA = pa.schema(
 
 
 class Part(NamedTuple):
-    """Some photographs in a row: names and paths, and the place of the first in the list."""
+    """Consecutive images: names and paths, and the index of the first."""
 
     start: int
     photographs: list[tuple[str, str]]
@@ -61,26 +61,25 @@ def score_parts(
     precision: str = "float32",
     compile: bool = False,
 ) -> dict:
-    """Scores of all photographs, each in one row of one Parquet file of the folder ``out``.
+    """Scores of all images, as rows of Parquet files in the folder ``out``.
 
     ``pandas.read_parquet(out)`` reads them: name, score on the normalised MOS scale (float32,
-    higher is better, not clipped), reason, why there is none (null where there is), and sha256 and
-    stamp of the file, by which photographs that have changed since are found. Called again,
-    photographs that have a row are left alone, those without a score too (delete their part to try
-    them again); so an interruption costs the parts that were being computed, and a killed worker
-    its own.
+    higher is better, not clipped), reason (why there is no score, else null), and sha256 and
+    stamp of the file, which detect changes. A repeated call computes only images without a row
+    (delete a part to retry images without a score); an interruption loses at most the parts in
+    progress.
 
     Args:
         photographs: see ``find_photographs``. model: see ``load_model``, or one with ``score``.
         cluster: "local:2", a scheduler's address or file (see ``cluster.open_client``), whose
             workers find photographs, model and ``out`` under the same paths; ``None`` is this
             process alone.
-        part_size: photographs a part: what a killed worker does again.
-        precision: see ``choose_compute``; a folder keeps to one.
+        part_size: images per part.
+        precision: see ``choose_compute``; one per folder.
         compile: see ``ImageScorer.score``; each worker compiles for itself.
 
     Returns:
-        The manifest, as in ``out/_manifest.json``: the model and its scale, number of photographs
+        The manifest, as in ``out/_manifest.json``: the model and its scale, number of images
         and of unreadable ones, and each part's file, rows, unreadable ones and SHA-256; with
         ``new`` (scored now) and ``seconds``.
 
@@ -103,14 +102,14 @@ def score_parts(
     if cluster is None:
         model = scorer
     elif isinstance(model, str | Path) and model != EMBEDDED:
-        model = find_model(model).path.resolve()  # under one name for all workers
+        model = find_model(model).path.resolve()  # one path for all workers
     del scorer
     work = PartScorer(model, out, sha256, batch_size, device, precision, compile)
     with folder_lock(out, wait=False, what="scores"):
         agree(out / MANIFEST, record, filled=any(_files(out)))
         names = pa.array([f.name for f in found], pa.string())
         paths = {f.name: f.path for f in found}
-        missing = _lacking(names, _known(out, sha256, paths))
+        missing = _missing_rows(names, _scored_names(out, sha256, paths))
         del paths
         waiting = deque(found[i] for i in missing)
         del found
@@ -122,7 +121,7 @@ def score_parts(
                 first = part.photographs[0][0]
                 raise LabError(f"the part from {first!r} on failed: {result}") from result
         seconds = round(time.monotonic() - started, 1)
-        lost = _lacking(names, _known(out, sha256))
+        lost = _missing_rows(names, _scored_names(out, sha256))
         if len(lost):
             raise LabError(
                 f"{len(lost)} photographs have no row in {out}, as {names[lost[0]].as_py()!r}: do "
@@ -136,7 +135,7 @@ def score_parts(
 
 
 def unreadable(out: Path | str, limit: int = 10) -> Iterator[str]:
-    """Names of photographs without a score, and why, of at most ``limit`` of them."""
+    """Names of images without a score, and why, at most ``limit``."""
     for path in _files(Path(out)):
         table = pq.read_table(path, columns=["name", "reason"])
         for row in table.filter(pc.is_valid(table["reason"])).to_pylist()[:limit]:
@@ -146,7 +145,7 @@ def unreadable(out: Path | str, limit: int = 10) -> Iterator[str]:
 
 @dataclass
 class PartScorer:
-    """Writes the scores of a part, ``(name, path)`` of photographs; opens the model once.
+    """Writes the scores of a part; opens the model once.
 
     Args:
         model: a run's folder, "embedded", or the model itself. sha256: of that model.
@@ -170,8 +169,9 @@ class PartScorer:
         return scorer.to(compute.device), compute
 
     def __call__(self, part: Part) -> None:
+        """Score a part and write its Parquet file, if there is none."""
         names = [name for name, _ in part.photographs]
-        # The same name where it is done again; in the list's order where all are sorted.
+        # The same name if repeated; sorts in the list's order.
         path = self.out / f"part-{part.start:010d}-{json_hash(names)[:8]}.parquet"
         if path.is_file():
             return
@@ -190,11 +190,7 @@ class PartScorer:
 
 
 def _cut(waiting: deque[Found], places: np.ndarray, part_size: int) -> Iterator[Part]:
-    """Parts of what waits, taken from it; after an interruption the rest is cut as before.
-
-    Args:
-        places: in the whole list.
-    """
+    """Parts of ``waiting``, which is consumed; ``places`` are indices in the whole list."""
     for start in places[::part_size]:
         few = [waiting.popleft() for _ in range(min(part_size, len(waiting)))]
         yield Part(int(start), [(f.name, str(f.path)) for f in few])
@@ -204,11 +200,13 @@ def _files(out: Path) -> list[Path]:
     return sorted(out.glob("part-*.parquet"))
 
 
-def _known(out: Path, sha256: str, paths: Mapping[str, Path] | None = None) -> pa.ChunkedArray:
-    """Names that have a row; a damaged part is dropped, as it will be computed again.
+def _scored_names(
+    out: Path, sha256: str, paths: Mapping[str, Path] | None = None
+) -> pa.ChunkedArray:
+    """Names that have a row; damaged parts are deleted, to be computed again.
 
     Args:
-        paths: by name, photographs that must not have changed since.
+        paths: by name, of images that must not have changed.
     """
     names = []
     for path in _files(out):
@@ -222,6 +220,7 @@ def _known(out: Path, sha256: str, paths: Mapping[str, Path] | None = None) -> p
             continue
         if maker != sha256:
             raise LabError(f"{path} is of another model: delete it, or give another folder.")
+        paths = paths or {}
         rows = table.select(["name", "sha256", "stamp"]).to_pylist() if paths else []
         files = [
             (row["name"], paths[row["name"]], Content(row["sha256"], row["stamp"]))
@@ -234,7 +233,7 @@ def _known(out: Path, sha256: str, paths: Mapping[str, Path] | None = None) -> p
     return pa.chunked_array(names, pa.string())
 
 
-def _lacking(names: pa.Array, known: pa.ChunkedArray) -> np.ndarray:
+def _missing_rows(names: pa.Array, known: pa.ChunkedArray) -> np.ndarray:
     """Positions of names without a row."""
     if twice := len(known) - pc.count_distinct(known).as_py():
         raise LabError(f"{twice} photographs have two rows: delete the folder of scores.")

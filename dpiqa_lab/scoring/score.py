@@ -1,4 +1,4 @@
-"""Any number of photographs scored: read in threads beside the model, resumed where it ended."""
+"""Scores of any number of images: read ahead in threads, resumable."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from ..models.image_scorer import ImageScorer, Photograph
 from ..training.load_model import find_model, load_model
 from .scores_csv import open_sheet
 
-# Batches read ahead of the model, and threads that read them: Pillow decodes without Python's lock.
+# Batches read ahead, and reader threads: Pillow decodes without Python's lock.
 _AHEAD, _READERS = 3, min(8, os.cpu_count() or 1)
 
 
@@ -39,40 +39,46 @@ def score_folder(
     precision: str = "float32",
     compile: bool = False,
 ) -> pd.DataFrame:
-    """Scores of all photographs in a folder, as ``python -m dpiqa_lab score`` writes them.
+    """Scores of all images in a folder, as written by ``dpiqa score``.
 
     Args:
         photographs: a folder with its sub-folders; a file that lists paths (.txt: one a line; .csv:
-            column path or name, else the first); photographs; or several of these.
+            column path or name, else the first); images; or several of these.
         model: a run, see ``load_model``, or a model with ``score``.
-        out: CSV file (name, score) that grows as photographs are scored; called again, what it
-            holds is not scored again. ``<stem>.json`` beside it records the model,
-            ``<stem>-files.csv`` which files were scored, ``<stem>-unreadable.csv`` what could not
-            be scored.
-        batch_size: photographs a pass. The last digits of a score may depend on it.
-        precision: see ``choose_compute``; a file keeps to one.
-        compile: see ``ImageScorer.score``; it may change the last digits too.
+        out: CSV file (name, score) that grows during scoring; a repeated call scores only missing
+            images. ``<stem>.json`` records the model, ``<stem>-files.csv`` the files scored,
+            ``<stem>-unreadable.csv`` those that could not be scored.
+        batch_size: images per pass; the last digits of scores may depend on it.
+        precision: see ``choose_compute``; one per file.
+        compile: see ``ImageScorer.score``; may change the last digits.
 
     Returns:
-        A row a photograph that could be read, in their order: name, score on the normalised MOS
+        A row per readable image, in input order: name, score on the normalised MOS
         scale (higher is better, not clipped) and path. ``.attrs`` has ``unreadable`` (reasons by
-        name), which are warned of too, ``model`` (the record; its ``raw_mos`` says how a score is
-        mapped back to the released scale), ``new`` (how many were scored now) and ``seconds``
-        (which that took).
+        name, also warned of), ``model`` (the record; ``raw_mos`` describes the mapping to the
+        released scale), ``new`` (number scored now) and ``seconds`` (of that).
 
     Raises:
-        LabError: no photographs or no such model; ``out`` is of another model, folder, precision,
-            device or version of the lab, or of photographs that have changed since.
+        LabError: no images or no such model; ``out`` is of another model, folder, precision, device
+            or version of the lab, or of images that have changed.
     """
     table = score_photographs(photographs, model, out, batch_size, device, precision, compile)
     if unreadable := table.attrs["unreadable"]:
-        said = listing(f"{name}: {reason}" for name, reason in unreadable.items())
-        warnings.warn(f"{len(unreadable)} photographs could not be scored:\n{said}", stacklevel=2)
+        reasons = listing(f"{name}: {reason}" for name, reason in unreadable.items())
+        warnings.warn(
+            f"{len(unreadable)} photographs could not be scored:\n{reasons}", stacklevel=2
+        )
     return table
 
 
 def score_photographs(
-    photographs, model, out, batch_size, device, precision="float32", compile=False
+    photographs: Path | str | Sequence[Path | str],
+    model: str | Path | ImageScorer,
+    out: Path | str | None,
+    batch_size: int,
+    device: str,
+    precision: str = "float32",
+    compile: bool = False,
 ) -> pd.DataFrame:
     """``score_folder`` without its warning."""
     if batch_size < 1:
@@ -92,8 +98,8 @@ def score_photographs(
         scorer.to(compute.device)
         stack.enter_context(scorer.evaluation(compute))
         started = time.monotonic()
-        # Batches are cut from the whole list and computed whole, so that an interruption changes
-        # no score, not even by rounding (unless compiled: the last, smaller one may then be alone).
+        # Batches are cut from the whole list and computed whole, so that interruptions do not
+        # change rounding (except compiled, if the last, smaller batch is computed alone).
         batches = [found[i : i + batch_size] for i in range(0, len(found), batch_size)]
         todo = [batch for batch in batches if any(f.name not in scores for f in batch)]
         found_out = results(scorer, compute, todo, scores.keys())
@@ -118,10 +124,10 @@ def score_photographs(
 def open_scorer(
     model: str | Path | ImageScorer, compute: Compute | None = None
 ) -> tuple[ImageScorer, dict]:
-    """A model, or that of a run, and what a reader of its scores should know.
+    """A model, given or of a run, and the record that describes its scores.
 
     Args:
-        compute: by which it scores; ``None`` where that is left to others.
+        compute: used for scoring; ``None``: not recorded.
     """
     config = {}
     if isinstance(model, str | Path):
@@ -149,7 +155,7 @@ def open_scorer(
 def results(
     model: ImageScorer, compute: Compute, batches: Iterable[list[Found]], known: Iterable[str]
 ) -> Iterator[tuple[str, np.float32 | str, Content]]:
-    """Name, score or the reason for having none, and the file's content, of those not known."""
+    """Name, score or reason for its absence, and file content, of images not in ``known``."""
     known = frozenset(known)
     for batch, read in _read_ahead(model, batches):
         wanted = [f.name not in known for f in batch]
@@ -169,7 +175,7 @@ def results(
 def _read_ahead(
     model: ImageScorer, batches: Iterable[list[Found]]
 ) -> Iterator[tuple[list[Found], list[tuple[torch.Tensor | str, Content]]]]:
-    """The batches with each photograph as the model takes it, or why there is none."""
+    """The batches with each image prepared for the model, or the reason why not."""
     pool = ThreadPoolExecutor(_READERS)
     waiting: deque[tuple[list[Found], list[Future]]] = deque()
     try:
@@ -188,25 +194,25 @@ def _read(model: ImageScorer, path: Path) -> tuple[torch.Tensor | str, Content]:
     content = Content()
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            # Reading it might never end.
+            # Reading might block.
             return "it is no file but a pipe or a device", content
         content = content_of(path)
         return model.prepare(path), content
     except LabError as error:
         return as_utf8(str(error).removeprefix(f"{path}: ")), content
-    except Exception as error:  # whatever a decoder makes of a broken file, the others go on
+    except Exception as error:  # noqa: BLE001 - decoders raise anything; the others continue
         return as_utf8(f"{type(error).__name__}: {error}"), content
 
 
 def score(images: Photograph | Sequence[Photograph]) -> float | np.ndarray:
-    """Scores by the shipped student: the short way for a few images, see ``score_folder`` for more.
+    """Scores of a few images by the embedded student; for many see ``score_folder``.
 
     Args:
         images: a file, a PIL image or a tensor (3, h, w) in [0,1]; or several of them, mixed.
 
     Returns:
-        On the normalised MOS scale, higher is better, not clipped: a number for one image, an array
-        (n,) for several.
+        On the normalised MOS scale, higher is better, not clipped: a float for one image, an
+        array (n,) for several.
 
     Raises:
         LabError: an image that cannot be read.

@@ -1,4 +1,4 @@
-"""A table of scores on the disk that grows row by row and survives being cut off anywhere."""
+"""A CSV file of scores that grows by rows and survives interruption."""
 
 import contextlib
 import csv
@@ -20,12 +20,12 @@ FILES_HEADER = b"name,sha256,stamp\n"
 
 
 class ScoreSheet:
-    """``<stem>.csv`` (name, score), appended to, and ``<stem>-files.csv``: which files have these.
+    """``<stem>.csv`` (name, score), appended to, and ``<stem>-files.csv`` for the files scored.
 
-    ``<stem>.json`` says which model gave the scores.
+    ``<stem>.json`` records the model.
 
     Attributes:
-        scores, contents: by name, what the files hold; the order is the first one's.
+        scores, contents: by name, contents of the files.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class ScoreSheet:
         files: tuple[BinaryIO, BinaryIO],
         scores: dict[str, float],
         contents: dict[str, Content],
-    ):
+    ) -> None:
         self.path = path
         self.scores = scores
         self.contents = contents
         self._scores, self._contents = files
 
     def add(self, name: str, score: np.float32, content: Content) -> None:
-        """Append a row, all digits of the score; the operating system has it when this returns."""
+        """Append a row with all digits of the score, unbuffered."""
         self.scores[name] = float(str(score))
         self.contents[name] = content
         with check_disk_space(self.path):  # the score last: where it is, the content is known
@@ -49,14 +49,14 @@ class ScoreSheet:
             _append(self._scores, [name, str(score)])
 
     def refuse_changed(self, photographs: Iterable[Found]) -> None:
-        """Raise LabError where photographs that have a score here have changed since."""
+        """Raise LabError if images that have a score have changed."""
         known = (
             (f.name, f.path, self.contents[f.name]) for f in photographs if f.name in self.scores
         )
         refuse_changed(known, f"{self.path} was written: give another name, or delete it")
 
     def write_unreadable(self, reasons: dict[str, str]) -> None:
-        """Write ``unreadable_path`` (name, reason); no reasons only replace an earlier file."""
+        """Write ``unreadable_path`` (name, reason); without reasons only if the file exists."""
         path = unreadable_path(self.path)
         if reasons or path.is_file():
             rows = [f"{_quoted(name)},{_quoted(reason)}\n" for name, reason in reasons.items()]
@@ -64,26 +64,26 @@ class ScoreSheet:
 
 
 def files_path(path: Path) -> Path:
-    """``<stem>-files.csv``, for what the photographs that have a score were."""
+    """``<stem>-files.csv``: content hashes of the images scored."""
     return path.with_name(f"{path.stem}-files.csv")
 
 
 def unreadable_path(path: Path) -> Path:
-    """``<stem>-unreadable.csv``, for the photographs that could not be scored."""
+    """``<stem>-unreadable.csv``: images that could not be scored."""
     return path.with_name(f"{path.stem}-unreadable.csv")
 
 
 @contextlib.contextmanager
 def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
-    """The sheet at ``path``, new or to be continued, held against other processes meanwhile.
+    """The sheet at ``path``, new or continued, locked against other processes.
 
     Args:
         path: of the CSV file.
-        record: of the model and the photographs; what stands in the file must agree with it.
+        record: of model and images; an existing file must agree.
 
     Raises:
-        LabError: the file was made by another model or from another folder, or nothing says by
-            which; or another process is writing it.
+        LabError: the file is of another model or folder, or has no record; or another process is
+            writing it.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() != ".csv":
@@ -98,7 +98,7 @@ def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
                 "give another name, or delete the scores."
             )
         contents = {name: Content(*content) for _, (name, *content) in known[1:]}
-        # A power cut may leave scores whose files' rows are lost: these are computed again.
+        # A power cut may lose rows of files: their scores are computed again.
         last = next((i for i, (_, row) in enumerate(rows[1:], 1) if row[0] not in contents), None)
         rows = rows[:last]
         scores = {name: float(score) for _, (name, score) in rows[1:]}
@@ -110,13 +110,13 @@ def open_sheet(path: Path | str, record: dict) -> Iterator[ScoreSheet]:
 
 
 def agree(side: Path, record: dict, filled: bool) -> None:
-    """Compare with the record ``side`` of scores, or write it, before there is any row.
+    """Compare with the record ``side`` of scores, or write it if there are none yet.
 
     Args:
-        record: of the model and the photographs. filled: whether scores are there already.
+        record: of model and images. filled: whether scores exist.
 
     Raises:
-        LabError: they are of another model or folder, or nothing says of which.
+        LabError: scores are of another model or folder, or have no record.
     """
     if filled and not side.is_file():
         raise LabError(
@@ -147,9 +147,9 @@ def agree(side: Path, record: dict, filled: bool) -> None:
 
 @contextlib.contextmanager
 def _appending(path: Path, rows: list[tuple[int, list[str]]], header: bytes) -> Iterator[BinaryIO]:
-    """A file of ``_rows`` to be appended to, cut off behind them."""
-    # Unbuffered: what could not be written when a disk was full is not tried again.
-    with open(path, "ab", buffering=0) as file:
+    """A file opened for appending, truncated after ``rows``."""
+    # Unbuffered, so that a failed write to a full disk is not repeated.
+    with path.open("ab", buffering=0) as file:
         file.truncate(rows[-1][0] if rows else 0)
         if not rows:
             with check_disk_space(path):
@@ -159,24 +159,25 @@ def _appending(path: Path, rows: list[tuple[int, list[str]]], header: bytes) -> 
 
 def _append(file: BinaryIO, cells: Iterable[str]) -> None:
     row = f"{','.join(map(_quoted, cells))}\n".encode()
-    while row:  # a nearly full disk takes the beginning of a row without a word
+    while row:  # a nearly full disk may write part of a row
         row = row[file.write(row) :]
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Complete rows of a file, the header's first, each with the position of its end.
+    """Complete rows of a file, header first, each with its end position.
 
     Raises:
-        LabError: a row has not as many cells as the header, or a score that is no number.
+        LabError: a row with another number of cells than the header, or a score that is no number.
     """
     if not path.is_file():
         return []
     start = end = quotes = 0
-    content, found = path.read_bytes(), []
+    content = path.read_bytes()
+    found: list[tuple[int, list[str]]] = []
     for line in content.splitlines(keepends=True):
         end += len(line)
         quotes += line.count(b'"')
-        # Within an odd number of quotes a line's end belongs to a name.
+        # Within quotes a line end belongs to a name.
         if line.endswith(b"\n") and quotes % 2 == 0:
             (row,) = csv.reader(io.StringIO(content[start:end].decode(), newline=""))
             if found and (len(row) != len(found[0][1]) or not _is_number(found[0][1], row)):
@@ -199,6 +200,6 @@ def _is_number(header: list[str], row: list[str]) -> bool:
 
 
 def _quoted(name: str) -> str:
-    """A CSV field; csv.writer would leave a carriage return without the quotes it needs."""
+    """A CSV field; csv.writer does not quote carriage returns."""
     special = any(letter in name for letter in ',"\r\n')
     return '"' + name.replace('"', '""') + '"' if special else name

@@ -9,12 +9,12 @@ from dpiqa_lab import metrics
 from dpiqa_lab.evaluation.agreement import (
     METRICS,
     agreement,
-    beside_published,
     calibration,
     differences,
     fitted_curve,
 )
 from dpiqa_lab.evaluation.error_analysis import disagreements, errors_by_trait, robustness
+from dpiqa_lab.evaluation.published_results import compare_with_published
 
 
 def table(model: str, score, mos, dataset: str = "d", **columns) -> pd.DataFrame:
@@ -173,8 +173,8 @@ def test_disagreements_by_hand():
 
 def test_published_results_stand_below_ones_own():
     results = agreement(table("m", [1, 2, 3, 5], [1, 2, 4, 3], "clive"), 10).assign(error="")
-    found = beside_published(results)
+    found = compare_with_published(results)
     assert found["method"].tolist()[:2] == ["m", "DP-IQA"]
     assert found["srcc"][0] == pytest.approx(0.8)
     assert (found["dataset"] == "clive").all()
-    assert not len(beside_published(results.assign(dataset="elsewhere")))
+    assert not len(compare_with_published(results.assign(dataset="elsewhere")))

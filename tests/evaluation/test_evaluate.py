@@ -256,7 +256,7 @@ def test_models_that_cannot_be_opened_are_named_before_any_work(datasets, monkey
             lab.evaluate({"m": model}, datasets)
     with pytest.raises(LabError, match="two models are called contrast"):
         lab.evaluate([contrast, contrast], datasets)
-    with pytest.raises(LabError, match="nothing to judge"):
+    with pytest.raises(LabError, match="nothing to score"):
         lab.evaluate([], datasets)
 
 

@@ -9,12 +9,11 @@ from dpiqa_lab.core.device import choose_compute
 from dpiqa_lab.experiments import stage_profile
 from dpiqa_lab.experiments.benchmark import generated_photographs
 from dpiqa_lab.experiments.benchmark_config import BenchmarkConfig
-from dpiqa_lab.experiments.memory_format import layout_gains
 from dpiqa_lab.experiments.plain_reference import PlainReference
 from dpiqa_lab.experiments.profiling import Candidate, counted, floors, interleaved, profiled
 from dpiqa_lab.experiments.speed_ratios import speed_ratios
 from dpiqa_lab.experiments.stage_profile import READING, select_stages, stage_table
-from dpiqa_lab.experiments.throughput import pass_table
+from dpiqa_lab.experiments.throughput import layout_gains, pass_table
 from dpiqa_lab.nn.int8 import int8_kernels
 
 CPU = choose_compute("cpu", "float32")

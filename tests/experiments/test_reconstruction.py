@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpiqa_lab.experiments.reconstruction import linear_reconstruction
+from dpiqa_lab.experiments.prior_vae import linear_reconstruction
 from dpiqa_lab.metrics import psnr
 
 

@@ -10,11 +10,11 @@ from dpiqa_lab.probing.correlations import (
     layer_similarity,
     linear_cka,
     mean_pearson,
+    photograph_map,
     spearman_columns,
     top_bottom_images,
 )
 from dpiqa_lab.probing.features import POOLINGS, Features
-from dpiqa_lab.probing.image_map import photograph_map
 
 
 def features(**taps):
