@@ -119,7 +119,7 @@ class Run:
         return pd.read_csv(self.path / "predictions.csv")
 
     def files(self) -> pd.DataFrame:
-        """Size in MB of each file of the folder, indexed by path in it; hidden ones are left out."""
+        """Sizes in MB of the folder's files, indexed by relative path; no hidden files."""
         paths = (path for path in self.path.rglob("[!.]*") if path.is_file())
         sizes = {
             path.relative_to(self.path).as_posix(): path.stat().st_size / 1e6 for path in paths
