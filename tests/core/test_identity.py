@@ -142,6 +142,7 @@ rows = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(rows=rows)
 def test_an_identity_is_read_back_as_it_was_written(tmp_path_factory, rows):

@@ -19,6 +19,8 @@ from dpiqa_lab.core.paths import home
 from tests.hostile import pictures, tables, weights
 from tests.hostile.parameters import ANYWHERE, TRAINING
 
+pytestmark = pytest.mark.medium
+
 SCREEN = 25  # lines
 
 
