@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     )
     # The dependencies as pinned, without the editable package: .pth files are not read there.
     (site,) = environment.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(os.path.dirname(os.path.dirname(np.__file__)) + "\n")
+    (site / "dependencies.pth").write_text(f"{Path(np.__file__).parents[1]}\n")
 
     elsewhere = tmp_path / "elsewhere"
     photographs(elsewhere / "photos", 5)

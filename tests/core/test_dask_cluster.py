@@ -202,9 +202,9 @@ def test_a_sweep_of_eight_ends_complete_where_a_worker_is_killed(tmp_path, monke
     # The kernel of the killed worker is gone too.
     first = next(int(process) for x, _, process in lines if x == "3")
     deadline = time.monotonic() + 30
-    while os.path.exists(f"/proc/{first}/cmdline") and time.monotonic() < deadline:
+    while Path(f"/proc/{first}/cmdline").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not os.path.exists(f"/proc/{first}") or not Path(f"/proc/{first}/cmdline").read_bytes()
+    assert not Path(f"/proc/{first}").exists() or not Path(f"/proc/{first}/cmdline").read_bytes()
     again = run_sweep(path, grid, name="small", cluster="local:2")
     assert again["seconds"].tolist() == table["seconds"].tolist()
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 9

@@ -299,7 +299,7 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
 def test_the_notes_of_a_worker_are_cut_where_the_disk_was_full(tmp_path):
     run = Run(tmp_path, {}, "new")
     run.log({"step": 1})
-    with open(tmp_path / "metrics.jsonl", "a") as file:
+    with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')
     run.rewind(2)
     run.log({"step": 2})

@@ -64,7 +64,7 @@ def _rewrite(root):
 
 def _replace(root):
     shutil.copyfile(root / "1.bmp", root / "new")
-    os.replace(root / "new", root / "0.bmp")
+    (root / "new").replace(root / "0.bmp")
 
 
 @pytest.mark.parametrize("change", [_swap, _rewrite, _replace])

@@ -1,6 +1,7 @@
 """Folders, lists and names become photographs, each once, whatever they are called."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_lists_name_the_same_photographs_as_the_folder(tmp_path):
     _touch(tmp_path, *ODD)
     expected = _names(tmp_path)
     assert sorted(expected) == sorted(ODD)
-    with open(tmp_path / "list.csv", "w", newline="", encoding="utf-8") as file:
+    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerows([["mos", "name"], *([1, name] for name in expected)])
     assert _names(tmp_path / "list.csv") == expected
@@ -82,7 +83,7 @@ def test_a_list_in_latin_1_finds_a_file_named_in_utf_8(tmp_path):
 def test_a_name_in_latin_1_on_the_disk_is_found_and_written_as_utf_8(tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     try:
-        open(path, "wb").close()
+        Path(os.fsdecode(path)).touch()
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
     ((name, found),) = find_photographs(tmp_path)[1]

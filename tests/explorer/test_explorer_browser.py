@@ -53,7 +53,7 @@ def jupyter(tmp_path):
     }  # fmt: skip
     environment = {**os.environ, **{name: str(tmp_path / f) for name, f in folders.items()}}
     environment["PYTHONPATH"] = str(REPOSITORY)
-    with open(tmp_path / "jupyter.log", "w") as log:
+    with (tmp_path / "jupyter.log").open("w") as log:
         server = subprocess.Popen(
             [
                 sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",

@@ -46,7 +46,7 @@ def _content(root: Path) -> dict:
         for name in [*folders, *files]:
             path = Path(place, name)
             if path.is_symlink():
-                found[path] = os.readlink(path)
+                found[path] = path.readlink()
             else:
                 found[path] = path.read_bytes() if path.is_file() else path.stat().st_mode
     return found

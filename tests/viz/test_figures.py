@@ -8,7 +8,7 @@ from PIL import Image
 
 from dpiqa_lab import metrics
 from dpiqa_lab.core.errors import LabError
-from dpiqa_lab.viz.figures import photographs, pick, predicted_against_mos, save, training_curves
+from dpiqa_lab.viz.figures import contact_sheet, pick, predicted_against_mos, save, training_curves
 
 HISTORY = pd.DataFrame(
     {
@@ -139,7 +139,7 @@ def rows(tmp_path) -> pd.DataFrame:
 
 
 def test_sheet_has_a_captioned_picture_a_row(rows):
-    figure = photographs(rows, "Best", columns=4, thumb=96)
+    figure = contact_sheet(rows, "Best", columns=4, thumb=96)
     assert figure.layout.title.text == "Best"
     pictures, captions = figure.layout.images, figure.layout.annotations
     assert len(pictures) == len(captions) == 6
@@ -151,28 +151,28 @@ def test_sheet_has_a_captioned_picture_a_row(rows):
 
 
 def test_names_are_escaped_and_long_ones_cut_in_the_middle(rows, tmp_path):
-    figure = photographs(rows, "Names")
+    figure = contact_sheet(rows, "Names")
     assert figure.layout.annotations[0].text.startswith("&lt;b&gt;x&lt;/b&gt;&amp;.png<br>")
     assert figure.layout.annotations[5].text.startswith("a_long_na…ph_0001.jpg<br>")
     assert figure.data[0].hovertext[5].startswith("a_long_name_of_a_photograph_0001.jpg<br>")
     name = "</script><script>alert(1)</script>\udcff.png"  # with a byte that is no UTF-8
     odd = rows.head(1).assign(name=pd.Series([name], dtype=object))
-    text = save(photographs(odd, "Odd"), tmp_path, "odd").read_text(encoding="utf-8")
+    text = save(contact_sheet(odd, "Odd"), tmp_path, "odd").read_text(encoding="utf-8")
     assert "alert(1)</script>" not in text
 
 
 def test_thumbnails_are_small(rows):
-    figure = photographs(rows.tail(1), "One", thumb=96)
+    figure = contact_sheet(rows.tail(1), "One", thumb=96)
     assert len(figure.layout.images[0].source) < 4000
 
 
 def test_photographs_that_are_not_there(rows):
     with pytest.raises(LabError, match="no such file"):
-        photographs(rows.assign(path="gone.jpg"), "Gone")
+        contact_sheet(rows.assign(path="gone.jpg"), "Gone")
     with pytest.raises(LabError, match="table is empty"):
-        photographs(rows.head(0), "None")
+        contact_sheet(rows.head(0), "None")
     with pytest.raises(LabError, match="no column path"):
-        photographs(predictions(), "No paths")
+        contact_sheet(predictions(), "No paths")
 
 
 def test_pick():
