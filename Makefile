@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A process a core, of one thread each: on two cores two thirds of the time of one process with both.
 SPREAD := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: setup demo test test-all test-gpu torture lab docs lint clean
+.PHONY: setup demo test test-fast test-all test-gpu torture lab docs lint clean
 setup: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
@@ -17,6 +17,9 @@ setup: .venv/ready
 
 demo: setup  ## Train the tiny teacher on the demo set; print the run and its figures
 	$(BIN)/python -m dpiqa_lab demo
+
+test-fast: setup  ## The tests for the edit loop, under 90 seconds on 2 cores
+	$(SPREAD) --maxprocesses 4 -m "not medium and not slow and not gpu"
 
 test: setup  ## The tests that take under 12 minutes on 2 cores
 	$(SPREAD) --maxprocesses 4 -m "not slow and not gpu"

@@ -115,6 +115,7 @@ def test_the_cache_is_listed_and_cleared_by_kind(tmp_path, monkeypatch, capsys):
     assert "entries: 0, 0.0 MB" in capsys.readouterr().out
 
 
+@pytest.mark.medium
 def test_a_run_s_changed_inputs_are_listed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DPIQA_HOME", str(tmp_path))
     table = photographs(tmp_path / "photos", 24)

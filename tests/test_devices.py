@@ -19,6 +19,8 @@ from dpiqa_lab.core.runs import find_run
 from tests.conftest import REPOSITORY
 from tests.support.notebooks import papermill
 
+pytestmark = pytest.mark.medium
+
 TRAINED = {"batch_size": 4, "validate_every": 2}
 
 

@@ -18,6 +18,8 @@ from tests.conftest import BIQ, REPOSITORY, photographs
 from tests.support.configs import QUICK
 from tests.support.notebooks import command, papermill
 
+pytestmark = pytest.mark.medium
+
 
 def test_03_trains_from_any_folder_and_shows_its_figures(small_folder, tmp_path):
     options = {**QUICK, "data_root": "photos", "max_steps": 4, "run_name": "by_papermill"}

@@ -98,6 +98,7 @@ def test_import_loads_nothing_heavy():
     assert (result.stdout.strip(), result.stderr) == ("", "")
 
 
+@pytest.mark.medium
 def test_what_a_first_use_loads_is_what_it_needs():
     """Completion and metrics load no network's library; a dataset and a model no figures."""
     code = (

@@ -18,6 +18,8 @@ from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.runs import find_run
 from tests.conftest import photographs
 
+pytestmark = pytest.mark.medium
+
 FOLDER = {
     "dataset": "folder", "labels": "scores.csv", "mos_range": "0,100", "device": "cpu",
     "image_size": 64,

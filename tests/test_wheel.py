@@ -154,6 +154,7 @@ def test_an_installed_wheel_scores_from_any_folder(source, tmp_path):
     assert (elsewhere / "runs" / "demo" / "03_train.ipynb").is_file()
 
 
+@pytest.mark.medium
 def test_the_shipped_student_is_small_and_sees_damage():
     folder = REPOSITORY / "data" / "student"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12e6

@@ -118,6 +118,15 @@ class Run:
         """``predictions.csv``."""
         return pd.read_csv(self.path / "predictions.csv")
 
+    def files(self) -> pd.DataFrame:
+        """Sizes in MB of the folder's files, indexed by relative path; no hidden files."""
+        paths = (path for path in self.path.rglob("[!.]*") if path.is_file())
+        sizes = {
+            path.relative_to(self.path).as_posix(): path.stat().st_size / 1e6 for path in paths
+        }
+        index = pd.Index(sorted(sizes), name="file")
+        return pd.DataFrame({"MB": [round(sizes[name], 2) for name in index]}, index)
+
     def _lines(self) -> list[dict]:
         path = self.path / "metrics.jsonl"
         lines = []

@@ -2,6 +2,8 @@ import pytest
 
 import dpiqa_lab as lab
 
+pytestmark = pytest.mark.medium
+
 
 def _config(**values):
     return lab.TrainConfig.from_parameters({"dataset": "koniq", "backbone": "sd15", **values})

@@ -36,6 +36,7 @@ def notebook(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.medium
 def test_a_failure_ends_nothing_and_only_what_is_open_runs_again(notebook, tmp_path, capsys):
     words = ["sweep", str(notebook), "-p", "base", "0.5", "-g", "x", "1,2", "--name", "small"]
     assert main(words) == 2

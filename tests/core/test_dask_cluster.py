@@ -21,6 +21,8 @@ from dpiqa_lab.scoring.parquet_scores import MANIFEST
 from tests.conftest import photographs, small_student
 from tests.support.stub_scorer import StubScorer
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):

@@ -206,6 +206,7 @@ def _hold_briefly(folder, started, end):
         end.wait(20)
 
 
+@pytest.mark.medium
 def test_a_held_folder_is_refused_and_says_who_holds_it(tmp_path):
     context = multiprocessing.get_context("spawn")
     started, end = context.Event(), context.Event()

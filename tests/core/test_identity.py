@@ -142,6 +142,7 @@ rows = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(rows=rows)
 def test_an_identity_is_read_back_as_it_was_written(tmp_path_factory, rows):
@@ -162,3 +163,15 @@ def test_a_folder_s_hash_is_that_of_its_files_wherever_it_lies(tmp_path):
     assert one == two
     (tmp_path / "b/x/deep/w.bin").write_bytes(b"2")
     assert files_input(tmp_path / "b/x") != one
+
+
+def test_a_runs_files_are_listed_with_their_sizes(tmp_path):
+    run = _make(tmp_path, _identity(), "interrupted")
+    run.figures.mkdir()
+    (run.figures / "a.html").write_bytes(b"x" * 1_230_000)
+    (run.path / ".holder").write_text("1")
+    sizes = run.files()["MB"]
+    assert sizes["figures/a.html"] == 1.23
+    assert sizes["result.csv"] == 0
+    assert {".holder", "figures"}.isdisjoint(sizes.index)
+    assert list(sizes.index) == sorted(sizes.index)

@@ -314,11 +314,13 @@ def _started(folder, *words):
     return done.stdout
 
 
+@pytest.mark.medium
 def test_ipython_on_a_notebook_reads_its_cells(tmp_path):
     _write(tmp_path / "a.ipynb", "%%time\n" + STARTED[0], *STARTED[1:], SHOW)
     assert json.loads(_started(tmp_path, "IPython", "a.ipynb").splitlines()[-1]) == EXPECTED
 
 
+@pytest.mark.medium
 def test_a_script_by_nbconvert_reads_what_is_above_the_call(tmp_path):
     _write(tmp_path / "a.ipynb", *STARTED, SHOW)
     _started(tmp_path, "nbconvert", "--to", "python", "a.ipynb")
@@ -326,6 +328,7 @@ def test_a_script_by_nbconvert_reads_what_is_above_the_call(tmp_path):
     assert json.loads(_started(tmp_path, "IPython", "a.py")) == EXPECTED
 
 
+@pytest.mark.medium
 def test_papermill_without_the_tag_is_refused_where_its_value_is_lost(tmp_path):
     path = _write(tmp_path / "a.ipynb", *STARTED, SHOW, tagged=1)
     run_notebook(path, tmp_path / "out.ipynb", seed=5, epochs=30, stepz=[1, None])

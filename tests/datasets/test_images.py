@@ -168,6 +168,7 @@ def test_the_limit_of_size_is_the_labs_own(tmp_path, monkeypatch, limit):
         read_image(tmp_path / "bomb.png")
 
 
+@pytest.mark.medium
 def test_the_lab_leaves_pillows_switches_alone():
     code = (
         "from PIL import Image, ImageFile\n"

@@ -105,6 +105,7 @@ def test_flat_pictures_and_horizons_are_unrelated():
     assert not np.isnan(near_duplicates.correlation(*np.zeros((2, 1, SIDE, SIDE)))).any()
 
 
+@pytest.mark.medium
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.fixed_dictionaries(COPIES), min_size=1, max_size=8),
@@ -186,6 +187,7 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.medium
 def test_random_splits_keep_near_copies_together(root, monkeypatch):
     dataset = lab.load_dataset("folder", root)
     table = dataset.table

@@ -235,6 +235,7 @@ def test_a_subset_is_no_error():
     assert "error" not in set(found["severity"])
 
 
+@pytest.mark.medium
 def test_command_line(root, capsys):
     assert main(["check", "koniq", "--root", str(root), "--backbone", "tiny"]) == 0
     said = capsys.readouterr().out
@@ -325,6 +326,7 @@ def test_a_misspelt_parameter_is_named(rated):
         lab.check_dataset("folder", rated, lower_beter=True)
 
 
+@pytest.mark.medium
 def test_photographs_that_are_left_out_are_no_error(rated, capsys):
     (rated / "p003.png").unlink()
     (rated / "p004.png").write_bytes(b"no picture")

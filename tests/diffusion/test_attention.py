@@ -130,6 +130,7 @@ def _stepped(teacher, images):
     optimizer.zero_grad()
 
 
+@pytest.mark.medium
 def test_scores_follow_a_training_step_and_a_weight_load():
     torch.manual_seed(0)
     teacher = lab.Teacher(

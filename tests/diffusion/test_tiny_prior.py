@@ -10,6 +10,8 @@ from dpiqa_lab.datasets.demo import open_picture
 from dpiqa_lab.metrics import psnr
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.medium
+
 FOLDER = REPOSITORY / "data" / "tiny_prior"
 PHOTOGRAPHS = (
     "astronaut.png", "camera.png", "chelsea.png", "china.jpg", "coffee.png", "flower.jpg",

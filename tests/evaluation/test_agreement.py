@@ -32,6 +32,7 @@ def scores(n: int = 60) -> pd.DataFrame:
     return pd.concat([table(k, v, mos, subset=subset) for k, v in parts.items()])
 
 
+@pytest.mark.medium
 def test_agreement_is_what_scipy_and_the_metrics_say():
     found = agreement(scores(), resamples=100).set_index(["model", "subset"])
     assert list(found.loc["good"].index) == ["all", "even", "odd"]
@@ -66,6 +67,7 @@ def test_what_became_of_the_logistic_stands_in_the_table(recwarn):
     assert "no logistic fitted to 2 scores" in said
 
 
+@pytest.mark.medium
 def test_what_subsets_account_for_stands_beside_the_whole():
     means = scores().groupby("subset")["mos"].transform("mean")
     found = agreement(scores().assign(subset_mean=means), resamples=100)

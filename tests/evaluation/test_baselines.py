@@ -22,6 +22,7 @@ def test_ridge_on_statistics_of_photographs():
     assert result["alpha"] in ALPHAS
 
 
+@pytest.mark.medium
 def test_the_registry_s_baselines_take_parts_and_give_a_score_each(tmp_path):
     small = {"trunk": "resnet_tiny", "image_size": 64, "crop_size": 32, "device": "cpu"}
     budgets = {

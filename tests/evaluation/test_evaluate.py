@@ -58,6 +58,7 @@ def trained(folders):
     ]
 
 
+@pytest.mark.medium
 def test_the_oracle_knows_the_subset_s_mean_in_train(datasets):
     dataset = datasets["cats"]
     table = dataset.manifest.table
@@ -76,6 +77,7 @@ def test_the_oracle_knows_the_subset_s_mean_in_train(datasets):
     assert shown["SRCC within subsets"].tolist()[1:] == ["", ""]
 
 
+@pytest.mark.medium
 def test_matrix_of_runs_trained_on_two_datasets(trained, datasets):
     tables = lab.evaluate(trained, datasets, robustness=0, resamples=20)
     cross = tables["cross"].set_index(["trained_on", "tested_on"])
@@ -96,6 +98,7 @@ def test_matrix_of_runs_trained_on_two_datasets(trained, datasets):
         assert cross.loc[(name, name), "rmse"] == pytest.approx(own["rmse"], rel=1e-3)
 
 
+@pytest.mark.medium
 def test_a_run_is_told_which_photographs_it_has_seen(trained, datasets):
     first = {"cats": datasets["cats"]}
     found = lab.evaluate(trained[:1], first, "all", robustness=0, resamples=20)["agreement"]
@@ -104,6 +107,7 @@ def test_a_run_is_told_which_photographs_it_has_seen(trained, datasets):
     assert "fitted to 24 of these photographs" in found["agreement"]["notes"][0]
 
 
+@pytest.mark.medium
 def test_predictions_of_a_run_are_taken_as_they_are(trained, datasets):
     table = find_run(trained[0]).predictions()
     models = {"written": f"predictions:{trained[0]}", "table": table, "asked": trained[0]}
@@ -196,6 +200,7 @@ def test_changes_are_what_they_are_called(datasets):
     assert not path.exists()
 
 
+@pytest.mark.medium
 def test_run_is_reused_until_a_model_changes(datasets, folders, capsys):
     config = lab.EvaluateConfig.from_parameters(
         {

@@ -9,6 +9,8 @@ from dpiqa_lab.__main__ import main
 from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.runs import find_run
 
+pytestmark = pytest.mark.medium
+
 QUICK = {
     "dataset": "folder", "labels": "scores.csv", "mos_range": "0,100", "backbone": "tiny",
     "prompts": "none", "image_size": 64, "decoder_width": 8, "batch_size": 4, "max_steps": 1,

@@ -16,6 +16,8 @@ from dpiqa_lab.experiments.stage_profile import READING, select_stages, stage_ta
 from dpiqa_lab.experiments.throughput import layout_gains, pass_table
 from dpiqa_lab.nn.int8 import int8_kernels
 
+pytestmark = pytest.mark.medium
+
 CPU = choose_compute("cpu", "float32")
 
 

@@ -84,6 +84,7 @@ def test_gains_are_of_the_same_seed():
     assert single["gain_test_low"].notna().all()
 
 
+@pytest.mark.medium
 def test_trainings_are_compared_and_kept(small_folder):
     options = {"variants": "whole,random weights", "train_fraction": 0.5, "root": small_folder}
     run = lab.experiments.run_components(_config(seeds=1, **options))

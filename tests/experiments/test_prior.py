@@ -13,6 +13,8 @@ from dpiqa_lab.experiments.prior_run import train_prior
 from dpiqa_lab.models.image_adapter import load_image_adapter
 from tests.support.configs import PRIOR
 
+pytestmark = pytest.mark.medium
+
 
 def _config(pictures_folder, **options):
     return PriorConfig.from_parameters({**PRIOR, "photographs": str(pictures_folder), **options})

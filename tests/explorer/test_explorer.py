@@ -115,6 +115,7 @@ def test_the_command_gives_the_view_again_whatever_the_names(root):
 # From the cache
 
 
+@pytest.mark.medium
 def test_every_choice_follows_from_the_cache(explorer, no_passes):
     view = View(explorer)
     assert explorer.coverage().to_numpy().all()
@@ -299,6 +300,7 @@ SEEN = {
 }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("run", SEEN)
 def test_undamaged_a_photograph_has_the_score_that_the_run_itself_gives_it(large, run):
     model = lab.load_model(run)
@@ -505,6 +507,7 @@ def test_a_click_shows_the_photograph_and_damage_its_fall(panel):
     assert list(panel.damage.scores.data[0].x) == [0, 1]
 
 
+@pytest.mark.medium
 def test_explore_gives_widgets_only_where_somebody_watches(root, monkeypatch):
     monkeypatch.setattr("dpiqa_lab.explorer.app.interactive", lambda: True)
     assert isinstance(lab.explore(_config(root)), Panel)

@@ -137,9 +137,8 @@ def _renamed(new, quoted):
 
 
 def _latin_on_disk(root, lines):
-    copy = os.fsencode(root) + b"/caf\xe9.png"
-    with open(copy, "wb") as file:
-        file.write((root / NAMES[0]).read_bytes() + b"more")
+    copy = root / os.fsdecode(b"caf\xe9.png")
+    copy.write_bytes((root / NAMES[0]).read_bytes() + b"more")
     return "\n".join(lines)
 
 

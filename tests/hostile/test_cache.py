@@ -14,6 +14,8 @@ from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.files import tensors_hash
 from dpiqa_lab.datasets.prior_views import list_photographs, make_views
 
+pytestmark = pytest.mark.medium
+
 RIGHT = [[0.0, 1.0], [2.0, 3.0]]
 
 

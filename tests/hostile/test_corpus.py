@@ -19,6 +19,8 @@ from dpiqa_lab.core.paths import home
 from tests.hostile import pictures, tables, weights
 from tests.hostile.parameters import ANYWHERE, TRAINING
 
+pytestmark = pytest.mark.medium
+
 SCREEN = 25  # lines
 
 
@@ -44,7 +46,7 @@ def _content(root: Path) -> dict:
         for name in [*folders, *files]:
             path = Path(place, name)
             if path.is_symlink():
-                found[path] = os.readlink(path)
+                found[path] = path.readlink()
             else:
                 found[path] = path.read_bytes() if path.is_file() else path.stat().st_mode
     return found

@@ -82,6 +82,7 @@ def test_every_score_passes_or_its_row_is_named(scores):
         assert (f"{place}:" in told) == (not 0 <= score <= 100)
 
 
+@pytest.mark.medium
 @relaxed
 @given(
     groups=st.lists(st.integers(0, 15), min_size=12, max_size=80).filter(lambda g: len({*g}) > 3),
@@ -125,6 +126,7 @@ anything = st.recursive(
 names = st.sampled_from([*Config.__dataclass_fields__, "stepz"]) | st.text(max_size=20)
 
 
+@pytest.mark.medium
 @relaxed
 @given(values=st.dictionaries(names, anything, max_size=5))
 def test_parameters_are_of_their_types_or_all_named(values):

@@ -127,7 +127,7 @@ def _raw(path, trace):
 
 
 def _numpy(path, trace):
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         np.save(file, np.array([Armed(trace)], object), allow_pickle=True)
 
 

@@ -134,6 +134,7 @@ def test_an_encoder_s_features_are_means_and_log_deviations_and_are_cached(tmp_p
     assert np.array_equal(encoder_features(encoder, photographs, cache_dir=tmp_path), found)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("name", "width"), [("frequency", 800), ("mobilenet_v2", 2560)])
 def test_other_trunks_encode_too(name, width, tmp_path):
     encoder = Encoder(name, "none", image_size=64)

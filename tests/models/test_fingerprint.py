@@ -48,6 +48,7 @@ def _built(kind, arguments):
     return ReIqa([model]) if kind is QualityEncoder else model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("kind", "arguments", "name", "other"),
     [(kind, own, name, value) for kind, own, others in CASES for name, value in others.items()],
@@ -102,6 +103,7 @@ def test_every_weight_and_buffer_is_in_it(teacher, which):
     assert fingerprint(model) != before
 
 
+@pytest.mark.medium
 def test_place_layout_type_and_mode_are_not(teacher):
     before = fingerprint(teacher)
     assert len(before) == 64

@@ -16,6 +16,8 @@ from dpiqa_lab.__main__ import main
 from dpiqa_lab.diffusion.presets import PRESETS, Preset
 from dpiqa_lab.models.official import expected_entries, official_names
 
+pytestmark = pytest.mark.medium
+
 WIDTHS = [32, 64, 96, 96]
 PROMPTS, WIDTH = 7, 32
 UNET = {

@@ -75,6 +75,7 @@ def saved(path, state, **more):
     torch.save({"model": model, "epoch": 3, **more}, path)
 
 
+@pytest.mark.medium
 def test_released_checkpoints_give_8192_features(tmp_path):
     states = released(0), released(1)
     for name, state in zip(("quality", "content"), states, strict=True):

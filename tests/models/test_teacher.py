@@ -18,6 +18,7 @@ def teacher():
     return lab.Teacher(lab.load_backbone("tiny"), decoder_width=16, image_size=64).eval()
 
 
+@pytest.mark.medium
 @torch.no_grad()
 def test_patches_are_seen_each_as_if_there_were_nothing_else():
     backbone, images = lab.load_backbone("tiny"), torch.rand(2, 3, 128, 128)
@@ -38,6 +39,7 @@ def test_patches_are_seen_each_as_if_there_were_nothing_else():
     assert parted(images).score.shape == (2,)
 
 
+@pytest.mark.medium
 @torch.no_grad()
 def test_the_decoder_may_read_the_deepest_up_blocks_alone():
     backbone, images = lab.load_backbone("tiny"), torch.rand(1, 3, 64, 64)
@@ -122,6 +124,7 @@ def test_calibration_standardises_and_starts_at_the_mean():
     assert (feature_map.amax((0, 2, 3)) > 0).all()  # no channel is dead
 
 
+@pytest.mark.medium
 def test_score_and_map_have_the_promised_shapes(teacher):
     images = torch.rand(3, 3, 64, 128)
     with torch.no_grad():

@@ -16,6 +16,7 @@ MILLIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_trunk_gives_features_of_its_channels(name):
     with torch.device("meta"):

@@ -51,6 +51,7 @@ def _changed(network):
     return [m for m in network.modules() if "forward" in vars(m)]
 
 
+@pytest.mark.medium
 def test_scores_are_those_of_the_plain_blocks_and_smaller_batches_stay_plain(teacher, traced):
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with teacher.evaluation(PLAIN):
@@ -77,6 +78,7 @@ def test_scores_are_those_of_the_plain_blocks_and_smaller_batches_stay_plain(tea
     assert not _changed(teacher)
 
 
+@pytest.mark.medium
 def test_gradients_are_those_of_the_plain_blocks(teacher, traced):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     gradients = []

@@ -163,6 +163,7 @@ def test_precision_int8_is_for_evaluation_on_a_cpu(monkeypatch):
         choose_compute("cuda", "int8")
 
 
+@pytest.mark.medium
 def test_scores_in_int8_are_a_little_off():
     names = ("astronaut.png", "camera.png", "chelsea.png", "china.jpg", "coffee.png", "rocket.jpg")
     clean = [open_picture(name).convert("RGB") for name in names]
@@ -178,6 +179,7 @@ def test_scores_in_int8_are_a_little_off():
     assert 0 < off.mean() < 0.05
 
 
+@pytest.mark.medium
 def test_a_teacher_has_its_int8_weights_once_and_no_gradients(monkeypatch):
     teacher = lab.Teacher(lab.load_backbone("tiny"), "none", image_size=64, decoder_width=64)
     photographs = [

@@ -42,6 +42,7 @@ def _entries(folder):
     return [entry for entry in cache_table(folder) if entry["kind"] == "features"]
 
 
+@pytest.mark.medium
 @torch.no_grad()
 def test_every_tap_is_what_a_plain_hook_sees(backbone, photos, tmp_path):
     unet = backbone.unet

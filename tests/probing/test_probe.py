@@ -77,6 +77,7 @@ def test_features_do_not_hang_on_what_else_was_asked_for(backbone, photos, tmp_p
         assert torch.equal(alone[50, "mid_block", pooling], among[50, "mid_block", pooling])
 
 
+@pytest.mark.medium
 def test_noise_follows_the_photograph_and_the_seed(backbone, photos, tmp_path):
     name = 500, "mid_block", "mean"
     one, same, other, none = (

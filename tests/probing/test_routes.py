@@ -30,6 +30,8 @@ from dpiqa_lab.training.statistics_targets import statistics_targets
 from dpiqa_lab.training.teacher_outputs import teacher_outputs
 from tests.support.configs import QUICK
 
+pytestmark = pytest.mark.medium
+
 PRECISIONS = ("float32", "bfloat16", *(["int8"] if int8_kernels() else []))
 PROMPTS = ["noise of bad quality", "blur", "of perfect quality"]
 TIMES = (1, 300)

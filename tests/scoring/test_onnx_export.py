@@ -10,6 +10,8 @@ import dpiqa_lab as lab
 from dpiqa_lab.__main__ import main
 from tests.support.networks import stir
 
+pytestmark = pytest.mark.medium
+
 
 def _session(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

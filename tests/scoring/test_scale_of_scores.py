@@ -11,6 +11,8 @@ from dpiqa_lab.datasets.scale import UNKNOWN_SCALE, Scale
 from dpiqa_lab.evaluation.scorers import ModelScorer
 from tests.conftest import photographs, small_student
 
+pytestmark = pytest.mark.medium
+
 SCALES = [
     ({"mos_range": [0, 100], "lower_better": True}, "100 - score * 100"),
     ({"mos_range": [1, 5], "lower_better": False}, "1 + score * 4"),

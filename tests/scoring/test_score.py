@@ -53,6 +53,7 @@ def _contents(out):
     return [out.read_bytes(), out.with_name(f"{out.stem}-unreadable.csv").read_bytes()]
 
 
+@pytest.mark.medium
 def test_every_photograph_has_one_row_or_a_reason(album, whole, student_folder):
     table = pd.read_csv(whole)
     assert list(table) == ["name", "score"]
@@ -79,6 +80,7 @@ def test_every_photograph_has_one_row_or_a_reason(album, whole, student_folder):
     assert record["folder"] == str(album)
 
 
+@pytest.mark.medium
 def test_cut_off_at_any_byte_it_ends_with_the_same_bytes(whole, tmp_path):
     """The sheet alone: every length that a kill could leave behind."""
     content = whole.read_bytes()
@@ -98,6 +100,7 @@ def test_cut_off_at_any_byte_it_ends_with_the_same_bytes(whole, tmp_path):
         assert out.read_bytes() == content, length
 
 
+@pytest.mark.medium
 def test_cut_off_and_scored_again_the_scores_are_the_same_to_the_last_digit(
     album, whole, student_folder, tmp_path
 ):
@@ -151,6 +154,7 @@ def test_what_a_student_does_to_pixels_is_part_of_what_it_is(album, student_fold
         lab.score_folder([album / "p000.png"], student, out, device="cpu")
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(not int8_kernels(), reason="torch has no such kernels here")
 def test_a_file_keeps_to_one_precision(tmp_path, capsys):
     root = tmp_path / "some"

@@ -32,4 +32,4 @@ def papermill(folder, notebook="03_train", **parameters):
     return subprocess.run(
         command(notebook, solved(notebook, folder), **parameters),
         cwd=folder, capture_output=True, text=True, timeout=900, env=os.environ,
-    )  # fmt: skip  # fmt: skip
+    )  # fmt: skip

@@ -27,7 +27,7 @@ class StubScorer(ImageScorer):
 
     def prepare(self, photograph):
         if self.log is not None:
-            with open(self.log / str(os.getpid()), "a") as file:
+            with (self.log / str(os.getpid())).open("a") as file:
                 file.write(f"{photograph.name} {torch.get_num_threads()}\n")
         if photograph.name == self.deadly and not (self.log / "killed").exists():
             (self.log / "killed").touch()

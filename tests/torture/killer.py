@@ -57,7 +57,7 @@ class Points:
         self.seen += 1
         if self.seen == self.die_at:
             if half is not None:
-                os.truncate(half, os.path.getsize(half) // 2)
+                os.truncate(half, Path(half).stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -21,6 +21,8 @@ from tests.conftest import photographs
 from tests.support.held_models import in_a_new_process
 from tests.support.networks import stir
 
+pytestmark = pytest.mark.medium
+
 SHARED = {
     "dataset": "folder", "mos_range": "0,100", "image_size": 64, "device": "cpu",
     "precision": "float32", "validate_every": 1,

@@ -165,6 +165,7 @@ def test_a_bit_of_a_checkpoint_that_flipped_is_said_and_the_one_before_used(tmp_
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.medium
 def test_constant_predictions_are_undefined_everywhere(small_folder, monkeypatch, capsys):
     from dpiqa_lab.training.student_run import StudentTask
     from tests.support.configs import STUDENT

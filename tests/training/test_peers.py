@@ -104,6 +104,7 @@ def test_pmt_iqa_trains_is_reused_and_opened(small_folder, capsys):
     assert "reused" in capsys.readouterr().out
 
 
+@pytest.mark.medium
 def test_pmt_iqa_resumed_ends_with_the_same_bytes(small_folder, monkeypatch):
     whole = lab.training.train_pmt_iqa(pmt_config(small_folder, run_name="pmt-whole"))
     validate, calls = PmtIqaTask.validate, []
@@ -171,6 +172,7 @@ def test_a_step_of_crops_follows_from_its_number(small_folder):
     assert not torch.equal(one[1], other[1])
 
 
+@pytest.mark.medium
 def test_a_quality_encoder_learns_to_tell_damage(pictures_folder, tmp_path):
     names = sorted(path.name for path in pictures_folder.glob("*.png"))
     labels = tmp_path / "scores.csv"

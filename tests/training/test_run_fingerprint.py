@@ -13,6 +13,8 @@ from dpiqa_lab.training.run_fingerprint import run_fingerprint
 from tests.conftest import photographs
 from tests.support.configs import QUICK
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def prior(tmp_path):
