@@ -47,7 +47,7 @@ def _load(found: Run, weights: str) -> nn.Module:
         return load_converted(found, weights)
     if found.config.get("kind") == "pmt_iqa":
         return load_pmt_iqa(found, weights)
-    if "variants" in found.config:
+    if {"variants", "arms"} & found.config.keys():  # the second up to version 0.1
         raise LabError(
             f"run {found.name} compared students, which are runs of their own: load one of "
             f"{', '.join(found.summary().get('runs', {}).values()) or 'them'}."
