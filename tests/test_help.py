@@ -53,4 +53,4 @@ def test_an_interrupted_command_says_that_it_goes_on(monkeypatch, capsys):
 
     monkeypatch.setattr("dpiqa_lab.core.runs.list_runs", interrupted)
     assert main(["runs"]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from dpiqa_lab.core.files import write_json
 from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.core.runs import find_run
 from tests.conftest import photographs
+from tests.support.api import public_names
 
 pytestmark = pytest.mark.medium
 
@@ -79,7 +80,8 @@ def _named(config_class: str, run: str, given: dict, **more) -> Callable[[str], 
                 values["prompts"] = str(root / more["prompts"])
             if name is not None:
                 values["run_name"] = name
-            return getattr(lab, run)(getattr(lab, config_class).from_parameters(values))
+            names = public_names()
+            return names[run](names[config_class].from_parameters(values))
 
         return call
 
@@ -134,24 +136,24 @@ PROMPTS = {"prompts": "prompts.txt"}
 KINDS = {
     "teacher": _named("TrainConfig", "train_teacher", TRAINED, **PROMPTS),
     "student": _named("DistillConfig", "train_student", STUDENT, start_from="start"),
-    "pmt_iqa": _named("PmtIqaConfig", "train_pmt_iqa", {**PEER, "epochs": 1, "batch_size": 8}),
+    "pmt_iqa": _named("training.PmtIqaConfig", "training.train_pmt_iqa", {**PEER, "epochs": 1, "batch_size": 8}),
     "quality_encoder": _named(
-        "QualityEncoderConfig", "train_quality_encoder", {**PEER, "steps": 1, "scenes": 2}
+        "training.QualityEncoderConfig", "training.train_quality_encoder", {**PEER, "steps": 1, "scenes": 2}
     ),
     "prior": _prior,
-    "probe": _named("ProbeConfig", "run_probe", PROBED, **PROMPTS),
+    "probe": _named("ProbeConfig", "probing.run_probe", PROBED, **PROMPTS),
     "ablation": _named(
-        "AblationConfig", "run_ablation", {**PROBED, "random_init_control": False}, **PROMPTS
+        "AblationConfig", "experiments.run_ablation", {**PROBED, "random_init_control": False}, **PROMPTS
     ),
     "components": _named(
-        "ComponentsConfig",
-        "run_components",
+        "experiments.ComponentsConfig",
+        "experiments.run_components",
         {**TRAINED, "variants": "whole", "seeds": 1},
         **PROMPTS,
     ),
     "distillation": _named(
-        "DistillationConfig",
-        "run_distillation",
+        "experiments.DistillationConfig",
+        "experiments.run_distillation",
         {**STUDENT, "variants": "labels"},
         teacher="start",
     ),

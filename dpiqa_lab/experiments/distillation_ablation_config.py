@@ -79,5 +79,5 @@ class DistillationConfig(DistillConfig):
             run_name=f"{name or self.run_name}-teacher",
         ).resolve()
 
-    def _check_teacher(self) -> None:
+    def _check_teacher(self, weights: float) -> None:
         """No check: a missing teacher is trained."""

@@ -179,23 +179,24 @@ class DistillConfig(DatasetConfig):
         """See ``Configuration``."""
         return f"{self.dataset}-{self.trunk}"
 
-    def checked(self) -> "DistillConfig":
-        """This resolved configuration; LabError where values contradict each other."""
-        assert self.map_weight is not None
-        assert self.score_weight is not None
-        assert self.image_size is not None
-        taught = self.teacher_score_weight + self.map_weight
-        if self.teacher is None and (taught or self.unlabelled):
+    def _check_teacher(self, weights: float) -> None:
+        if self.teacher is None and (weights or self.unlabelled):
             raise LabError(
                 "teacher_score_weight, map_weight and unlabelled need a teacher: set teacher to a "
                 "run of notebook 03, or leave them out."
             )
-        if self.unlabelled and not taught:
+        if self.unlabelled and not weights:
             raise LabError(
                 "unlabelled photographs have the teacher as their only label: set "
                 "teacher_score_weight or map_weight above 0."
             )
 
+    def checked(self) -> "DistillConfig":
+        """This resolved configuration; LabError where values contradict each other."""
+        assert self.map_weight is not None
+        assert self.score_weight is not None
+        assert self.image_size is not None
+        self._check_teacher(self.teacher_score_weight + self.map_weight)
         if not self.score_weight + self.teacher_score_weight:
             raise LabError(
                 "nothing teaches the score: set score_weight or teacher_score_weight above 0."

@@ -161,7 +161,7 @@ PICKLES = [
     ("an object saved by torch", _torch(lambda x: x), "nothing was read"),
     ("in a state dict", _torch(lambda x: {"state_dict": {"a": x}}), "nothing was read"),
     ("as a name", _torch(lambda x: {"model": {x: 1}}), "nothing was read"),
-    ("beside tensors", _torch(lambda x: {"a": torch.zeros(3), "b": [x]}), "nothing of it was"),
+    ("beside tensors", _torch(lambda x: {"a": torch.zeros(3), "b": [x]}), "nothing was read"),
     ("torch's old format", _torch(lambda x: {"a": x}, legacy=True), "nothing was read"),
     ("numpy objects", _numpy, "not a readable checkpoint|nothing was read"),
     ("torch's oldest format, a tar", _tar, "not a readable checkpoint|nothing was read"),

@@ -140,9 +140,9 @@ def test_a_second_look_hashes_no_weights_and_reads_each_entry_once(
     options = {"timesteps": [1, 300], "taps": ["mid_block", "up_blocks.3"]}
     first = _extract(backbone, photos, tmp_path, **options)
     hashed, read = [], []
-    tensors_hash, _read = files.tensors_hash, RowCache._read
+    tensors_hash, _read = files.tensors_hash, RowCache.read
     monkeypatch.setattr(files, "tensors_hash", lambda x: hashed.append(x) or tensors_hash(x))
-    monkeypatch.setattr(RowCache, "_read", lambda self: read.append(self.folder) or _read(self))
+    monkeypatch.setattr(RowCache, "read", lambda self: read.append(self.folder) or _read(self))
     monkeypatch.setattr(features_module, "dataset_latents", None)
     again = _extract(backbone, photos, tmp_path, **options)
     assert torch.equal(first[300, "mid_block", "std"], again[300, "mid_block", "std"])

@@ -177,7 +177,9 @@ def test_a_completed_run_is_reused_and_other_parameters_refused(trained, capsys)
     again = lab.train_teacher(_config(root, run_name="trained", **TRAINED))
     assert again.state == "completed"
     assert "reused" in capsys.readouterr().out
-    with pytest.raises(lab.LabError, match=r"other parameters(.|\n)*max_steps: 4 there, 5 asked"):
+    with pytest.raises(
+        lab.LabError, match=r"other parameters(.|\n)*max_steps: 4 in the run, 5 requested"
+    ):
         lab.train_teacher(_config(root, run_name="trained", **{**TRAINED, "max_steps": 5}))
     assert (run.path / "summary.json").read_bytes() == before
 
