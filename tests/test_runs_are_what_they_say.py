@@ -136,14 +136,23 @@ PROMPTS = {"prompts": "prompts.txt"}
 KINDS = {
     "teacher": _named("TrainConfig", "train_teacher", TRAINED, **PROMPTS),
     "student": _named("DistillConfig", "train_student", STUDENT, start_from="start"),
-    "pmt_iqa": _named("training.PmtIqaConfig", "training.train_pmt_iqa", {**PEER, "epochs": 1, "batch_size": 8}),
+    "pmt_iqa": _named(
+        "training.PmtIqaConfig",
+        "training.train_pmt_iqa",
+        {**PEER, "epochs": 1, "batch_size": 8},
+    ),
     "quality_encoder": _named(
-        "training.QualityEncoderConfig", "training.train_quality_encoder", {**PEER, "steps": 1, "scenes": 2}
+        "training.QualityEncoderConfig",
+        "training.train_quality_encoder",
+        {**PEER, "steps": 1, "scenes": 2},
     ),
     "prior": _prior,
     "probe": _named("ProbeConfig", "probing.run_probe", PROBED, **PROMPTS),
     "ablation": _named(
-        "AblationConfig", "experiments.run_ablation", {**PROBED, "random_init_control": False}, **PROMPTS
+        "AblationConfig",
+        "experiments.run_ablation",
+        {**PROBED, "random_init_control": False},
+        **PROMPTS,
     ),
     "components": _named(
         "experiments.ComponentsConfig",
