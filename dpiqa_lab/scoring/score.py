@@ -132,24 +132,24 @@ def open_scorer(
     config = {}
     if isinstance(model, str | Path):
         config = find_model(model).config
-        name, model = str(model), load_model(model)
+        name, scorer = str(model), load_model(model)
     else:
-        name = type(model).__name__
+        name, scorer = type(model).__name__, model
     scale = scale_of(config)
     record = {
         "model": name,
-        "kind": type(model).__name__,
+        "kind": type(scorer).__name__,
         "trained_on": config.get("dataset") or config.get("converted_from"),
         **(scale.record() if scale else UNKNOWN_SCALE),
         "score": "on the normalised MOS scale of what it was trained on: 0 is its worst, 1 its "
         "best; not clipped, so scores beyond 0 and 1 occur",
         "direction": "higher is better",
-        "image_size": model.image_size,
+        "image_size": scorer.image_size,
         "lab": version("dpiqa-lab"),
     }
     if compute is not None:
         record |= {"precision": compute.precision, "device": str(compute.device)}
-    return model, record
+    return scorer, record
 
 
 def results(
@@ -160,13 +160,14 @@ def results(
     for batch, read in _read_ahead(model, batches):
         wanted = [f.name not in known for f in batch]
         images = [image for image, _ in read if torch.is_tensor(image)]
-        scores = iter(())
+        scores: Iterator[np.float32] = iter(())
         asked = [image for (image, _), want in zip(read, wanted, strict=True) if want]
         if any(map(torch.is_tensor, asked)):
             scores = iter(model.score_batch(torch.stack(images), compute))
         for photograph, (image, content), want in zip(batch, read, wanted, strict=True):
             result = next(scores, None) if torch.is_tensor(image) else image
             if want:
+                assert result is not None  # the batch was scored
                 bad = not isinstance(result, str) and not np.isfinite(result)
                 result = f"the model's score is {result}" if bad else result
                 yield photograph.name, result, content
