@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -219,5 +220,6 @@ def score(images: Photograph | Sequence[Photograph]) -> float | np.ndarray:
         LabError: an image that cannot be read.
     """
     several = isinstance(images, list | tuple)
-    scores = load_model(DEFAULT_MODEL).score(images if several else [images])
+    asked: Any = images if several else [images]
+    scores = load_model(DEFAULT_MODEL).score(asked)
     return scores if several else float(scores[0])
