@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, choose_compute
@@ -38,7 +38,8 @@ class EvaluateConfig(ReadingConfig):
     device: str = option("auto", "auto, cpu, cuda or mps", DEVICES)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    precision: ClassVar[str] = "float32"  # of the models
+    # Of the models.
+    precision: ClassVar[str] = "float32"  # type: ignore[misc] # not a field here
 
     def resolve(self) -> "EvaluateConfig":
         """A copy with device, dataset folders and run name.
@@ -51,7 +52,7 @@ class EvaluateConfig(ReadingConfig):
                 raise LabError(f"{name} is empty: give at least one.")
         roots = [config.data_root or _DEFAULT for config in self.dataset_configs()]
         device = str(choose_compute(self.device).device)
-        found = {"data_roots": tuple(roots), "device": device}
+        found: dict[str, Any] = {"data_roots": tuple(roots), "device": device}
         return dataclasses.replace(self, **found).named()
 
     def stem(self) -> str:

@@ -5,6 +5,7 @@ The order of the steps is known without observers.
 
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from ..core.progress import progress_bar
 from ..datasets.distortions import to_floats, to_pillow
 from ..datasets.images import read_image
 from ..metrics import srcc
-from ..models.image_scorer import ImageScorer, Photograph
+from ..models.image_scorer import ImageScorer
 
 
 def _noise(image: np.ndarray, sigma: float, place: int) -> np.ndarray:
@@ -72,7 +73,7 @@ def damaged(image: np.ndarray, damage: str, step: int, place: int) -> np.ndarray
 
 
 def distortion_ladder(
-    model: ImageScorer, photographs: Sequence[Photograph], size: int | None = None
+    model: ImageScorer, photographs: Sequence[Path | str | Image.Image], size: int | None = None
 ) -> pd.DataFrame:
     """Scores of images and of copies under six distortions at five strengths each.
 

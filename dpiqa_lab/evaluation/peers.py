@@ -44,9 +44,9 @@ def pmt_iqa(
     run = train_pmt_iqa(_named(config, train, val), {"train": train, "val": val}, rename=True)
     model = load_pmt_iqa(run)
     # From files if available, as in training; one at a time to limit memory.
-    files = hasattr(test, "table")
+    paths = test.table["path"] if hasattr(test, "table") else None
     scores = [
-        model.score([test.table["path"][i] if files else test[i]["image"]], device=config.device)
+        model.score([test[i]["image"] if paths is None else paths[i]], device=config.device)
         for i in progress_bar(range(len(test)), "scoring")
     ]
     return {"predictions": np.concatenate(scores).astype(float), "run": run.name}

@@ -1,6 +1,7 @@
 """The usual protocol: train and test on several splits, report the median."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def run_protocol(config: TrainConfig, splits: int = 10) -> pd.DataFrame:
     def work(run: Run) -> dict:
         rows = []
         for i in range(splits):
-            numbered: dict[str, object] = {"seed": i}
+            numbered: dict[str, Any] = {"seed": i}
             if config.split_scheme in ("auto", "random"):
                 numbered = {"split_scheme": "random", "split_seed": i}
             name = f"{config.run_name}-split-{i}"

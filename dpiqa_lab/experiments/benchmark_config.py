@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from ..core.config import Configuration, configuration, option
 from ..core.device import DEVICES, EVALUATED, Compute, choose_compute
@@ -43,7 +44,11 @@ class BenchmarkConfig(Configuration):
         precisions = tuple(dict.fromkeys(("float32", *self.precisions)))
         prompts = self.prompts or find_preset(self.backbone).prompts
         device = choose_compute(self.device).device
-        found = {"precisions": precisions, "prompts": prompts, "device": str(device)}
+        found: dict[str, Any] = {
+            "precisions": precisions,
+            "prompts": prompts,
+            "device": str(device),
+        }
         return dataclasses.replace(self, **found).named()
 
     def compute(self) -> Compute:

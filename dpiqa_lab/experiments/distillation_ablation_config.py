@@ -1,6 +1,7 @@
 """Configuration of notebook 04."""
 
 import dataclasses
+from typing import Any
 
 from ..core.config import configuration, option
 from ..core.errors import LabError
@@ -35,9 +36,7 @@ class DistillationConfig(DistillConfig):
         """See ``DistillConfig``."""
         if not self.variants:
             raise LabError(f"variants is empty: give some of {', '.join(VARIANTS)}.")
-        values: dict[str, object] = {
-            "map_weight": 1.0 if self.map_weight is None else self.map_weight
-        }
+        values: dict[str, Any] = {"map_weight": 1.0 if self.map_weight is None else self.map_weight}
         if self.teacher is None and self.teacher_backbone == "auto":
             values["teacher_backbone"], why = resolve_auto(self.device)
             print(f"teacher_backbone auto: {values['teacher_backbone']} ({why})")

@@ -1,6 +1,6 @@
 """The tiny prior's image adapter, trained without MOS."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class AdapterTask(Task):
     the statistics.
     """
 
+    network: PriorAdapter
     goal = "named"
 
     def __init__(
@@ -69,14 +70,14 @@ class AdapterTask(Task):
             rows = rng.choice(self.rows["train"], self.config.adapter_batch)
             yield [[rows, bool(rng.integers(2))]]
 
-    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         rows, mirrored = batch
         damage, statistics = self._errors(model, rows, mirrored)
         weight = self.config.adapter_statistics
         return damage.sum(1).mean() + weight * statistics.mean(), len(rows)
 
-    def names(self, batch: list) -> list[str]:
+    def names(self, batch: Sequence) -> list[str]:
         """See ``loop.Task``."""
         return list(self.views.table["photograph"].iloc[batch[0]])
 
@@ -93,7 +94,7 @@ class AdapterTask(Task):
             (1 - error.mean(0).sum() / value.var(0).sum()).item()
             for error, value in zip((damage, statistics), known, strict=True)
         ]
-        return dict(zip(("named", "told"), shares, strict=True))
+        return dict(zip(("named", "statistics"), shares, strict=True))
 
     def _errors(
         self, model: nn.Module, rows: np.ndarray, mirrored: bool

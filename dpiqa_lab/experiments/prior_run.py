@@ -97,7 +97,8 @@ def train_adapter(config: PriorConfig, views: Views, compute: Compute) -> nn.Mod
     named = ("adapter", "seed", "device", "precision", "validate_every", "views", "pattern")
     parameters = {k: v for k, v in config.identity().items() if k.startswith(named)}
     _train_component(f"{config.run_name}-adapter", parameters, views, work, compute, network)
-    return as_t2i(network.trunk.stages)
+    exported: Any = as_t2i(network.trunk.stages)  # diffusers' classes lack types
+    return exported
 
 
 def _train_component(

@@ -1,7 +1,7 @@
 """Joint training of the tiny prior's U-Net and text encoder."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,11 @@ class PriorUNet(Trainable):
     exported.
     """
 
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module) -> None:
+    def __init__(
+        self,
+        unet: Any,  # noqa: ANN401 - diffusers' classes lack types
+        text_encoder: nn.Module,
+    ) -> None:
         super().__init__()
         share_prompts(unet)
         self.unet = unet
@@ -95,7 +99,7 @@ class UNetTask(Task):
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
-        self.scheduler = scheduler
+        self.scheduler: Any = scheduler  # diffusers' types are narrower than what it accepts
         self.latents = latents
         self.table = table
         self.config = config
@@ -111,7 +115,7 @@ class UNetTask(Task):
             way = rng.choice(list(_WAYS), p=list(_WAYS.values()))
             yield [[rows, str(way), rng]]
 
-    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         rows, way, rng = batch
         noise, damage = self._errors(model, rows, way, rng, self.config.drop_caption)
@@ -119,7 +123,7 @@ class UNetTask(Task):
         named = damage.sum() / max(1, len(damage))
         return noise.mean() + self.config.damage_weight * named, len(rows)
 
-    def names(self, batch: list) -> list[str]:
+    def names(self, batch: Sequence) -> list[str]:
         """See ``loop.Task``."""
         return list(self.table["photograph"].iloc[batch[0]])
 

@@ -1,7 +1,8 @@
 """Training of the tiny prior's VAE, and reconstruction quality."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ _NO_ERROR = 1e-4
 class PriorVae(Trainable):
     """An ``AutoencoderTiny`` as one module from images to images and latents."""
 
-    def __init__(self, vae: nn.Module) -> None:
+    def __init__(self, vae: Any) -> None:  # noqa: ANN401 - diffusers' classes lack types
         super().__init__()
         # Faster on a CPU.
         self.vae = vae.to(memory_format=torch.channels_last)
@@ -93,7 +94,7 @@ class VaeTask(Task):
         ]
         return np.stack(crops), rows
 
-    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         crops, linear, _ = batch
         images = to_images(crops, self.compute)
@@ -104,7 +105,7 @@ class VaeTask(Task):
             error = error + 0.1 * (latents - target).square().mean()
         return error, len(images)
 
-    def names(self, batch: list) -> list[str]:
+    def names(self, batch: Sequence) -> list[str]:
         """See ``loop.Task``."""
         return list(self.views.table["photograph"].iloc[batch[2]])
 
@@ -124,6 +125,8 @@ class DecoderTask(VaeTask):
     The loss is the mean over crops of the logarithm of the squared error, as PSNR is measured. The
     result is a moving average of the weights.
     """
+
+    network: ModelEma
 
     def __init__(
         self, network: PriorVae, views: Views, config: PriorConfig, compute: Compute
@@ -151,7 +154,7 @@ class DecoderTask(VaeTask):
             crops, rows = self._crops(rng)
             yield [[crops, False, rows]]
 
-    def loss(self, model: nn.Module, batch: list) -> tuple[torch.Tensor, int]:
+    def loss(self, model: nn.Module, batch: Sequence) -> tuple[torch.Tensor, int]:
         """See ``loop.Task``."""
         images = to_images(batch[0], self.compute)
         restored, _ = model(images)

@@ -97,9 +97,10 @@ def _stages(
     with teacher.evaluation(compute):
         yield Stage("VAE", lambda _: teacher.encode(images))
         latents = teacher.encode(images)
-        if teacher.image_adapter is not None:
-            yield Stage("image adapter", lambda _: teacher.image_adapter(images))
-        residuals = teacher.image_adapter(images) if teacher.image_adapter is not None else None
+        adapter = teacher.image_adapter
+        if adapter is not None:
+            yield Stage("image adapter", lambda _: adapter(images))
+        residuals = adapter(images) if adapter is not None else None
         backbone, prompts = teacher.backbone, teacher.adapted_prompts()
 
         def unet(_: object) -> list[torch.Tensor]:

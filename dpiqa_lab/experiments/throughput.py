@@ -73,8 +73,9 @@ def pass_table(
                     continue
                 finally:
                     teacher.zero_grad()
-                seconds, *each = (measured[name] for name in ("seconds", "operations", "bytes"))
-                counts[stage.name, batch] = tuple(count * batch for count in each)
+                keys = ("seconds", "operations", "bytes")
+                seconds, operations, moved = (measured[key] for key in keys)
+                counts[stage.name, batch] = int(operations * batch), int(moved * batch)
                 more = max(0.0, first - seconds * batch)
                 rows.append([*row, 1 / seconds, measured["share"], measured["memory_gb"], more, ""])
     names = ["what", "precision", "batch", "compiled", "rate", "share", "memory_gb", "setup_s"]
@@ -158,7 +159,7 @@ def _layouts(
     def candidate(layout: torch.memory_format) -> Candidate:
         @contextlib.contextmanager
         def around() -> Iterator[None]:
-            network.to(memory_format=layout)
+            network.to(memory_format=layout)  # type: ignore[call-overload] # untyped in torch
             with torch.no_grad(), compute.autocast():
                 run()  # warm-up
                 yield

@@ -15,6 +15,7 @@ from ..core.errors import LabError, unknown
 from ..core.files import tensors_hash
 from ..core.progress import progress_bar
 from ..datasets.dataset import QualityDataset
+from ..datasets.image_set import ImageSet
 from ..diffusion.attention import fixed_prompts
 from ..diffusion.attention_maps import attention_maps_of, is_map
 from ..diffusion.backbone import Backbone
@@ -72,7 +73,7 @@ class FeatureStore:
     def __init__(
         self,
         backbone: Backbone,
-        dataset: QualityDataset,
+        dataset: QualityDataset | ImageSet,
         prompts: str | Sequence[str] | None = None,
         noise_seed: int | None = None,
         cache_dir: Path | str | None = None,
@@ -119,7 +120,7 @@ class FeatureStore:
 
 def extract_features(
     backbone: Backbone,
-    dataset: QualityDataset,
+    dataset: QualityDataset | ImageSet,
     timesteps: Sequence[int] = (1,),
     taps: Sequence[str] | None = None,
     prompts: str | Sequence[str] | None = None,
@@ -190,6 +191,9 @@ def extract_features(
                 found |= {(t, name): pool(outputs[name].float()) for name in names}
         return found
 
+    def feature_of(place: tuple[int, str], positions: list[int]) -> Rows:
+        return features_of([place], positions)[place]
+
     rows: dict[tuple[int, str], Rows] = {}
     # Converted weights and prompt projections are computed once for all batches.
     with torch.no_grad(), memoize_tensors(), fixed_prompts(unet):
@@ -199,15 +203,13 @@ def extract_features(
             rows |= shared_rows(
                 {place: caches[place] for place in wanted},
                 ids,
-                lambda positions, wanted=wanted: features_of(wanted, positions),
+                functools.partial(features_of, wanted),
                 batch_size,
                 lambda batches: progress_bar(batches, "extracting features"),
             )
         for place in caches:
             if place not in rows:  # cached; recomputes only damaged entries
-                rows[place] = caches[place].rows(
-                    ids, lambda positions, place=place: features_of([place], positions)[place]
-                )
+                rows[place] = caches[place].rows(ids, functools.partial(feature_of, place))
     return Features({place: rows[place] for place in caches}, dataset.table)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,24 +133,24 @@ def open_scorer(
     config = {}
     if isinstance(model, str | Path):
         config = find_model(model).config
-        name, model = str(model), load_model(model)
+        name, scorer = str(model), load_model(model)
     else:
-        name = type(model).__name__
+        name, scorer = type(model).__name__, model
     scale = scale_of(config)
     record = {
         "model": name,
-        "kind": type(model).__name__,
+        "kind": type(scorer).__name__,
         "trained_on": config.get("dataset") or config.get("converted_from"),
         **(scale.record() if scale else UNKNOWN_SCALE),
         "score": "on the normalised MOS scale of what it was trained on: 0 is its worst, 1 its "
         "best; not clipped, so scores beyond 0 and 1 occur",
         "direction": "higher is better",
-        "image_size": model.image_size,
+        "image_size": scorer.image_size,
         "lab": version("dpiqa-lab"),
     }
     if compute is not None:
         record |= {"precision": compute.precision, "device": str(compute.device)}
-    return model, record
+    return scorer, record
 
 
 def results(
@@ -160,13 +161,14 @@ def results(
     for batch, read in _read_ahead(model, batches):
         wanted = [f.name not in known for f in batch]
         images = [image for image, _ in read if torch.is_tensor(image)]
-        scores = iter(())
+        scores: Iterator[np.float32] = iter(())
         asked = [image for (image, _), want in zip(read, wanted, strict=True) if want]
         if any(map(torch.is_tensor, asked)):
             scores = iter(model.score_batch(torch.stack(images), compute))
         for photograph, (image, content), want in zip(batch, read, wanted, strict=True):
             result = next(scores, None) if torch.is_tensor(image) else image
             if want:
+                assert result is not None  # the batch was scored
                 bad = not isinstance(result, str) and not np.isfinite(result)
                 result = f"the model's score is {result}" if bad else result
                 yield photograph.name, result, content
@@ -218,5 +220,6 @@ def score(images: Photograph | Sequence[Photograph]) -> float | np.ndarray:
         LabError: an image that cannot be read.
     """
     several = isinstance(images, list | tuple)
-    scores = load_model(DEFAULT_MODEL).score(images if several else [images])
+    asked: Any = images if several else [images]
+    scores = load_model(DEFAULT_MODEL).score(asked)
     return scores if several else float(scores[0])
