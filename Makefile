@@ -39,10 +39,12 @@ lab: setup  ## Open JupyterLab on the notebooks
 docs: setup  ## Build the documentation into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-lint: setup docs  ## Style of code and notebooks, which rooms import which, and the documentation
+lint: setup docs  ## Style, English and types; which rooms import which; the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m mypy
+	$(BIN)/python -m tools.check_english
 
 clean:  ## Remove the environment, keep data, runs and cache
 	rm -rf .venv

@@ -56,7 +56,8 @@ def option(
     return Field(default, description=help, json_schema_extra=allowed)
 
 
-@typing.dataclass_transform(frozen_default=True, field_specifiers=(option,))
+# Without field_specifiers, as type checkers see no default in the positional one of ``option``.
+@typing.dataclass_transform(frozen_default=True)
 def configuration(cls: type[C]) -> type[C]:
     """Make ``cls`` a frozen dataclass with documented fields that raises LabError on bad values."""
     made: Any = dataclass(frozen=True, config=_RULES)(cls)

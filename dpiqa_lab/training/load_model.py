@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from torch import nn
-
 from ..core.errors import LabError
 from ..core.paths import embedded
 from ..core.runs import Run, find_run
+from ..models.image_scorer import ImageScorer
 from .conversion import load_converted
 from .pmt_iqa_run import load_pmt_iqa
 from .student_model import load_student
@@ -15,7 +14,7 @@ from .teacher_run import load_teacher
 EMBEDDED = "embedded"
 
 
-def load_model(run: str | Path, weights: str = "best") -> nn.Module:
+def load_model(run: str | Path, weights: str = "best") -> ImageScorer:
     """The model of a run or of a converted checkpoint, with ``.score(photographs)``.
 
     Args:
@@ -42,7 +41,7 @@ def load_model(run: str | Path, weights: str = "best") -> nn.Module:
         ) from error
 
 
-def _load(found: Run, weights: str) -> nn.Module:
+def _load(found: Run, weights: str) -> ImageScorer:
     if "converted_from" in found.config:
         return load_converted(found, weights)
     if found.config.get("kind") == "pmt_iqa":

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
@@ -141,7 +142,7 @@ class DistillConfig(DatasetConfig):
     workers: int = option(0, "processes that read photographs beside the training", low=0, high=256)
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    def resolve(self) -> "DistillConfig":
+    def resolve(self) -> Self:
         """The same with every ``None`` that has a default replaced by it.
 
         Raises:
@@ -191,7 +192,7 @@ class DistillConfig(DatasetConfig):
                 "teacher_score_weight or map_weight above 0."
             )
 
-    def checked(self) -> "DistillConfig":
+    def checked(self) -> Self:
         """This resolved configuration; LabError where values contradict each other."""
         assert self.map_weight is not None
         assert self.score_weight is not None

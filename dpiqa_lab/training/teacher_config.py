@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
@@ -96,7 +97,7 @@ class TrainConfig(DatasetConfig):
     )
     run_name: str | None = option(None, "folder under runs/; None: made from the parameters")
 
-    def resolve(self) -> "TrainConfig":
+    def resolve(self) -> Self:
         """The same with every ``None`` that has a default replaced by it.
 
         Raises:
