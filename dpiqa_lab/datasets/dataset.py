@@ -11,7 +11,7 @@ from ..core.errors import unknown
 from ..core.identity import Inputs
 from .images import read_image, to_tensor
 from .manifests import Manifest, load_manifest
-from .splits import SPLITS
+from .split_schemes import SPLITS
 
 
 class QualityDataset(Sequence[dict]):

@@ -17,7 +17,7 @@ from .images import SUFFIXES
 from .near_duplicates import scenes_of, with_scenes
 from .scale import Scale, check_scale, label_from
 from .specs import DatasetSpec, get_spec
-from .splits import assign_split
+from .split_schemes import assign_split
 from .validation_checks import (
     check_count,
     check_labels,
@@ -80,8 +80,8 @@ def load_manifest(
         on_bad_image: "error" lists all missing or unreadable photographs and stops; "skip" leaves
             them out and records them.
         mos_range, lower_better: ends and direction of the scale, if other than the spec's.
-        columns: options of the reader, see ``label_tables``: for ``folder`` labels, name_column,
-            mos_column, group_column; for ``clive`` keep_training_images.
+        columns: options of the reader: for ``folder`` labels, name_column, mos_column and
+            group_column; for ``clive`` keep_training_images.
 
     Raises:
         LabError: any problem with the labels or the images.
@@ -156,7 +156,7 @@ def reader_options(spec: DatasetSpec) -> list[str]:
 
 
 def read_labels(spec: DatasetSpec, root: Path, options: Mapping[str, object]) -> pd.DataFrame:
-    """The reader's table, see ``label_tables``.
+    """The reader's table, see ``official_labels_and_splits``.
 
     Raises:
         LabError: an option unknown to the reader, or an unreadable label file.

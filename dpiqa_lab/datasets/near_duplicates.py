@@ -19,7 +19,7 @@ from ..core.cache import RowCache
 from ..core.files import json_hash
 from ..core.progress import progress_bar
 from .images import read_thumbnail
-from .splits import SPLITS, groups_of
+from .split_schemes import SPLITS, groups_of
 
 SIDE = 32  # of a thumbnail, in pixels
 # Correlation of the details of two images of one scene. 2,203 of BIQ2021's 24 million pairs exceed

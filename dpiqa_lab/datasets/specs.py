@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import unknown
-from . import label_tables
+from . import official_labels_and_splits
 from .demo import PSEUDO_MOS
 
 
@@ -21,7 +21,7 @@ class DatasetSpec:
         tree: files and folders expected under the root.
         homepage: its page. source: how to get it. licence: its terms, in short.
         citation: the publication to cite.
-        read: from the root folder to a label table, see ``label_tables``.
+        read: from the root folder to a label table, see ``official_labels_and_splits``.
         label_files: columns of each label file; empty if it has no header.
         lower_better: whether a lower released score means better quality.
         observed: lowest and highest score in the release.
@@ -79,7 +79,7 @@ _ROWS = [
         tree="images/\nlabels.csv",
         source="made on first use from pictures inside scikit-image and scikit-learn",
         licence="that of the pictures: free to use, see scikit-image and scikit-learn",
-        read=label_tables.demo,
+        read=official_labels_and_splits.demo,
         label_files={"labels.csv": ("name", "mos", "scene", "damage", "split")},
         parts="train, val and test, by scene",
         image_size=256,
@@ -100,7 +100,7 @@ _ROWS = [
         citation="V. Hosu, H. Lin, T. Sziranyi, D. Saupe. KonIQ-10k: An ecologically valid "
         "database for deep learning of blind image quality assessment. IEEE Transactions on Image "
         "Processing 29, 2020",
-        read=label_tables.koniq,
+        read=official_labels_and_splits.koniq,
         label_files={
             "koniq10k_distributions_sets.csv": (*_VOTES, "set"),
             "koniq10k_scores_and_distributions.csv": (*_VOTES, "MOS_zscore"),
@@ -122,7 +122,7 @@ _ROWS = [
         "see the README inside",
         citation="D. Ghadiyaram, A. C. Bovik. Massive online crowdsourced study of subjective and "
         "objective picture quality. IEEE Transactions on Image Processing 25(1), 2016",
-        read=label_tables.clive,
+        read=official_labels_and_splits.clive,
         label_files={"Data/AllImages_release.mat": (), "Data/AllMOS_release.mat": ()},
     ),
     DatasetSpec(
@@ -138,7 +138,7 @@ _ROWS = [
         licence="see its pages; the photographs come from VOC, EMOTIC, AVA and a blur dataset",
         citation="Z. Ying, H. Niu, P. Gupta, D. Mahajan, D. Ghadiyaram, A. Bovik. From patches to "
         "pictures (PaQ-2-PiQ): mapping the perceptual space of picture quality. CVPR 2020",
-        read=label_tables.livefb,
+        read=official_labels_and_splits.livefb,
         label_files={
             "labels_image.csv": ("name", "mos"),
             "labels640.csv": (
@@ -163,7 +163,7 @@ _ROWS = [
         licence="see its page",
         citation="Y. Fang, H. Zhu, Y. Zeng, K. Ma, Z. Wang. Perceptual quality assessment of "
         "smartphone photography. CVPR 2020",
-        read=label_tables.spaq,
+        read=official_labels_and_splits.spaq,
         label_files={
             f"{folder}MOS and Image attribute scores.xlsx": (
                 "Image name",
@@ -188,7 +188,7 @@ _ROWS = [
         licence="see its repository",
         citation="N. Ahmed, S. Asif. BIQ2021: a large-scale blind image quality assessment "
         "database. Journal of Electronic Imaging 31(5), 2022",
-        read=label_tables.biq2021,
+        read=official_labels_and_splits.biq2021,
         label_files={
             f"{split} (Images and MOS).csv": ("Image Name", "MOS") for split in ("Train", "Test")
         },
@@ -207,7 +207,7 @@ _ROWS = [
         licence="see its page",
         citation="H. Lin, V. Hosu, D. Saupe. KADID-10k: a large-scale artificially distorted IQA "
         "database. QoMEX 2019",
-        read=label_tables.kadid10k,
+        read=official_labels_and_splits.kadid10k,
         label_files={"dmos.csv": ("dist_img", "ref_img", "dmos", "var")},
     ),
     DatasetSpec(
@@ -223,7 +223,7 @@ _ROWS = [
         licence="see its page",
         citation="N. Ponomarenko et al. Image database TID2013: peculiarities, results and "
         "perspectives. Signal Processing: Image Communication 30, 2015",
-        read=label_tables.tid2013,
+        read=official_labels_and_splits.tid2013,
         label_files={"mos_with_names.txt": ()},
     ),
     DatasetSpec(
@@ -235,7 +235,7 @@ _ROWS = [
         source="any folder of photographs with a CSV of scores; "
         "name_column, mos_column, mos_range and lower_better describe it",
         licence="yours",
-        read=label_tables.folder,
+        read=official_labels_and_splits.folder,
         parts="its column split, where it has one",
     ),
 ]

@@ -19,12 +19,12 @@ from ..core.paths import data_dir
 from .dataset_config import DatasetConfig
 from .image_index import build_image_index
 from .images import SUFFIXES
-from .label_tables import find_separator, read_table
 from .manifests import find_root, find_scale, locate, outside_of, read_labels, reader_options
 from .near_duplicates import scenes_of, with_scenes
+from .official_labels_and_splits import find_separator, read_table
 from .scale import check_scale
 from .specs import DatasetSpec, get_spec
-from .splits import SPLITS, assign_split
+from .split_schemes import SPLITS, assign_split
 from .validation_checks import (
     SEVERITIES,
     Finding,

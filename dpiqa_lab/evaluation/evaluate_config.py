@@ -9,7 +9,7 @@ from ..core.device import DEVICES, choose_compute
 from ..core.errors import LabError
 from ..datasets.dataset import QualityDataset, load_dataset
 from ..datasets.dataset_config import DatasetConfig, ReadingConfig
-from ..datasets.splits import SPLITS
+from ..datasets.split_schemes import SPLITS
 from .resolve_scorer import QUICK
 from .scorers import label_of
 

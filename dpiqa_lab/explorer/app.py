@@ -12,9 +12,12 @@ from ..diffusion.prompts import SETS
 from ..diffusion.taps import block_taps
 from ..probing.features import POOLINGS
 from .background import TaskBox
+from .damage_tab import DamageTab
 from .explore_config import ALL, STATISTICS, ExploreConfig
 from .explorer import Explorer
-from .tabs import DamageTab, ExportTab, ImagesTab, RunsTab
+from .export_tab import ExportTab
+from .images_tab import ImagesTab
+from .runs_tab import RunsTab
 from .view import View
 from .widgets import STYLE, button, field, head
 

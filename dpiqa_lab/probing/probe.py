@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import metrics
 from ..core.errors import LabError
-from ..datasets.splits import SPLITS
+from ..datasets.split_schemes import SPLITS
 from ..ridge import fit_ridge
 from .features import Features
 

@@ -9,7 +9,7 @@ import pandas as pd
 from .. import metrics
 from ..core.errors import LabError
 from ..core.progress import progress_bar
-from ..datasets.splits import SPLITS, assign_split
+from ..datasets.split_schemes import SPLITS, assign_split
 from ..ridge import fit_ridge
 from .features import Features
 from .probe import concat_features

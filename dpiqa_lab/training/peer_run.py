@@ -17,7 +17,7 @@ from ..datasets.dataset import QualityDataset
 from ..datasets.dataset_access import content_table
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels, pixels_of
-from ..datasets.splits import SPLITS
+from ..datasets.split_schemes import SPLITS
 from .checkpoints import drop_checkpoints
 from .peer_config import PeerConfig
 

@@ -19,7 +19,7 @@ from ..core.runs import Run
 from ..datasets.dataset import QualityDataset
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
-from ..datasets.splits import SPLITS
+from ..datasets.split_schemes import SPLITS
 from ..models.image_scorer import ModelOutput
 from ..models.trainable import Trainable
 from .batches import StepBatches

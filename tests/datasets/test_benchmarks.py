@@ -10,7 +10,7 @@ import scipy.io
 import dpiqa_lab as lab
 from dpiqa_lab.datasets.manifests import read_labels
 from dpiqa_lab.datasets.specs import SPECS
-from dpiqa_lab.datasets.splits import assign_split
+from dpiqa_lab.datasets.split_schemes import assign_split
 from dpiqa_lab.datasets.validation_checks import check_labels, numbers
 from tests.conftest import LABELS, REPOSITORY, needs_labels
 from tests.support import trees

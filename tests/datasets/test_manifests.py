@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 import dpiqa_lab as lab
-from dpiqa_lab.datasets.splits import assign_split, folds
+from dpiqa_lab.datasets.split_schemes import assign_split, folds
 from tests.conftest import BIQ, needs_biq, photographs
 
 

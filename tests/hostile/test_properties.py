@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from dpiqa_lab.core.config import Configuration, configuration, option
 from dpiqa_lab.core.errors import LabError, listing, shortened, unknown
 from dpiqa_lab.core.runs import check_name
-from dpiqa_lab.datasets.label_tables import pick, read_table
+from dpiqa_lab.datasets.official_labels_and_splits import pick, read_table
 from dpiqa_lab.datasets.specs import SPECS
-from dpiqa_lab.datasets.splits import SPLITS, assign_split, folds
+from dpiqa_lab.datasets.split_schemes import SPLITS, assign_split, folds
 from dpiqa_lab.datasets.validation_checks import check_labels, numbers, possible_name
 
 relaxed = settings(

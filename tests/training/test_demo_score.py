@@ -11,7 +11,7 @@ import pytest
 import dpiqa_lab as lab
 from dpiqa_lab.cli import DEMO
 from dpiqa_lab.datasets.dataset import QualityDataset
-from dpiqa_lab.datasets.splits import folds
+from dpiqa_lab.datasets.split_schemes import folds
 
 
 @pytest.mark.slow

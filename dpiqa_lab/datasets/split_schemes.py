@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import LabError, listing, unknown
-from .label_tables import pick, read_table
+from .official_labels_and_splits import pick, read_table
 
 SPLITS = ("train", "val", "test")
 _KINDS = ("auto", "official", "random", "random-3", "a CSV file with the columns name and split")
