@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from .files import atomic_path, drop_leftovers, json_hash, read_json, tensors_ha
 from .locks import folder_lock
 from .paths import cache_dir
 
+K = TypeVar("K")
 Rows = dict[str, torch.Tensor]
 Prepare = Callable[[list[list[int]]], Iterable]
 # Entries of other formats are ignored: rows of format 1 may have a lower precision than recorded.
@@ -145,12 +146,12 @@ def _drop(path: Path, why: object) -> None:
 
 @exact()
 def shared_rows(
-    caches: dict[str, RowCache],
+    caches: dict[K, RowCache],
     ids: Sequence[str],
-    compute: Callable[[Any], dict[str, Rows]],
+    compute: Callable[[Any], dict[K, Rows]],
     batch_size: int = 16,
     prepare: Prepare = iter,
-) -> dict[str, Rows]:
+) -> dict[K, Rows]:
     """Rows of several entries that are computed together, by the entries' names.
 
     As ``RowCache.rows``; an item is computed if any entry lacks it, and all entries are filled.
@@ -194,16 +195,16 @@ def _picked(stored: Stored, ids: Sequence[str]) -> Rows:
 
 
 def _fill(
-    caches: dict[str, RowCache],
+    caches: dict[K, RowCache],
     ids: Sequence[str],
     batches: list[list[int]],
-    compute: Callable[[Any], dict[str, Rows]],
+    compute: Callable[[Any], dict[K, Rows]],
     prepare: Prepare,
 ) -> None:
     for cache in caches.values():
         drop_leftovers(cache.folder)
         write_json(cache.folder / "key.json", cache.key)
-    pending: list[dict[str, Rows]] = []
+    pending: list[dict[K, Rows]] = []
     positions: list[int] = []
     since = time.monotonic()
 

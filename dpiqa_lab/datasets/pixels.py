@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from .dataset import QualityDataset
+from .image_set import ImageSet
 from .images import read_image
 
 
 class Pixels(Dataset):
     """Items (pixels (3, s, s) uint8, mos float32, position) of a dataset with an ``image_size``."""
 
-    def __init__(self, dataset: QualityDataset) -> None:
+    def __init__(self, dataset: QualityDataset | ImageSet) -> None:
         self.paths = list(dataset.table["path"])
         self.mos = torch.tensor(dataset.table["mos"].to_numpy(), dtype=torch.float32)
         self.size = dataset.image_size

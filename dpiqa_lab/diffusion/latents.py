@@ -11,6 +11,7 @@ from ..core.cache import RowCache
 from ..core.device import Compute
 from ..core.errors import LabError
 from ..core.progress import progress_bar
+from ..datasets.dataset import QualityDataset
 from ..datasets.image_set import ImageSet
 from ..datasets.images import unit_range
 from ..datasets.pixels import Pixels
@@ -19,7 +20,7 @@ from .backbone import Backbone
 
 def dataset_latents(
     backbone: Backbone,
-    dataset: ImageSet,
+    dataset: QualityDataset | ImageSet,
     compute: Compute,
     vae_input: str = "[-1,1]",
     sample_seed: int | None = None,

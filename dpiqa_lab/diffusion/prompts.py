@@ -85,7 +85,7 @@ def factor_members(texts: Sequence[str], factors: Sequence[str] = FACTORS) -> np
         raise LabError("no factors: give words of the prompts, such as blur,noise,bad,perfect.")
     patterns = [re.compile(rf"\b{re.escape(factor)}\b", re.IGNORECASE) for factor in factors]
     members = np.array([[bool(p.search(text)) for p in patterns] for text in texts])
-    found: list[bool] = members.any(0).tolist()
+    found = [bool(any_prompt) for any_prompt in np.asarray(members.any(axis=0))]
     if missing := [f for f, any_prompt in zip(factors, found, strict=True) if not any_prompt]:
         raise LabError(
             f"factors {missing} stand in none of the {len(texts)} prompts (the first: "

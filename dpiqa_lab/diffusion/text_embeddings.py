@@ -5,7 +5,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class PromptEmbedder:
         )
 
         source, revision, *parts = text_files(self.preset, self.revision)
-        options = {"revision": revision}
+        options: dict[str, Any] = {"revision": revision}
         projected = self.preset.text_encoder is not None
         model_class = CLIPTextModelWithProjection if projected else CLIPTextModel
         try:

@@ -1,7 +1,7 @@
 """Layers replaced by others that share their weights."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -34,9 +34,10 @@ def replace_modules(
 
 def conv_like(kind: type[C], layer: nn.Conv2d) -> C:
     """A ``kind`` of convolution with the settings and the very weights of ``layer``."""
+    like: Any = layer  # torch's types of these settings are wider than those it takes
     new = kind(
-        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
-        layer.dilation, layer.groups, layer.bias is not None, layer.padding_mode, device="meta",
+        like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding,
+        like.dilation, like.groups, like.bias is not None, like.padding_mode, device="meta",
     )  # fmt: skip
     new.weight, new.bias = layer.weight, layer.bias
     return new

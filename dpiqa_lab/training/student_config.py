@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
@@ -164,7 +164,9 @@ class DistillConfig(DatasetConfig):
             defaults |= PRETRAINED
         if self.head == "flat":  # which knows neither
             defaults |= {name: PUBLISHED[name] for name in ("statistics_weight", "correction")}
-        values = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        values: dict[str, Any] = {
+            name: value for name, value in defaults.items() if getattr(self, name) is None
+        }
         if self.head_learning_rate is None and "head_learning_rate" not in values:
             values["head_learning_rate"] = values.get("learning_rate", self.learning_rate)
         values |= {"trunk": trunk, **self.machine_defaults(), **self.dataset_defaults()}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..core.config import configuration, option
 from ..core.device import DEVICES, PRECISIONS
@@ -124,7 +124,9 @@ class TrainConfig(DatasetConfig):
             defaults["adapter_start"] = "prior" if trained else "frequencies"
         else:
             defaults["adapter_start"] = "torch"
-        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        missing: dict[str, Any] = {
+            name: value for name, value in defaults.items() if getattr(self, name) is None
+        }
         missing |= {"backbone": backbone, **self.machine_defaults(), **self.dataset_defaults()}
         config = dataclasses.replace(self, **missing)
         if config.latents == "sample" and (backbone == "tiny" or preset.vae):
