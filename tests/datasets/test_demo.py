@@ -10,6 +10,8 @@ from scipy.stats import spearmanr
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.datasets import demo, distortions
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -18,7 +20,6 @@ def made(tmp_path_factory):
     return root, pd.read_csv(root / "labels.csv")
 
 
-@pytest.mark.medium
 def test_files_and_labels_agree(made):
     root, labels = made
     assert sorted(path.name for path in root.iterdir()) == ["images", "labels.csv"]
@@ -85,7 +86,6 @@ def test_a_complete_set_is_left_alone_and_another_folder_refused(made, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.medium
 def test_two_makings_give_the_same_bytes_and_a_failed_one_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "PICTURES", {"coins.png": "val"})
     monkeypatch.setattr(demo, "MIXES", (0, 3))
@@ -99,7 +99,6 @@ def test_two_makings_give_the_same_bytes_and_a_failed_one_leaves_nothing(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("kind", distortions.DISTORTIONS)
 @pytest.mark.parametrize("picture", ["astronaut.png", "grass.png"])
 def test_more_damage_means_a_lower_label(picture, kind):

@@ -8,6 +8,8 @@ from safetensors import safe_open
 
 from tests.torture.killer import Series
 
+pytestmark = pytest.mark.medium
+
 KILLS = int(os.environ.get("DPIQA_KILLS", "3"))
 
 

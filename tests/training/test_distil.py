@@ -30,6 +30,8 @@ from dpiqa_lab.training.student_dataset import StudentDataset, crop_maps
 from tests.conftest import photographs
 from tests.support.configs import QUICK, STUDENT
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -115,7 +117,6 @@ def test_statistics_need_a_head_that_tells_them(root):
         _config(root, head="flat", statistics_weight=0.1)
 
 
-@pytest.mark.medium
 def test_what_the_head_leaves_is_fitted_by_ridge_from_whole_photographs(root, teacher, tmp_path):
     """The correction obeys ridge's normal equation on the features of the uncorrected run."""
     names = [path.name for path in sorted(root.glob("*.png"))]
@@ -204,7 +205,6 @@ def test_parts_and_mirrors_are_drawn_by_seed_epoch_and_place(root):
     assert not torch.equal(torch.stack([shown[k][3] for k in range(30)]), places)
 
 
-@pytest.mark.medium
 def test_a_student_learns_from_a_teacher_that_is_gone(root, teacher, monkeypatch):
     seen = []
     build = student_run.build_student
@@ -256,7 +256,6 @@ def test_the_teacher_runs_once_for_all_its_students(root, teacher, monkeypatch):
         teacher_outputs.teacher_outputs(teacher, table, other)
 
 
-@pytest.mark.medium
 def test_unlabelled_photographs_join_and_known_ones_do_not(root, teacher, tmp_path, capsys):
     extra = tmp_path / "extra" / "deep"
     photographs(extra, 4, seed=1)
@@ -324,7 +323,6 @@ def test_a_teacher_s_scores_on_another_scale_are_told_of(root, teacher, capsys):
     assert student_run._other_scale(teacher, only_maps) == []
 
 
-@pytest.mark.medium
 def test_a_training_starts_where_another_ended(root, tmp_path):
     first = lab.train_student(_config(root, run_name="first", max_steps=2))
     options = {"max_steps": 1, "learning_rate": 0.0}
@@ -342,7 +340,6 @@ def test_a_training_starts_where_another_ended(root, tmp_path):
         lab.train_student(_config(root, start_from="first", student_width=9, **options))
 
 
-@pytest.mark.medium
 def test_labels_alone_need_no_teacher_and_nothing_is_called_that(root, teacher):
     run = find_run("first")
     assert (run.config["teacher"], run.config["map_weight"]) == (None, 0.0)
@@ -394,7 +391,6 @@ def test_impossible_configs(root, teacher, values, message):
         _config(root, **values)
 
 
-@pytest.mark.medium
 def test_a_shipped_student_scores_as_the_run_s_but_for_half_precision(root, tmp_path):
     run = lab.train_student(_config(root, run_name="to-ship", statistics_weight=0.1))
     folder = lab.training.ship_student(run.path, tmp_path / "student")

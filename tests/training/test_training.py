@@ -19,6 +19,8 @@ from dpiqa_lab.training.losses import correlation, margin_ranking, score_loss
 from dpiqa_lab.training.teacher_run import load_adapter
 from tests.support.configs import QUICK
 
+pytestmark = pytest.mark.medium
+
 TRAINED = {"max_steps": 4, "precision": "float32", "random_weights": True}
 
 
@@ -138,7 +140,6 @@ def trained(tmp_path_factory):
     return root, run
 
 
-@pytest.mark.medium
 def test_a_run_folder_holds_what_it_promises(trained):
     _, run = trained
     summary = run.summary()
@@ -184,7 +185,6 @@ def test_a_completed_run_is_reused_and_other_parameters_refused(trained, capsys)
     assert (run.path / "summary.json").read_bytes() == before
 
 
-@pytest.mark.medium
 def test_a_run_that_failed_before_its_first_step_gives_way(trained):
     root, _ = trained
     options = {"max_steps": 2, "run_name": "mended", "precision": "float32", "start": "torch"}
@@ -203,7 +203,6 @@ def test_missing_runs_are_named(trained):
     assert "trained" in set(lab.list_runs()["name"])
 
 
-@pytest.mark.medium
 def test_accumulated_batches_equal_one_large_batch(trained):
     root, _ = trained
     # The correlation is over a batch, not over a step: it has no such equality.
@@ -214,7 +213,6 @@ def test_accumulated_batches_equal_one_large_batch(trained):
     assert max((a[k] - b[k]).abs().max().item() for k in a) < 2e-4
 
 
-@pytest.mark.medium
 def test_gradient_checkpointing_changes_nothing(trained):
     root, _ = trained
     options = {"max_steps": 2, "precision": "float32"}
@@ -224,7 +222,6 @@ def test_gradient_checkpointing_changes_nothing(trained):
     assert np.allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.medium
 def test_a_compiled_training_compiles_and_says_so(trained, monkeypatch):
     calls = []
     monkeypatch.setattr(torch, "compile", lambda forward, dynamic: calls.append(forward) or forward)
@@ -240,7 +237,6 @@ def test_a_compiled_training_compiles_and_says_so(trained, monkeypatch):
     assert plain.config["compile"] is False
 
 
-@pytest.mark.medium
 def test_all_but_the_backbone_is_kept_where_only_the_decoder_is_trained(trained):
     root, _ = trained
     run = lab.train_teacher(
@@ -257,7 +253,6 @@ def test_all_but_the_backbone_is_kept_where_only_the_decoder_is_trained(trained)
     assert np.allclose(scores, table["score"], atol=1e-5)
 
 
-@pytest.mark.medium
 def test_a_model_trained_by_lora_loads_and_scores(trained):
     root, _ = trained
     run = lab.train_teacher(
@@ -281,7 +276,6 @@ def test_each_dataset_has_the_paper_s_milestones():
     assert milestones("koniq", lr_milestones="3,7").lr_milestones == (3, 7)
 
 
-@pytest.mark.medium
 def test_the_official_recipe_says_what_it_does(trained):
     root, _ = trained
     run = lab.train_teacher(_config(root, max_steps=2, recipe="official"))
@@ -291,7 +285,6 @@ def test_the_official_recipe_says_what_it_does(trained):
     assert run.config["select_on"] == "test"
 
 
-@pytest.mark.medium
 def test_a_loss_that_is_not_finite_stops_with_the_step_named(trained):
     root, _ = trained
     config = _config(root, max_steps=6, learning_rate=1e30, precision="float32", run_name="wild")
@@ -338,7 +331,6 @@ def test_what_an_adapter_starts_as_follows_from_the_backbone(options, expected):
     assert (config.adapter_start, config.decoder_head) == expected
 
 
-@pytest.mark.medium
 def test_an_adapter_starts_as_the_priors_or_as_a_students_trunk(small_folder, tmp_path):
     source = find_preset("tiny").source
     shipped = load_image_adapter(source)
