@@ -53,7 +53,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(job, inputs, tmp_path, capsys)
         assert message[1].startswith(str(series.home))
         if job == "training" and mounted:
             assert message[1].endswith("/checkpoints/step-00000004")
-        assert "Make room and start the same again" in said
+        assert "Free some space and start again" in said
         check_whole(series.home, series.expected.get("scores.csv"))
         before = {p: p.stat().st_ino for p in series.home.glob("cache/*/*/*.safetensors")}
         rows = series.home / "scores.csv"
