@@ -1,6 +1,6 @@
 """Environments that hold a part of what is installed here."""
 
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -8,8 +8,9 @@ from packaging.utils import canonicalize_name
 
 
 def link_dependencies(name: str, site: Path) -> None:
-    """Link into ``site`` all that the distribution ``name`` requires, without its extras."""
-    for required in sorted(_closure(name)):
+    """Link into ``site`` all that ``name``, installed there, requires without its extras."""
+    (metadata,) = site.glob(f"{name}-*.dist-info")
+    for required in sorted(_closure(Distribution.at(metadata).requires or [])):
         found = distribution(required)
         tops = {Path(str(file)).parts[0] for file in found.files or ()}
         for top in tops - {"..", "__pycache__"}:
@@ -18,23 +19,21 @@ def link_dependencies(name: str, site: Path) -> None:
                 (site / top).symlink_to(source)
 
 
-def _closure(name: str) -> set[str]:
+def _closure(lines: list[str]) -> set[str]:
     found: set[str] = set()
-    waiting = [(name, frozenset[str]())]
-    seen = set()
+    waiting, seen = [(line, "") for line in lines], set()
     while waiting:
-        current, extras = waiting.pop()
-        if (current, extras) in seen:
+        line, extra = waiting.pop()
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
-        seen.add((current, extras))
-        try:
-            lines = distribution(current).requires or []
-        except PackageNotFoundError:  # for another platform
-            continue
-        found.add(current)
-        for requirement in map(Requirement, lines):
-            if requirement.marker is None or any(
-                requirement.marker.evaluate({"extra": extra}) for extra in (extras or {""})
-            ):
-                waiting.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
-    return found - {name}
+        name = canonicalize_name(requirement.name)
+        for wanted in {"", *requirement.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, wanted))
+            try:
+                more = distribution(name).requires or []
+            except PackageNotFoundError:  # for another platform
+                continue
+            found.add(name)
+            waiting += [(line, wanted) for line in more]
+    return found
