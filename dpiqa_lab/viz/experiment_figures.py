@@ -52,16 +52,7 @@ def stage_bars(stages: pd.DataFrame, title: str) -> go.Figure:
             hovertemplate="%{y}: at best %{x:.1f} ms, %{customdata:.0%} of the time<extra></extra>",
         )
     )
-    figure.update_yaxes(type="category", autorange="reversed")
-    return figure.update_layout(
-        template=TEMPLATE,
-        title=title,
-        barmode="stack",
-        xaxis_title="Milliseconds per photograph",
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-        height=220 + 44 * len(stages),
-        margin={"l": 110, "r": 30, "t": 110, "b": 60},
-    )
+    return _lying(figure, title, "stack", "Milliseconds per photograph", 220 + 44 * len(stages))
 
 
 def speed_bars(ratios: pd.DataFrame, title: str) -> go.Figure:
@@ -86,14 +77,20 @@ def speed_bars(ratios: pd.DataFrame, title: str) -> go.Figure:
             )
         )
     figure.add_vline(1, line={"color": INK, "dash": "dot", "width": 1.5})
+    axis = "Throughput relative to the plain reference"
+    return _lying(figure, title, "group", axis, 260 + 30 * len(ratios))
+
+
+def _lying(figure: go.Figure, title: str, mode: str, axis: str, height: int) -> go.Figure:
+    """Layout of horizontal bars, the first row at the top."""
     figure.update_yaxes(type="category", autorange="reversed")
     return figure.update_layout(
         template=TEMPLATE,
         title=title,
-        barmode="group",
-        xaxis_title="Throughput relative to the plain reference",
+        barmode=mode,
+        xaxis_title=axis,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-        height=260 + 30 * len(ratios),
+        height=height,
         margin={"l": 110, "r": 30, "t": 110, "b": 60},
     )
 

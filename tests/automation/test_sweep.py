@@ -8,6 +8,7 @@ from dpiqa_lab.__main__ import main
 from dpiqa_lab.automation.sweep import run_sweep
 from dpiqa_lab.core.errors import LabError
 from dpiqa_lab.core.paths import runs_dir
+from tests.support.notebooks import small_notebook
 
 PARAMETERS = "# Parameters:\nx = 1  # a number\nbase = 0.0  # added\nrun_name = None  # a folder"
 WORK = """
@@ -27,13 +28,7 @@ test = {"n": 3, "srcc": base + x / 10, "plcc": 0.5}
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("DPIQA_HOME", str(tmp_path))
-    cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-    cells.append(nbformat.v4.new_code_cell(WORK))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    path = tmp_path / "small.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
-    return path
+    return small_notebook(tmp_path / "small.ipynb", PARAMETERS, WORK)
 
 
 @pytest.mark.medium

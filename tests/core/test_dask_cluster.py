@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +18,7 @@ from dpiqa_lab.core.executors import run_items
 from dpiqa_lab.core.paths import runs_dir
 from dpiqa_lab.scoring.parquet_scores import MANIFEST
 from tests.conftest import photographs, small_student
+from tests.support.notebooks import small_notebook
 from tests.support.stub_scorer import StubScorer
 
 pytestmark = pytest.mark.medium
@@ -183,12 +183,7 @@ folder.mkdir(parents=True)
 @pytest.mark.slow
 def test_a_sweep_of_eight_ends_complete_where_a_worker_is_killed(tmp_path, monkeypatch):
     monkeypatch.setenv("DPIQA_HOME", str(tmp_path))
-    cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-    cells.append(nbformat.v4.new_code_cell(WORK))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    path = tmp_path / "small.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    path = small_notebook(tmp_path / "small.ipynb", PARAMETERS, WORK)
     grid = {"x": list(range(8))}
     table = run_sweep(path, grid, name="small", cluster="local:2")
     assert table["status"].tolist() == ["completed"] * 8

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 
@@ -33,3 +34,13 @@ def papermill(folder, notebook="03_train", **parameters):
         command(notebook, solved(notebook, folder), **parameters),
         cwd=folder, capture_output=True, text=True, timeout=900, env=os.environ,
     )  # fmt: skip
+
+
+def small_notebook(path: Path, parameters: str, work: str) -> Path:
+    """``path``, a notebook of two cells: parameters, and what is done with them."""
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells.append(nbformat.v4.new_code_cell(work))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
