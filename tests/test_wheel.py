@@ -173,6 +173,16 @@ def test_the_shipped_student_is_small_and_sees_damage():
         assert (after < before).all(), (kind, before, after)
 
 
+def test_the_shipped_student_sees_noise():
+    student, clean = lab.load_model("embedded"), _clean()
+    rng = np.random.default_rng(0)
+    noisy = [np.asarray(p) + rng.normal(0, 40, (p.height, p.width, 3)) for p in clean]
+    noisy = [Image.fromarray(pixels.clip(0, 255).astype(np.uint8)) for pixels in noisy]
+    # Not each of them need have less.
+    before, after = (student.score(pictures, device="cpu").mean() for pictures in (clean, noisy))
+    assert after < before - 0.05
+
+
 @pytest.mark.medium
 def test_the_shipped_student_s_scores_fall_down_the_damage_ladder():
     ladder = lab.evaluation.distortion_ladder(lab.load_model("embedded"), _clean()[:3])
