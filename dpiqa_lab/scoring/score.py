@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -221,5 +222,11 @@ def score(images: Photograph | Sequence[Photograph]) -> float | np.ndarray:
     """
     several = isinstance(images, list | tuple)
     asked: Any = images if several else [images]
-    scores = load_model(DEFAULT_MODEL).score(asked)
+    scores = _embedded().score(asked)
     return scores if several else float(scores[0])
+
+
+@cache
+def _embedded() -> ImageScorer:
+    """Loaded once per process, as ``score`` may be called image by image."""
+    return load_model(DEFAULT_MODEL)

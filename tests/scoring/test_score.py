@@ -283,3 +283,16 @@ def test_scores_are_said_to_be_on_the_scale_of_what_was_trained_on(tmp_path, cap
     said = "on the scale of koniq: 0 is its worst, 1 its best (MOS from 1 to 5 there)"
     assert said in capsys.readouterr().err
     assert json.loads(out.with_suffix(".json").read_text())["mos_range"] == [1, 5]
+
+
+def test_one_image_or_several_of_any_kind_by_the_shipped_student(tmp_path):
+    photographs(tmp_path, 2)
+    path = tmp_path / "p000.png"
+    picture = Image.open(tmp_path / "p001.png")
+    expected = lab.load_model("embedded").score([path, picture])
+    assert lab.score(path) == pytest.approx(expected[0], abs=1e-6)
+    assert isinstance(lab.score(str(path)), float)
+    assert np.allclose(lab.score([path, picture]), expected, atol=1e-6)
+    assert lab.score((path,)).shape == (1,)
+    with pytest.raises(lab.LabError, match=r"gone\.png"):
+        lab.score(tmp_path / "gone.png")
