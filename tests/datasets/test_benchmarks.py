@@ -207,6 +207,7 @@ def test_real_labels(name, tmp_path):
     "name",
     [pytest.param(n, marks=[] if n in ("clive", "koniq") else pytest.mark.slow) for n in REAL],
 )
+@pytest.mark.medium
 def test_real_labels_with_generated_photographs(name, tmp_path):
     root, n, sizes = _real(name, tmp_path)
     options = {"keep_training_images": True} if name == "clive" else {}

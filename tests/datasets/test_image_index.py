@@ -156,6 +156,7 @@ image_index.build_image_index(sorted(root.iterdir()), root)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+@pytest.mark.medium
 @pytest.mark.parametrize("how", ["killed", "interrupted"])
 def test_a_killed_look_goes_on_where_it_was(root, looked, how):
     step = "0" if how == "killed" else "1000"

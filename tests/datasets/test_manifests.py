@@ -176,6 +176,7 @@ def test_biq2021_layout(tmp_path):
 
 
 @needs_biq
+@pytest.mark.medium
 def test_real_biq2021_subset():
     ds = lab.load_dataset("biq2021", root=BIQ)
     # How much of the dataset stands there is another matter; its lists say what does.

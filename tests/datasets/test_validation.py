@@ -228,6 +228,7 @@ def test_a_missing_folder(tmp_path):
 
 
 @needs_biq
+@pytest.mark.medium
 def test_a_subset_is_no_error():
     found = lab.check_dataset("biq2021", root=BIQ)
     held = len(lab.load_dataset("biq2021", root=BIQ))
